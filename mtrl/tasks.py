@@ -1,0 +1,146 @@
+"""The tasks of Meta-World, the task sets built from them, and their difficulties. Imports nothing heavy.
+
+The names are written out rather than asked of ``metaworld`` because a configuration is checked before
+MuJoCo is imported; a test holds them to the installed package.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+MT10 = (
+    "reach-v3",
+    "push-v3",
+    "pick-place-v3",
+    "door-open-v3",
+    "drawer-open-v3",
+    "drawer-close-v3",
+    "button-press-topdown-v3",
+    "peg-insert-side-v3",
+    "window-open-v3",
+    "window-close-v3",
+)
+"""Meta-World's MT10, in its order."""
+
+MT3 = MT10[:3]
+"""Reach, push, pick-place: the predecessor's set of three."""
+
+MT25 = (
+    *MT10,
+    "coffee-pull-v3",
+    "pick-out-of-hole-v3",
+    "disassemble-v3",
+    "pick-place-wall-v3",
+    "basketball-v3",
+    "stick-pull-v3",
+    "button-press-wall-v3",
+    "faucet-open-v3",
+    "door-lock-v3",
+    "lever-pull-v3",
+    "sweep-into-v3",
+    "faucet-close-v3",
+    "coffee-button-v3",
+    "button-press-topdown-wall-v3",
+    "dial-turn-v3",
+)
+"""Meta-World's MT25, in its order."""
+
+MT50 = (
+    "assembly-v3",
+    "basketball-v3",
+    "bin-picking-v3",
+    "box-close-v3",
+    "button-press-topdown-v3",
+    "button-press-topdown-wall-v3",
+    "button-press-v3",
+    "button-press-wall-v3",
+    "coffee-button-v3",
+    "coffee-pull-v3",
+    "coffee-push-v3",
+    "dial-turn-v3",
+    "disassemble-v3",
+    "door-close-v3",
+    "door-lock-v3",
+    "door-open-v3",
+    "door-unlock-v3",
+    "hand-insert-v3",
+    "drawer-close-v3",
+    "drawer-open-v3",
+    "faucet-open-v3",
+    "faucet-close-v3",
+    "hammer-v3",
+    "handle-press-side-v3",
+    "handle-press-v3",
+    "handle-pull-side-v3",
+    "handle-pull-v3",
+    "lever-pull-v3",
+    "pick-place-wall-v3",
+    "pick-out-of-hole-v3",
+    "pick-place-v3",
+    "plate-slide-v3",
+    "plate-slide-side-v3",
+    "plate-slide-back-v3",
+    "plate-slide-back-side-v3",
+    "peg-insert-side-v3",
+    "peg-unplug-side-v3",
+    "soccer-v3",
+    "stick-push-v3",
+    "stick-pull-v3",
+    "push-v3",
+    "push-wall-v3",
+    "push-back-v3",
+    "reach-v3",
+    "reach-wall-v3",
+    "shelf-place-v3",
+    "sweep-into-v3",
+    "sweep-v3",
+    "window-open-v3",
+    "window-close-v3",
+)
+"""Every task of Meta-World, in the order of its MT50."""
+
+DIFFICULTY = {
+    "reach-v3": 1,
+    "push-v3": 2,
+    "button-press-topdown-v3": 2,
+    "door-open-v3": 3,
+    "drawer-open-v3": 3,
+    "drawer-close-v3": 3,
+    "window-open-v3": 4,
+    "window-close-v3": 4,
+    "pick-place-v3": 4,
+    "peg-insert-side-v3": 5,
+}
+"""Difficulty of the MT10 tasks from 1 (easiest) to 5, in the order in which a sequential curriculum takes them."""
+
+GOALS = 50
+"""Goals of a task, as in Meta-World's benchmarks."""
+
+HORIZON = 500
+"""Meta-World's limit of an episode, in environment steps; stepping past it raises there."""
+
+OBSERVATION_SIZE = 39
+"""Size of a Meta-World observation without a task id."""
+
+ACTION_SIZE = 4
+"""Hand displacement (x, y, z) and gripper effort."""
+
+
+def closest(name: str, choices: Sequence[str]) -> str | None:
+    """Return the choice nearest in spelling to ``name``, or None if none is near."""
+    found = get_close_matches(name, choices, n=1, cutoff=0.55)
+    return found[0] if found else None
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raise ValueError, in one sentence, unless ``tasks`` are distinct tasks of Meta-World and not empty."""
+    if not tasks:
+        raise ValueError("the task set is empty: name at least one Meta-World task in env.tasks")
+    for task in tasks:
+        if task not in MT50:
+            stem = task.rsplit("-v", 1)[0]
+            nearest = f"{stem}-v3" if f"{stem}-v3" in MT50 else closest(task, MT50)
+            hint = f"did you mean {nearest!r}?" if nearest else "the 50 tasks are listed in mtrl/tasks.py"
+            raise ValueError(f"{task!r} is not a Meta-World task: {hint}")
+    repeated = sorted({task for task in tasks if list(tasks).count(task) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} stands twice in env.tasks: name each task once")
