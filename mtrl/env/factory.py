@@ -1,0 +1,129 @@
+"""Builds the vector environment of a task set on the backend that fits."""
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from mtrl.env import native
+from mtrl.env.goals import HELD_OUT_SEED, goal_set
+from mtrl.env.stock import StockEnv
+from mtrl.env.workers import WorkerVecEnv
+from mtrl.tasks import HORIZON, check_tasks
+
+logger = logging.getLogger(__name__)
+
+
+def make_vec_env(
+    tasks: Sequence[str],
+    copies_per_task: int | Sequence[int] = 1,
+    *,
+    seed: int = 0,
+    backend: Literal["auto", "stock", "native"] = "auto",
+    goals: Literal["train", "heldout"] = "train",
+    horizon: int = HORIZON,
+    reward: Literal["v1", "v2"] = "v2",
+    terminate_on_success: bool = False,
+    task_id: bool = True,
+    workers: int | None = None,
+    threads: int | None = None,
+    render_mode: str | None = None,
+) -> VecEnv:
+    """Return Meta-World tasks as one stable-baselines3 ``VecEnv`` (contract: ``mtrl.env``).
+
+    Copies are ordered by task: with two copies a task, copies 0 and 1 play task 0, copies 2 and 3 task 1.
+
+    Args:
+        tasks: Names such as "reach-v3"; the place of a task in this list is its id.
+        copies_per_task: Copies of every task, or one number per task.
+        seed: Decides the 50 training goals of each task and in which order each copy meets them.
+        backend: "stock" is Meta-World's own classes; "native" the compiled step (ten MT10 tasks, v2 reward, same
+            numbers); "auto" takes native wherever it can.
+        goals: "train" (the 50 of ``seed``) or "heldout" (50 others, the same whatever the seed).
+        horizon: Length of an episode in environment steps, 1 to 500.
+        reward: Meta-World's reward version.
+        terminate_on_success: End episodes at success.
+        task_id: Append the one-hot of the task to the observation.
+        workers: Processes of the stock backend; three quarters of the cores by default, 1 is this process.
+        threads: Threads of the native backend; all cores by default.
+        render_mode: "rgb_array" to render.
+
+    Raises:
+        ValueError: A task, count, horizon or reward that does not exist, or a native backend that cannot serve.
+    """
+    check_tasks(tasks)
+    copies = [copies_per_task] * len(tasks) if isinstance(copies_per_task, int) else list(copies_per_task)
+    if len(copies) != len(tasks) or min(copies) < 0 or sum(copies) < 1:
+        raise ValueError(f"copies_per_task={copies_per_task} must give each of {len(tasks)} tasks a count")
+    if not 1 <= horizon <= HORIZON:
+        raise ValueError(f"horizon={horizon} must lie in 1..{HORIZON}: Meta-World ends an episode at {HORIZON}")
+    if reward not in ("v1", "v2"):
+        raise ValueError(f"reward={reward!r} must be v1 or v2: Meta-World would silently train on v1")
+    assignment = [task for task, count in enumerate(copies) for _ in range(count)]
+    goal_seed = seed if goals == "train" else HELD_OUT_SEED
+    sets = [goal_set(task, goal_seed) for task in tasks]
+    if choose_backend(backend, tasks, reward) == "native":
+        return native.NativeVecEnv(
+            tasks,
+            assignment,
+            sets,
+            seed=seed,
+            horizon=horizon,
+            terminate_on_success=terminate_on_success,
+            task_id=task_id,
+            threads=threads or os.cpu_count() or 1,
+            render_mode=render_mode,
+        )
+    make_envs = [
+        partial(
+            StockEnv,
+            tuple(tasks),
+            sets,
+            task=task,
+            seed=seed + copy,
+            horizon=horizon,
+            reward=reward,
+            terminate_on_success=terminate_on_success,
+            task_id=task_id,
+            render_mode=render_mode,
+        )
+        for copy, task in enumerate(assignment)
+    ]
+    count = min(workers or default_workers(), len(make_envs))
+    if count == 1:
+        return DummyVecEnv(make_envs)
+    names = [f"copy {copy} ({tasks[task]})" for copy, task in enumerate(assignment)]
+    return WorkerVecEnv(make_envs, count, names=names)
+
+
+def default_workers() -> int:
+    """Return three quarters of the cores, at least one."""
+    return max(1, int((os.cpu_count() or 1) * 0.75))
+
+
+def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["stock", "native"]:
+    """Return the backend that serves, native wherever it can.
+
+    Raises:
+        ValueError: "native" was asked for and cannot serve.
+    """
+    if backend == "stock":
+        return "stock"
+    unsupported = [task for task in tasks if task not in native.SUPPORTED]
+    if unsupported or reward != "v2":
+        if backend == "native":
+            what = f"reward={reward}" if reward != "v2" else f"the task {unsupported[0]}"
+            raise ValueError(
+                f"the native backend does not have {what}: use hardware.backend=auto, which takes Meta-World's own"
+            )
+        return "stock"
+    reason = native.unavailable()
+    if reason is None:
+        return "native"
+    if backend == "native":
+        raise ValueError(f"the native backend cannot be used: {reason}")
+    logger.warning("native environments are not used, Meta-World's own are (slower): %s", reason)
+    return "stock"

@@ -1,0 +1,208 @@
+"""Environment copies in worker processes, several copies a process, with failures that are named and never hang.
+
+stable-baselines3's ``SubprocVecEnv`` starts one process per copy, reports a dead one as a bare ``EOFError``, waits
+for ever for a stopped one, and hangs in ``close()`` afterwards.
+"""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+
+class WorkerError(RuntimeError):
+    """An environment raised in its worker; the message carries the worker's traceback."""
+
+
+class WorkerLostError(RuntimeError):
+    """A worker was killed or no longer answers; the same run can be tried again."""
+
+
+class WorkerVecEnv(VecEnv):
+    """Copies spread over worker processes, each a ``DummyVecEnv`` of consecutive copies.
+
+    Args:
+        make_envs: One function per copy that makes its environment.
+        workers: Number of processes.
+        names: What each copy is called in messages.
+        timeout: Seconds to wait for a worker's answer before it counts as lost.
+    """
+
+    def __init__(
+        self,
+        make_envs: Sequence[Callable[[], gymnasium.Env]],
+        workers: int,
+        *,
+        names: Sequence[str] | None = None,
+        timeout: float = 120.0,
+    ) -> None:
+        self._names = list(names or (f"copy {i}" for i in range(len(make_envs))))
+        self._timeout = timeout
+        self._owned = [chunk.tolist() for chunk in np.array_split(np.arange(len(make_envs)), workers)]
+        # A forked child would inherit torch's and MuJoCo's threads in an unknown state.
+        context = multiprocessing.get_context("forkserver")
+        self._remotes: list[Connection] = []
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._waiting = False
+        for owned in self._owned:
+            ours, theirs = context.Pipe()
+            payload = cloudpickle.dumps([make_envs[i] for i in owned])
+            process = context.Process(target=_serve, args=(theirs, payload), daemon=True)
+            process.start()
+            theirs.close()
+            self._remotes.append(ours)
+            self._processes.append(process)
+        spaces = [self._receive(worker) for worker in range(workers)][0]
+        super().__init__(len(make_envs), *spaces)
+
+    def reset(self) -> NDArray[np.float32]:
+        """Reset every copy."""
+        for worker, owned in enumerate(self._owned):
+            seeds = [self._seeds[i] for i in owned]
+            options = [self._options[i] for i in owned]
+            self._send(worker, "reset", seeds, options)
+        self._reset_seeds()
+        self._reset_options()
+        answers = [self._receive(worker) for worker in range(len(self._owned))]
+        self.reset_infos = [info for _, infos in answers for info in infos]
+        return np.concatenate([obs for obs, _ in answers])
+
+    def step_async(self, actions: NDArray[np.float32]) -> None:
+        """Send each worker the actions of its copies."""
+        for worker, owned in enumerate(self._owned):
+            self._send(worker, "step", actions[owned[0] : owned[-1] + 1])
+        self._waiting = True
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Collect the answers, in the order of the copies."""
+        self._waiting = False
+        answers = [self._receive(worker) for worker in range(len(self._owned))]
+        obs, rewards, dones, infos, reset_infos = zip(*answers, strict=True)
+        self.reset_infos = [info for part in reset_infos for info in part]
+        flat_infos = [info for part in infos for info in part]
+        return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), flat_infos
+
+    def close(self) -> None:
+        """Stop the workers, by force where they do not listen."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join(2)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        for remote in self._remotes:
+            remote.close()
+        self._processes, self._remotes = [], []
+
+    def get_images(self) -> list[NDArray[np.uint8]]:
+        """Return a frame of each copy."""
+        return self.env_method("render")
+
+    def get_attr(self, attr_name: str, indices: None | int | Sequence[int] = None) -> list[Any]:
+        """Return an attribute of the copies in ``indices``."""
+        return self._ask("get_attr", indices, attr_name)
+
+    def set_attr(self, attr_name: str, value: object, indices: None | int | Sequence[int] = None) -> None:
+        """Set an attribute of the copies in ``indices``."""
+        self._ask("set_attr", indices, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: object,
+        indices: None | int | Sequence[int] = None,
+        **method_kwargs: object,
+    ) -> list[Any]:
+        """Call a method of the copies in ``indices``."""
+        return self._ask("env_method", indices, method_name, *method_args, **method_kwargs)
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper], indices: None | int | Sequence[int] = None
+    ) -> list[bool]:
+        """Tell of the copies in ``indices`` whether they are wrapped in ``wrapper_class``."""
+        return self._ask("env_is_wrapped", indices, wrapper_class)
+
+    def _ask(
+        self, method: str, indices: None | int | Sequence[int], *args: object, **kwargs: object
+    ) -> list[Any]:
+        """Call ``method`` of the workers' DummyVecEnv for the copies in ``indices``; answers in their order."""
+        wanted = list(self._get_indices(indices))
+        asked = []
+        for worker, owned in enumerate(self._owned):
+            local = [i - owned[0] for i in wanted if owned[0] <= i <= owned[-1]]
+            if local:
+                self._send(worker, "call", method, args, kwargs | {"indices": local})
+                asked.append(worker)
+        by_copy: dict[int, Any] = {}
+        for worker in asked:
+            mine = [i for i in wanted if self._owned[worker][0] <= i <= self._owned[worker][-1]]
+            answer = self._receive(worker)
+            by_copy.update(zip(mine, answer if answer is not None else [None] * len(mine), strict=True))
+        return [by_copy[i] for i in wanted]
+
+    def _send(self, worker: int, *message: object) -> None:
+        try:
+            self._remotes[worker].send_bytes(cloudpickle.dumps(message))
+        except OSError as error:
+            self._lost(worker, "was killed", error)
+
+    def _receive(self, worker: int) -> Any:  # noqa: ANN401  (whatever the copies answer)
+        try:
+            if not self._remotes[worker].poll(self._timeout):
+                self._lost(worker, f"has not answered for {self._timeout:g} s")
+            ok, answer = self._remotes[worker].recv()
+        except (EOFError, ConnectionError) as error:
+            self._lost(worker, "was killed", error)
+        if not ok:
+            self.close()
+            raise WorkerError(f"the environment of {self._who(worker)} raised:\n{answer}")
+        return answer
+
+    def _lost(self, worker: int, what: str, cause: BaseException | None = None) -> None:
+        process = self._processes[worker]
+        process.join(0.5)
+        code = f" (exit code {process.exitcode})" if process.exitcode is not None else ""
+        who, pid = self._who(worker), process.pid
+        self.close()
+        raise WorkerLostError(
+            f"worker process {pid} of {who} {what}{code}: run the same command again to continue"
+        ) from cause
+
+    def _who(self, worker: int) -> str:
+        return ", ".join(self._names[i] for i in self._owned[worker])
+
+
+def _serve(remote: Connection, payload: bytes) -> None:
+    """Answer requests until the pipe closes; an exception is an answer too."""
+    # Ctrl-C reaches the whole process group; the main process decides when the workers end, after it has saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        envs = DummyVecEnv(cloudpickle.loads(payload))
+        remote.send((True, (envs.observation_space, envs.action_space)))
+        while True:
+            command, *args = cloudpickle.loads(remote.recv_bytes())
+            remote.send((True, _answer(envs, command, args)))
+    except EOFError:
+        return
+    except Exception:  # noqa: BLE001  (sent on whole, and raised again by the receiver)
+        remote.send((False, traceback.format_exc()))
+
+
+def _answer(envs: DummyVecEnv, command: str, args: list[Any]) -> Any:  # noqa: ANN401
+    if command == "step":
+        return *envs.step(args[0]), envs.reset_infos
+    if command == "reset":
+        envs._seeds, envs._options = args
+        return envs.reset(), envs.reset_infos
+    method, positional, named = args
+    return getattr(envs, method)(*positional, **named)
