@@ -1,0 +1,215 @@
+"""Statistics of a handful of runs: intervals and comparisons that stay honest with few seeds. Needs numpy alone.
+
+The interquartile mean, the stratified bootstrap and the probability of improvement follow Agarwal et al., "Deep
+Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021); the tests hold them to values of
+the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over.
+"""
+
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+_CHUNK = 2_000_000
+"""Elements of a resampled array held at once: 16 MB."""
+
+
+class Interval(NamedTuple):
+    """Lower and upper end of a confidence interval."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(
+    successes: ArrayLike, episodes: ArrayLike, confidence: float = 0.95
+) -> tuple[Array, Array]:
+    """Return the lower and upper ends of Wilson's score interval of a success rate, each shaped as the input.
+
+    Unlike the normal approximation it is never empty at 0 or 1 (E. B. Wilson, JASA 22, 1927, p. 209).
+
+    Args:
+        successes: Number of successful episodes; need not be whole (a logged rate times its episodes).
+        episodes: Number of episodes.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: Without episodes, or with successes outside 0 to ``episodes``.
+    """
+    count = np.asarray(episodes, dtype=float)
+    hits = np.asarray(successes, dtype=float)
+    if np.any(count <= 0):
+        raise ValueError("a success rate needs at least one episode: leave tasks without episodes out")
+    if np.any(hits < 0) or np.any(hits > count * (1 + 1e-9)):
+        raise ValueError("there are fewer than 0 or more successes than episodes: check what is counted")
+    z = _quantile(confidence)
+    rate = np.minimum(hits / count, 1.0)
+    centre = (rate + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * np.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
+    return np.where(hits == 0, 0.0, centre - half), np.where(rate == 1, 1.0, centre + half)
+
+
+def mean_score(scores: ArrayLike) -> Array:
+    """Return the mean over runs and tasks of ``(..., runs, tasks)``."""
+    return np.asarray(np.mean(np.asarray(scores, dtype=float), axis=(-2, -1)))
+
+
+def interquartile_mean(scores: ArrayLike) -> Array:
+    """Return the mean of the middle half of all scores in ``(..., runs, tasks)``, runs and tasks pooled.
+
+    A quarter of the scores, rounded down, is cut off at each end, as in the authors' library.
+    """
+    array = np.asarray(scores, dtype=float)
+    pooled = np.sort(array.reshape(*array.shape[:-2], -1), axis=-1)
+    cut = pooled.shape[-1] // 4
+    return np.asarray(pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1))
+
+
+def stratified_bootstrap(
+    scores: ArrayLike,
+    aggregate: Callable[[Array], Array] = interquartile_mean,
+    repetitions: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the percentile interval of ``aggregate`` when runs are drawn anew, with replacement, for each task.
+
+    Args:
+        scores: ``(runs, tasks)``.
+        aggregate: Maps ``(n, runs, tasks)`` to ``(n,)``.
+        repetitions: Number of resamples.
+        confidence: Coverage, between 0 and 1.
+        seed: Seed of the resampling, so that equal scores give equal intervals.
+
+    Raises:
+        ValueError: With fewer than two runs, whose spread says nothing.
+    """
+    array = _matrix(scores)
+    generator = np.random.default_rng(seed)
+    parts = [aggregate(_resample(array, count, generator)) for count in _chunks(repetitions, array.size)]
+    return _percentiles(np.concatenate(parts), confidence)
+
+
+def bootstrap_band(
+    scores: ArrayLike, repetitions: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> tuple[Array, Array]:
+    """Return the ends of the stratified bootstrap interval of the mean at each point of a curve.
+
+    Args:
+        scores: ``(runs, tasks, points)``.
+        repetitions: Number of resamples, the same ones at every point.
+        confidence: Coverage, between 0 and 1.
+        seed: Seed of the resampling.
+
+    Returns:
+        Two arrays ``(points,)``.
+    """
+    array = np.asarray(scores, dtype=float)
+    runs, tasks, points = array.shape
+    if runs < 2:
+        raise ValueError("one run has no spread over seeds: draw a band for two runs or more")
+    # The mean of a resample is a weighted sum of the scores, so that one matrix product does all points at once.
+    drawn = np.random.default_rng(seed).integers(runs, size=(repetitions, runs, tasks))
+    weights = np.stack([(drawn == run).sum(axis=1) for run in range(runs)], axis=1) / (runs * tasks)
+    means = weights.reshape(repetitions, runs * tasks) @ array.reshape(runs * tasks, points)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Array:
+    """Return the chance that a run of ``ours`` beats one of ``theirs`` on a task, averaged over tasks.
+
+    A tie counts one half. That is the Mann-Whitney statistic over the number of pairs.
+
+    Args:
+        ours: ``(..., runs, tasks)``.
+        theirs: ``(..., other runs, tasks)``, the same tasks in the same order.
+    """
+    first = np.asarray(ours, dtype=float)[..., :, None, :]
+    second = np.asarray(theirs, dtype=float)[..., None, :, :]
+    if first.shape[-1] != second.shape[-1]:
+        raise ValueError("the two groups have different numbers of tasks: compare them on the same tasks")
+    return np.asarray(((first > second) + 0.5 * (first == second)).mean(axis=(-3, -2, -1)))
+
+
+def improvement_interval(
+    ours: ArrayLike, theirs: ArrayLike, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Return the stratified bootstrap interval of ``probability_of_improvement``, each side resampled by itself."""
+    first, second = _matrix(ours), _matrix(theirs)
+    generator = np.random.default_rng(seed)
+    size = first.size * len(second)
+    parts = [
+        probability_of_improvement(_resample(first, count, generator), _resample(second, count, generator))
+        for count in _chunks(repetitions, size)
+    ]
+    return _percentiles(np.concatenate(parts), confidence)
+
+
+def area_between_curves(
+    steps: ArrayLike, values: ArrayLike, other_steps: ArrayLike, other: ArrayLike
+) -> float:
+    """Return the mean vertical distance of a curve above another, over the steps both cover.
+
+    It is the area between the two divided by that range: positive when the first learns faster or ends higher.
+
+    Raises:
+        ValueError: If the two curves share no range of steps.
+    """
+    x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    other_x, other_y = np.asarray(other_steps, dtype=float), np.asarray(other, dtype=float)
+    if not len(x) or not len(other_x):
+        raise ValueError("a curve has no points: evaluate before comparing")
+    start, end = max(x[0], other_x[0]), min(x[-1], other_x[-1])
+    if end <= start:
+        raise ValueError("the two curves share no range of steps: nothing lies between them")
+    grid = np.unique(np.concatenate([x, other_x]))
+    grid = np.unique(np.concatenate([[start, end], grid[(grid > start) & (grid < end)]]))
+    difference = np.interp(grid, x, y) - np.interp(grid, other_x, other_y)
+    return float(np.trapezoid(difference, grid) / (end - start))
+
+
+def steps_to_threshold(steps: ArrayLike, values: ArrayLike, threshold: float) -> float | None:
+    """Return the first of ``steps`` whose value reaches ``threshold``, or None if none does."""
+    reached = np.flatnonzero(np.asarray(values, dtype=float) >= threshold)
+    return float(np.asarray(steps)[reached[0]]) if len(reached) else None
+
+
+def _quantile(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(
+            f"a confidence of {confidence} is no probability: give one between 0 and 1, such as 0.95"
+        )
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def _matrix(scores: ArrayLike) -> Array:
+    array = np.asarray(scores, dtype=float)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"scores have the shape {array.shape}: give (runs, tasks)")
+    if len(array) < 2:
+        raise ValueError("one run has no spread over seeds: an interval needs two runs or more")
+    return array
+
+
+def _chunks(repetitions: int, size: int) -> list[int]:
+    most = max(1, _CHUNK // max(size, 1))
+    return [min(most, repetitions - start) for start in range(0, repetitions, most)]
+
+
+def _resample(scores: Array, count: int, generator: np.random.Generator) -> Array:
+    runs, tasks = scores.shape
+    drawn = generator.integers(runs, size=(count, runs, tasks))
+    return scores[drawn, np.arange(tasks)]
+
+
+def _percentiles(values: Array, confidence: float) -> Interval:
+    _quantile(confidence)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return Interval(float(low), float(high))

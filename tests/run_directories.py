@@ -1,0 +1,146 @@
+"""Write run directories as a training run would, without one: for the tests of what reads them."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+MT3 = ("reach-v3", "push-v3", "pick-place-v3")
+
+
+def write_run(
+    root: Path,
+    name: str = "plain-00000000",
+    seed: int = 1,
+    *,
+    tasks: tuple[str, ...] = MT3,
+    total_steps: int = 200_000,
+    step: int | None = None,
+    every: int = 10_000,
+    log_every: int = 5_000,
+    episodes: int = 10,
+    skill: float = 0.8,
+    state: str = "finished",
+    goals: tuple[str, ...] = ("train",),
+    stages: int = 0,
+    reward: str = "v2",
+    horizon: int = 500,
+    overrides: dict | None = None,
+    environment: dict | None = None,
+    host: str | None = None,
+    pid: int | None = None,
+    speed: float = 400.0,
+) -> Path:
+    """Write one run whose success on task k rises towards ``skill`` and return its directory."""
+    random = np.random.default_rng([seed, sum(map(ord, name))])
+    path = root / name / f"seed={seed}"
+    path.mkdir(parents=True)
+    config = {
+        "seed": seed,
+        "experiment": "mt3",
+        "total_steps": total_steps,
+        "env": {"tasks": list(tasks), "reward": reward, "horizon": horizon, "copies_per_task": 1},
+        "algo": {"name": "sac", "gamma": 0.99, "learning_rate": 3e-4},
+        "variant": {"name": "shared", "critic_width": 400},
+        "curriculum": {"name": "progressive" if stages else "none"},
+        "evaluation": {"every": every, "episodes": episodes},
+        "hardware": {"device": "cpu"},
+    }
+    for key, value in (overrides or {}).items():
+        *groups, last = key.split(".")
+        at = config
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = value
+    (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    done = total_steps if step is None else step
+    start = {
+        "time": "2025-01-01T00:00:00",
+        "host": host or socket.gethostname(),
+        "pid": pid or os.getpid(),
+        "step": 0,
+    }
+    status = {"state": state, "step": done, "total_steps": total_steps, "starts": [start], "result": None}
+    (path / "status.json").write_text(json.dumps(status))
+    facts = environment or {
+        "versions": {"mtrl": "0.1.0", "torch": "2.13.0", "mujoco": "3.3.0"},
+        "git": {"commit": "0" * 40, "dirty": False},
+        "cpu": "a processor",
+        "command": "python -m mtrl",
+    }
+    (path / "environment.json").write_text(json.dumps(facts))
+    _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, horizon)
+    _write_metrics(path, random, tasks, done, log_every, skill, stages)
+    _write_timing(path, random, done, every, speed)
+    return path
+
+
+def success(task: int, tasks: int, progress: np.ndarray, skill: float) -> np.ndarray:
+    """Return the success probability of a task at the given progress (0 to 1): later tasks are learned later."""
+    middle = 0.12 + 0.5 * task / max(tasks - 1, 1)
+    return np.clip(
+        (skill + 0.15 * (1 - 2 * task / max(tasks - 1, 1))) / (1 + np.exp(-(progress - middle) * 18)), 0, 1
+    )
+
+
+def _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, horizon):
+    steps = np.arange(every, done + 1, every)
+    lines = ["step,task,goals,episodes,success_rate,mean_return,mean_length"]
+    rates = {}
+    for kind in goals:
+        for k, task in enumerate(tasks):
+            chance = success(k, len(tasks), steps / max(done, 1), skill - 0.1 * (kind == "heldout"))
+            chance = np.clip(chance + random.normal(0, 0.04), 0, 1)
+            rates[kind, task] = random.binomial(episodes, chance) / episodes
+    for i, step in enumerate(steps):
+        for (kind, task), rate in rates.items():
+            lines.append(
+                f"{step},{task},{kind},{episodes},{rate[i]:.6g},{rate[i] * 4000 + 100:.6g},{horizon}"
+            )
+    (path / "evaluation.csv").write_text("\n".join(lines) + "\n")
+
+
+def _write_metrics(path, random, tasks, done, every, skill, stages):
+    steps = np.arange(every, done + 1, every)
+    names = ["step", "updates", "episodes", "success_rate"]
+    names += [f"{what}/{task}" for what in ("success_rate", "return", "episode_length") for task in tasks]
+    names += [
+        "loss/actor",
+        "loss/critic",
+        *(f"temperature/{task}" for task in tasks),
+        "q_value",
+        "learning_rate",
+        "stage",
+    ]
+    table = np.zeros((len(steps), len(names)))
+    table[:, 0], table[:, 1], table[:, 2] = steps, steps // 10, steps // 500
+    progress = steps / max(done, 1)
+    for k in range(len(tasks)):
+        chance = success(k, len(tasks), progress, skill)
+        table[:, 4 + k] = np.clip(chance + random.normal(0, 0.05, len(steps)), 0, 1)
+        table[:, 4 + len(tasks) + k] = 4000 * chance
+        table[:, 4 + 2 * len(tasks) + k] = 500
+    table[:, 3] = table[:, 4 : 4 + len(tasks)].mean(axis=1)
+    table[:, 4 + 3 * len(tasks) : -1] = random.normal(
+        size=(len(steps), len(names) - 5 - 3 * len(tasks))
+    ).round(4)
+    table[:, -1] = np.minimum((progress * stages).astype(int), stages - 1) if stages else -1
+    lines = [",".join(names)]
+    for index, row in enumerate(table):
+        cells = [f"{value:.6g}" if column else str(int(value)) for column, value in enumerate(row)]
+        if index == 0:
+            cells[4 + 3 * len(tasks)] = ""
+        lines.append(",".join(cells))
+    (path / "metrics.csv").write_text("\n".join(lines) + "\n")
+
+
+def _write_timing(path, random, done, every, speed):
+    steps = np.arange(every, done + 1, every)
+    measured = speed * (1 + random.normal(0, 0.05, len(steps)))
+    seconds = np.cumsum(every / measured)
+    lines = ["step,seconds,steps_per_second,environment,learning,evaluation"]
+    lines += [f"{a},{b:.3f},{c:.2f},0.3,0.6,0.05" for a, b, c in zip(steps, seconds, measured, strict=True)]
+    (path / "timing.csv").write_text("\n".join(lines) + "\n")
