@@ -110,7 +110,7 @@ class StockEnv(gymnasium.Env):
             self._schedule.reseed(seed)
         self._task, self._goal = self._schedule.next_episode()
         env = self._env(self._task)
-        env.set_task(_metaworld_task(self.tasks[self._task], self.goals[self._task][self._goal]))
+        env.set_task(metaworld_task(self.tasks[self._task], self.goals[self._task][self._goal]))
         obs, _ = env.reset()
         self._begin_episode()
         self._last_obs = self._with_task_id(obs)
@@ -203,7 +203,7 @@ class StockEnv(gymnasium.Env):
         self._task, self._goal = int(state["task"]), int(state["goal"])
         env = self._env(self._task)
         # A reset first: it gives the attributes that point into the simulation their meaning.
-        env.set_task(_metaworld_task(self.tasks[self._task], self.goals[self._task][self._goal]))
+        env.set_task(metaworld_task(self.tasks[self._task], self.goals[self._task][self._goal]))
         env.reset()
         env.model.body_pos[:] = state["body_pos"]
         env.model.site_pos[:] = state["site_pos"]
@@ -219,7 +219,7 @@ class StockEnv(gymnasium.Env):
         self._last_obs = np.array(state["observation"], dtype=np.float32)
 
 
-def _metaworld_task(name: str, goal: NDArray[np.float64]) -> Task:
+def metaworld_task(name: str, goal: NDArray[np.float64]) -> Task:
     """Return Meta-World's description of one goal, fully observable as in its MT benchmarks."""
     data = {"env_cls": ALL_V3_ENVIRONMENTS[name], "rand_vec": np.array(goal), "partially_observable": False}
     return Task(env_name=name, data=pickle.dumps(data))
