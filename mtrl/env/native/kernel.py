@@ -1,0 +1,195 @@
+"""The environment step of Meta-World in compiled code: everything between an action and a reward.
+
+Imported through ``cache.compiled_step``, which decides where the compiled code is kept on disk.
+"""
+
+import numpy as np
+from numba import from_dtype, njit, types
+from numpy.typing import NDArray
+
+from mtrl.env.native.geometry import (
+    Quaternion,
+    Vector,
+    compiled,
+    distance,
+    rounded,
+    vector,
+)
+from mtrl.env.native.memory import call, load, load_int32, store, take_next
+from mtrl.env.native.records import COPY, FRAME_SIZE
+from mtrl.env.native.tasks import (
+    button_press_topdown,
+    door_open,
+    drawer_close,
+    drawer_open,
+    peg_insert_side,
+    pick_place,
+    push,
+    reach,
+    window_close,
+    window_open,
+)
+from mtrl.tasks import OBSERVATION_SIZE
+
+FRAME_SKIP = 5
+"""Simulation steps in an environment step (``SawyerXYZEnv``)."""
+
+_ACTION_SCALE = 1.0 / 100
+_FINGERS_APART = 0.1
+
+
+@compiled
+def _observe_object(copy: np.record) -> tuple[Vector, Quaternion]:
+    # The numbers are the positions in native.TASKS.
+    places = copy.places
+    if copy.task == 0:
+        return reach.observe(places)
+    if copy.task == 1:
+        return push.observe(places)
+    if copy.task == 2:
+        return pick_place.observe(places)
+    if copy.task == 3:
+        return door_open.observe(places)
+    if copy.task == 4:
+        return drawer_open.observe(places)
+    if copy.task == 5:
+        return drawer_close.observe(places)
+    if copy.task == 6:
+        return button_press_topdown.observe(places)
+    if copy.task == 7:
+        return peg_insert_side.observe(places)
+    if copy.task == 8:
+        return window_open.observe(places)
+    return window_close.observe(places)
+
+
+@compiled
+def _reward(copy: np.record, action: NDArray[np.float64], single: bool) -> tuple[float, bool]:
+    places, goal, obs = copy.places, copy.goal, copy.observation
+    if copy.task == 0:
+        return reach.reward(places, goal, obs, action, single)
+    if copy.task == 1:
+        return push.reward(places, goal, obs, action, single)
+    if copy.task == 2:
+        return pick_place.reward(places, goal, obs, action, single)
+    if copy.task == 3:
+        return door_open.reward(places, goal, obs, action, single)
+    if copy.task == 4:
+        return drawer_open.reward(places, goal, obs, action, single)
+    if copy.task == 5:
+        return drawer_close.reward(places, goal, obs, action, single)
+    if copy.task == 6:
+        return button_press_topdown.reward(places, goal, obs, action, single)
+    if copy.task == 7:
+        return peg_insert_side.reward(places, goal, obs, action, single)
+    if copy.task == 8:
+        return window_open.reward(places, goal, obs, action, single)
+    return window_close.reward(places, goal, obs, action, single)
+
+
+@compiled
+def _act(copy: np.record, action: NDArray[np.float64], single: bool) -> None:
+    """Move the mocap body that drags the hand, and set the two fingers' forces."""
+    scale = rounded(_ACTION_SCALE, single)
+    for axis in range(3):
+        offset = min(max(action[axis], -1.0), 1.0)
+        position = load(copy.mocap_pos, axis) + rounded(offset * scale, single)
+        position = min(max(position, copy.mocap_low[axis]), copy.mocap_high[axis])
+        store(copy.mocap_pos, axis, position)
+    for element in range(4):
+        store(copy.mocap_quat, element, 1.0 - element % 2)
+    store(copy.ctrl, 0, action[3])
+    store(copy.ctrl, 1, -action[3])
+
+
+@compiled
+def _observe(copy: np.record) -> None:
+    """Write the observation: this frame, the one before, the target; clipped as Meta-World clips it."""
+    places, obs, frame = copy.places, copy.observation, copy.frame
+    for i in range(FRAME_SIZE):
+        obs[FRAME_SIZE + i] = frame[i]
+
+    hand = vector(places.hand)
+    opening = distance(vector(places.right_claw), vector(places.left_claw)) / _FINGERS_APART
+    position, quaternion = _observe_object(copy)
+    for axis in range(3):
+        frame[axis] = hand[axis]
+        frame[4 + axis] = position[axis]
+    frame[3] = min(max(opening, 0.0), 1.0)
+    for element in range(4):
+        frame[7 + element] = quaternion[element]
+    for i in range(11, FRAME_SIZE):
+        frame[i] = 0.0
+
+    for i in range(FRAME_SIZE):
+        obs[i] = frame[i]
+    for axis in range(3):
+        obs[2 * FRAME_SIZE + axis] = copy.goal.target_pos[axis]
+    for i in range(OBSERVATION_SIZE):
+        obs[i] = min(max(obs[i], copy.observation_low[i]), copy.observation_high[i])
+
+
+@compiled
+def _went_wrong(copy: np.record) -> bool:
+    """Tell whether MuJoCo met bad numbers, after which it silently resets the simulation."""
+    for i in range(len(copy.warnings)):
+        if load_int32(copy.warnings[i]) > 0:
+            return True
+    return False
+
+
+@compiled
+def _step_one(
+    copy: np.record, action: NDArray[np.float64], single: bool, mj_step: int, mj_forward: int
+) -> None:
+    _act(copy, action, single)
+    for _ in range(FRAME_SKIP):
+        call(mj_step, copy.model, copy.data)
+    call(mj_forward, copy.model, copy.data)
+    copy.unstable = _went_wrong(copy)
+    if not copy.unstable:
+        _observe(copy)
+        copy.reward, copy.success = _reward(copy, action, single)
+        copy.unstable = not np.isfinite(copy.reward)
+        for value in copy.observation:
+            copy.unstable |= not np.isfinite(value)
+
+
+@njit(
+    types.void(
+        from_dtype(COPY)[::1],
+        types.float64[:, ::1],
+        types.boolean,
+        types.int64,
+        types.int64,
+        types.int64,
+    ),
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+)
+def step_copies(
+    copies: NDArray[np.void],
+    actions: NDArray[np.float64],
+    single: bool,
+    mj_step: int,
+    mj_forward: int,
+    next_copy: int,
+) -> None:
+    """Advance copies by one environment step until none is left.
+
+    Several threads may call this at once with the same arguments: each takes the next copy that nobody has taken.
+
+    Args:
+        copies: Records of type ``COPY``, ``(n_envs,)``.
+        actions: ``(n_envs, 4)``, in float64 whatever they came in.
+        single: The actions came in float32.
+        mj_step: Address of MuJoCo's function.
+        mj_forward: Address of MuJoCo's function.
+        next_copy: Address of an int64, 0 at first, that counts the copies taken.
+    """
+    while True:
+        i = take_next(next_copy)
+        if i >= len(copies):
+            return
+        _step_one(copies[i], actions[i], single, mj_step, mj_forward)

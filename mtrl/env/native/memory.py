@@ -1,0 +1,81 @@
+"""Reading, writing and calling at raw addresses, from compiled code.
+
+MuJoCo's simulation lives in C structs; the kernel receives the addresses of what it needs as integers. Functions
+are called through addresses too, because compiled code that holds a ctypes function cannot be cached on disk.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.typing import Signature
+from numba.extending import intrinsic
+
+_DOUBLE = ir.DoubleType()
+_INT32 = ir.IntType(32)
+_INT64 = ir.IntType(64)
+_Intrinsic = tuple[Signature, Callable[..., Any]]
+
+
+def _element(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+    return builder.gep(builder.inttoptr(address, kind.as_pointer()), [index])
+
+
+@intrinsic
+def load(typing_context: Any, address: Any, index: Any) -> _Intrinsic:  # noqa: ANN401
+    """Return double number ``index`` of those at ``address``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        return builder.load(_element(builder, *arguments, _DOUBLE))
+
+    return types.float64(types.int64, types.int64), generate
+
+
+@intrinsic
+def store(typing_context: Any, address: Any, index: Any, value: Any) -> _Intrinsic:  # noqa: ANN401
+    """Write ``value`` as double number ``index`` of those at ``address``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        address, index, value = arguments
+        builder.store(value, _element(builder, address, index, _DOUBLE))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float64), generate
+
+
+@intrinsic
+def load_int32(typing_context: Any, address: Any) -> _Intrinsic:  # noqa: ANN401
+    """Return the C int at ``address``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        value = builder.load(builder.inttoptr(arguments[0], _INT32.as_pointer()))
+        return builder.sext(value, _INT64)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def call(typing_context: Any, function: Any, model: Any, data: Any) -> _Intrinsic:  # noqa: ANN401
+    """Call the C function ``void (const mjModel*, mjData*)`` at address ``function``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        pointer = ir.IntType(8).as_pointer()
+        function, model, data = arguments
+        kind = ir.FunctionType(ir.VoidType(), [pointer, pointer]).as_pointer()
+        arguments = [builder.inttoptr(model, pointer), builder.inttoptr(data, pointer)]
+        builder.call(builder.inttoptr(function, kind), arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def take_next(typing_context: Any, counter: Any) -> _Intrinsic:  # noqa: ANN401
+    """Return the int64 at address ``counter`` and add one to it, as one atomic operation."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        pointer = builder.inttoptr(arguments[0], _INT64.as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.Constant(_INT64, 1), "monotonic")
+
+    return types.int64(types.int64), generate

@@ -1,0 +1,71 @@
+"""What the compiled step knows of a copy: one record of a structured array."""
+
+import numpy as np
+
+from mtrl.tasks import OBSERVATION_SIZE
+
+FRAME_SIZE = 18
+"""Hand, gripper opening and object: the part of the observation that Meta-World stacks with its predecessor."""
+
+PLACES = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "hand",
+            "right_claw",
+            "left_claw",
+            "right_pad",
+            "left_pad",
+            "right_finger",
+            "left_finger",
+            "object",
+            "object_rotation",
+            "door_angle",
+            "peg_head",
+            "bottom_right_corner_1",
+            "top_left_corner_1",
+            "bottom_right_corner_2",
+            "top_left_corner_2",
+        )
+    ]
+)
+"""Addresses of positions (3 doubles), rotations (a 3x3 matrix or a quaternion) and joint angles in an mjData."""
+
+GOAL = np.dtype(
+    [
+        ("target_pos", np.float64, 3),
+        ("obj_init_pos", np.float64, 3),
+        ("init_tcp", np.float64, 3),
+        ("hand_init_pos", np.float64, 3),
+        ("window_handle_pos_init", np.float64, 3),
+        ("peg_head_pos_init", np.float64, 3),
+        ("obj_to_target_init", np.float64),
+    ]
+)
+"""What rewards read of the attributes that Meta-World sets at a reset; metres; NaN where a task has no such thing."""
+
+COPY = np.dtype(
+    [
+        ("task", np.int64),
+        ("model", np.int64),
+        ("data", np.int64),
+        ("mocap_pos", np.int64),
+        ("mocap_quat", np.int64),
+        ("ctrl", np.int64),
+        ("warnings", np.int64, 3),
+        ("places", PLACES),
+        ("goal", GOAL),
+        ("mocap_low", np.float64, 3),
+        ("mocap_high", np.float64, 3),
+        ("observation_low", np.float64, OBSERVATION_SIZE),
+        ("observation_high", np.float64, OBSERVATION_SIZE),
+        ("frame", np.float64, FRAME_SIZE),
+        ("observation", np.float64, OBSERVATION_SIZE),
+        ("reward", np.float64),
+        ("success", np.bool_),
+        ("unstable", np.bool_),
+    ],
+    align=True,
+)
+"""``task`` counts in ``native.TASKS``; the integers after it are addresses; the last five fields are written by
+the step."""

@@ -1,0 +1,77 @@
+"""door-open-v3: pull a door open by its handle."""
+
+import math
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrl.env.native.geometry import (
+    Quaternion,
+    Vector,
+    compiled,
+    distance_in_plane,
+    length,
+    matrix_quaternion,
+    minus,
+    plus,
+    rounded,
+    triple,
+    vector,
+)
+from mtrl.env.native.memory import load
+from mtrl.env.native.rewards import hamacher_product, tolerance
+
+SUCCESS_DISTANCE = 0.08
+
+
+def places(data: mujoco.MjData) -> dict[str, NDArray[np.float64]]:
+    """Return the handle and the hinge."""
+    handle = data.geom("handle")
+    return {
+        "object": handle.xpos,
+        "object_rotation": handle.xmat,
+        "door_angle": data.joint("doorjoint").qpos,
+    }
+
+
+@compiled
+def observe(places: np.record) -> tuple[Vector, Quaternion]:
+    """Return position and quaternion of the handle."""
+    return vector(places.object), matrix_quaternion(places.object_rotation)
+
+
+@compiled
+def _ready_to_open(hand: Vector, door: Vector) -> float:
+    """Return how well the hand is placed behind the handle, having come from above."""
+    threshold = 0.12
+    # The hand must stay above a funnel centred on the handle, lest it runs into the handle.
+    radius = distance_in_plane(hand, door, 0, 1)
+    floor = 0.0 if radius <= threshold else 0.04 * math.log(radius - threshold) + 0.4
+    above_floor = 1.0 if hand[2] >= floor else tolerance(floor - hand[2], 0.0, 0.01, floor / 2.0)
+    behind_handle = length(minus(minus(hand, door), (0.05, 0.03, -0.01)))
+    in_place = tolerance(behind_handle, 0.0, threshold / 2.0, 0.5)
+    return hamacher_product(above_floor, in_place)
+
+
+@compiled
+def _opened(angle: float) -> float:
+    """Return how far the door is open, a fifth of it for moving it at all."""
+    moved = 1.0 if angle < -math.pi / 90.0 else 0.0
+    return 0.2 * moved + 0.8 * tolerance(math.pi / 2.0 + math.pi / 6 - -angle, 0.0, 0.5, math.pi / 3.0)
+
+
+@compiled
+def reward(
+    places: np.record, goal: np.record, obs: NDArray[np.float64], action: NDArray[np.float64], single: bool
+) -> tuple[float, bool]:
+    """Return the reward for a closed gripper at the handle and for opening, and whether the door is open."""
+    effort = min(max(action[3], -1.0), 1.0)
+    reward_grab = rounded(rounded(effort + 1.0, single) / 2.0, single)
+    door = plus(triple(obs, 4), (-0.05, 0.0, 0.0))
+    ready = _ready_to_open(triple(obs, 0), door)
+
+    solved = abs(obs[4] - goal.target_pos[0]) <= SUCCESS_DISTANCE
+    if solved:
+        return 10.0, solved
+    return 2.0 * hamacher_product(ready, reward_grab) + 8.0 * _opened(load(places.door_angle, 0)), solved

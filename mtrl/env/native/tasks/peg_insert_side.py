@@ -1,0 +1,85 @@
+"""peg-insert-side-v3: pick up a peg and insert it into a hole from the side."""
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrl.env.native.geometry import (
+    Quaternion,
+    Vector,
+    compiled,
+    distance,
+    length,
+    matrix_quaternion,
+    minus,
+    times,
+    triple,
+    vector,
+)
+from mtrl.env.native.rewards import (
+    caging_reward,
+    hamacher_product,
+    inside_prism,
+    prism_tolerance,
+    tcp_center,
+    tolerance,
+)
+
+TARGET_RADIUS = 0.07
+
+# Errors across the hole weigh twice those along it.
+_SCALE = (1.0, 2.0, 2.0)
+
+
+def places(data: mujoco.MjData) -> dict[str, NDArray[np.float64]]:
+    """Return where the peg is grasped, its head, and the two boxes that it must not run into."""
+    grasp = data.site("pegGrasp")
+    return {
+        "object": grasp.xpos,
+        "object_rotation": grasp.xmat,
+        "peg_head": data.site("pegHead").xpos,
+        "bottom_right_corner_1": data.site("bottom_right_corner_collision_box_1").xpos,
+        "top_left_corner_1": data.site("top_left_corner_collision_box_1").xpos,
+        "bottom_right_corner_2": data.site("bottom_right_corner_collision_box_2").xpos,
+        "top_left_corner_2": data.site("top_left_corner_collision_box_2").xpos,
+    }
+
+
+@compiled
+def observe(places: np.record) -> tuple[Vector, Quaternion]:
+    """Return position and quaternion of the peg."""
+    return vector(places.object), matrix_quaternion(places.object_rotation)
+
+
+@compiled
+def reward(
+    places: np.record, goal: np.record, obs: NDArray[np.float64], action: NDArray[np.float64], single: bool
+) -> tuple[float, bool]:
+    """Return the reward for grasping, lifting and inserting the peg, and whether its head is in the hole."""
+    obj, tcp_opened = triple(obs, 4), obs[3]
+    obj_head, target = vector(places.peg_head), triple(goal.target_pos)
+    tcp_to_obj = distance(obj, tcp_center(places))
+    obj_to_target = length(times(minus(obj_head, target), _SCALE))
+    in_place_margin = length(times(minus(triple(goal.peg_head_pos_init), target), _SCALE))
+    in_place = tolerance(obj_to_target, 0.0, TARGET_RADIUS, in_place_margin)
+
+    zero_1, one_1 = vector(places.bottom_right_corner_1), vector(places.top_left_corner_1)
+    zero_2, one_2 = vector(places.bottom_right_corner_2), vector(places.top_left_corner_2)
+    collision_boxes = hamacher_product(
+        prism_tolerance(obj_head, zero_2, one_2), prism_tolerance(obj_head, zero_1, one_1)
+    )
+    in_place = hamacher_product(in_place, collision_boxes)
+
+    object_grasped, single = caging_reward(places, goal, obj, action, single, 0.0075, 0.03, 0.005)
+    lifted = tcp_to_obj < 0.08 and tcp_opened > 0.0 and obj[2] - 0.01 > goal.obj_init_pos[2]
+    if lifted:
+        object_grasped, single = 1.0, False
+    # Inside a box ``in_place`` is a numpy float64, which keeps its precision against a float32.
+    single = single and not (inside_prism(obj_head, zero_1, one_1) or inside_prism(obj_head, zero_2, one_2))
+    reward = hamacher_product(object_grasped, in_place, single)
+    if lifted:
+        reward += 1.0 + 5.0 * in_place
+    solved = obj_to_target <= TARGET_RADIUS
+    if solved:
+        reward = 10.0
+    return reward, solved

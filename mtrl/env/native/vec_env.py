@@ -1,0 +1,294 @@
+"""Meta-World as a stable-baselines3 ``VecEnv`` whose step is compiled (contract: ``mtrl.env``)."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from mtrl.env.native import mujoco_c
+from mtrl.env.native.cache import compiled_step
+from mtrl.env.native.crew import Crew
+from mtrl.env.native.models import Simulation, make_task_models
+from mtrl.env.native.records import COPY
+from mtrl.env.schedule import Schedule
+from mtrl.env.stock import NotFiniteError, action_space, observation_space
+from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
+
+logger = logging.getLogger(__name__)
+
+_GOAL_FIELDS = ("task", "goal", "mocap_low", "mocap_high", "observation_low", "observation_high")
+_ALL_GOAL_FIELDS = (*_GOAL_FIELDS, "frame", "observation")
+_METHODS = ("set_task", "get_state", "set_state", "render")
+
+
+class NativeVecEnv(VecEnv):
+    """Copies of the MT10 tasks with the v2 reward, all stepped by one call into compiled code.
+
+    ``step_async`` starts the step in background threads and ``step_wait`` collects it: what runs in between runs
+    at the same time. ``step`` does both and uses the calling thread too.
+
+    Args:
+        tasks: The task set; the place of a task in it is its id.
+        assignment: For each copy the id of the task that it plays first.
+        goals: For each task the random vectors of its 50 goals, ``(50, d)``.
+        seed: Copy *i* draws its goals from a generator with seed ``seed + i``.
+        horizon: Length of an episode in environment steps, at most 500.
+        terminate_on_success: End an episode, as a termination, when the task is solved.
+        task_id: Append the one-hot of the task to the observation.
+        threads: Copies stepped at the same time; results do not depend on it.
+        render_mode: None or "rgb_array".
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        assignment: Sequence[int],
+        goals: Sequence[NDArray[np.float64]],
+        *,
+        seed: int,
+        horizon: int = HORIZON,
+        terminate_on_success: bool = False,
+        task_id: bool = True,
+        threads: int = 1,
+        render_mode: str | None = None,
+    ) -> None:
+        self.tasks, self.horizon, self.terminate_on_success = tuple(tasks), horizon, terminate_on_success
+        self.render_mode = render_mode
+        n_envs = len(assignment)
+        self._models = make_task_models(tasks, goals, render_mode)
+        self._schedules = [Schedule(int(task), seed + i) for i, task in enumerate(assignment)]
+        self._simulations: list[Simulation | None] = [None] * n_envs
+        self._copies = np.zeros(n_envs, COPY)
+        self._crew = Crew(compiled_step(), mujoco_c.function_addresses(), max(1, min(threads, n_envs)))
+        self._stepping = False
+
+        self._one_hots = (
+            np.eye(len(tasks), dtype=np.float32) if task_id else np.zeros((len(tasks), 0), np.float32)
+        )
+        self._observations = np.zeros((n_envs, OBSERVATION_SIZE + self._one_hots.shape[1]), dtype=np.float32)
+        self._tasks = np.array(assignment, dtype=np.int64)
+        self._goals = np.zeros(n_envs, dtype=np.int64)
+        self._lengths = np.zeros(n_envs, dtype=np.int64)
+        self._returns = np.zeros(n_envs, dtype=np.float64)
+        self._solved = np.zeros(n_envs, dtype=bool)
+        self._started = np.zeros(n_envs, dtype=np.float64)
+        super().__init__(n_envs, observation_space(len(tasks), task_id), action_space())
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin an episode in every copy and return the observations, ``(n_envs, obs_dim)``."""
+        self._finish_step()
+        for i, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._schedules[i].reseed(seed)
+            self._begin_episode(i)
+        self._reset_seeds()
+        self._reset_options()
+        return self._observations.copy()
+
+    def step(self, actions: NDArray[np.float32]) -> VecEnvStepReturn:
+        """Advance every copy by one environment step; finished ones are reset (see ``step_async``)."""
+        self._crew.run(self._copies, *self._checked(actions))
+        return self._collect()
+
+    def step_async(self, actions: NDArray[np.float32]) -> None:
+        """Start the step in the background.
+
+        Args:
+            actions: ``(n_envs, 4)``; clipped as Meta-World does.
+
+        Raises:
+            ValueError: The shape is another one; nothing was simulated.
+            NotFiniteError: An action holds NaN or infinity; nothing was simulated.
+            RuntimeError: There was no ``reset`` yet, or a step is under way.
+        """
+        self._crew.start(self._copies, *self._checked(actions))
+        self._stepping = True
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Return observations, rewards, dones and infos of the step that ``step_async`` started."""
+        if not self._stepping:
+            raise RuntimeError("no step is under way: call step_async first")
+        self._finish_step()
+        return self._collect()
+
+    def _finish_step(self) -> None:
+        self._crew.wait()
+        self._stepping = False
+
+    def _checked(self, actions: NDArray[np.float32]) -> tuple[NDArray[np.float64], bool]:
+        """Return the actions in float64, and whether they came in single precision."""
+        if self._stepping:
+            raise RuntimeError("a step is under way: call step_wait before the next one")
+        if any(simulation is None for simulation in self._simulations):
+            raise RuntimeError("there is no episode yet: call reset first")
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs, ACTION_SIZE):
+            raise ValueError(
+                f"actions of shape {actions.shape} do not fit {self.num_envs} copies: "
+                f"give ({self.num_envs}, {ACTION_SIZE})"
+            )
+        if not np.isfinite(actions).all():
+            i = int(np.argmin(np.isfinite(actions).all(axis=1)))
+            raise NotFiniteError(
+                f"action {actions[i]} of {self._who(i)} is not finite: check the policy's weights"
+            )
+        return np.ascontiguousarray(actions, dtype=np.float64), actions.dtype == np.float32
+
+    def _collect(self) -> VecEnvStepReturn:
+        copies = self._copies
+        stable = ~copies["unstable"]
+        rewards = np.where(stable, copies["reward"], 0.0)
+        success = copies["success"] & stable
+        np.copyto(self._observations[:, :OBSERVATION_SIZE], copies["observation"], where=stable[:, None])
+        self._lengths += stable
+        self._returns += rewards
+        self._solved |= success
+        terminated = success if self.terminate_on_success else np.zeros_like(success)
+        truncated = ((self._lengths >= self.horizon) & ~terminated) | ~stable
+        infos: list[dict[str, Any]] = [
+            {"task_id": task, "success": now, "is_success": ever, "TimeLimit.truncated": cut}
+            for task, now, ever, cut in zip(
+                self._tasks.tolist(), success.tolist(), self._solved.tolist(), truncated.tolist(), strict=True
+            )
+        ]
+        dones = terminated | truncated
+        for i in np.flatnonzero(dones).tolist():
+            self._end_episode(i, infos[i])
+            self._begin_episode(i)
+        return self._observations.copy(), rewards.astype(np.float32), dones, infos
+
+    def _end_episode(self, i: int, info: dict[str, Any]) -> None:
+        seconds = time.perf_counter() - self._started[i]
+        info["goal"] = int(self._goals[i])
+        info["episode"] = {"r": float(self._returns[i]), "l": int(self._lengths[i]), "t": seconds}
+        info["terminal_observation"] = self._observations[i].copy()
+        if self._copies["unstable"][i]:
+            info["unstable"] = True
+            logger.warning("the simulation of %s became unstable: its episode is cut short", self._who(i))
+            self._simulation(i).clear()
+
+    def _begin_episode(self, i: int) -> None:
+        task, goal = self._schedules[i].next_episode()
+        self._place(i, task, goal)
+        snapshot = self._models[task].snapshot(goal)
+        self._simulation(i).set_physics(snapshot.physics, snapshot.body_pos, snapshot.site_pos)
+        self._observations[i, :OBSERVATION_SIZE] = snapshot.record["observation"]
+        self._lengths[i], self._returns[i], self._solved[i] = 0, 0.0, False
+        self._started[i] = time.perf_counter()
+        self.reset_infos[i] = {"task_id": task, "goal": goal}
+
+    def _place(self, i: int, task: int, goal: int) -> None:
+        """Give copy ``i`` a simulation of ``task`` and all that depends on ``goal``, but not yet the physics."""
+        simulation = self._simulations[i]
+        if simulation is None or self._tasks[i] != task:
+            if simulation is not None:
+                self._models[self._tasks[i]].give_back(simulation)
+            simulation = self._simulations[i] = self._models[task].take_simulation()
+            for name, value in simulation.addresses.items():
+                self._copies[name][i] = value
+        record = self._models[task].snapshot(goal).record
+        for name in _ALL_GOAL_FIELDS:
+            self._copies[name][i] = record[name]
+        self._copies["unstable"][i] = False
+        self._tasks[i], self._goals[i] = task, goal
+        self._observations[i, OBSERVATION_SIZE:] = self._one_hots[task]
+
+    def _simulation(self, i: int) -> Simulation:
+        simulation = self._simulations[i]
+        assert simulation is not None
+        return simulation
+
+    def _who(self, i: int) -> str:
+        return f"copy {i} ({self.tasks[self._tasks[i]]})"
+
+    def _set_task(self, i: int, task: int, goal: int | None = None) -> None:
+        if not 0 <= task < len(self.tasks):
+            raise ValueError(f"task {task} is not in the set of {len(self.tasks)} tasks")
+        self._schedules[i].set_task(task, goal)
+
+    def _get_state(self, i: int) -> dict[str, Any]:
+        return {
+            "schedule": self._schedules[i].get_state(),
+            "task": int(self._tasks[i]),
+            "goal": int(self._goals[i]),
+            "length": int(self._lengths[i]),
+            "return": float(self._returns[i]),
+            "solved": bool(self._solved[i]),
+            "physics": self._simulation(i).get_physics(),
+            "frame": self._copies["frame"][i].copy(),
+            "observation": self._observations[i].copy(),
+        }
+
+    def _set_state(self, i: int, state: dict[str, Any]) -> None:
+        task, goal = int(state["task"]), int(state["goal"])
+        self._schedules[i].set_state(state["schedule"])
+        self._place(i, task, goal)
+        snapshot = self._models[task].snapshot(goal)
+        physics = np.asarray(state["physics"], dtype=np.float64)
+        self._simulation(i).set_physics(physics, snapshot.body_pos, snapshot.site_pos)
+        self._copies["frame"][i] = state["frame"]
+        self._observations[i] = state["observation"]
+        self._lengths[i], self._returns[i] = int(state["length"]), float(state["return"])
+        self._solved[i] = bool(state["solved"])
+        self._started[i] = time.perf_counter()
+
+    def _render(self, i: int) -> NDArray[np.uint8]:
+        if self.render_mode is None:
+            raise ValueError('nothing can be rendered: make the environments with render_mode="rgb_array"')
+        return self._models[self._tasks[i]].render(self._simulation(i))
+
+    def get_images(self) -> list[NDArray[np.uint8] | None]:
+        """Return a frame of each copy."""
+        return self.env_method("render")
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: object,
+        indices: None | int | Sequence[int] = None,
+        **method_kwargs: object,
+    ) -> list[Any]:
+        """Call ``set_task``, ``get_state``, ``set_state`` or ``render`` of the copies in ``indices``.
+
+        Raises:
+            AttributeError: Copies have no such method.
+            RuntimeError: A step is under way.
+        """
+        if method_name not in _METHODS:
+            raise AttributeError(f"a native copy has no method {method_name!r}: it has {', '.join(_METHODS)}")
+        if self._stepping and method_name != "set_task":
+            raise RuntimeError(f"a step is under way: call step_wait before {method_name}")
+        method = getattr(self, f"_{method_name}")
+        return [method(i, *method_args, **method_kwargs) for i in self._get_indices(indices)]
+
+    def get_attr(self, attr_name: str, indices: None | int | Sequence[int] = None) -> list[Any]:
+        """Return an attribute of this object once for each copy in ``indices``."""
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: object, indices: None | int | Sequence[int] = None) -> None:
+        """Refuse: copies have no attributes of their own.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError(f"native copies have no attribute {attr_name!r} of their own to set")
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper], indices: None | int | Sequence[int] = None
+    ) -> list[bool]:
+        """Return False for each copy in ``indices``: there are no wrappers."""
+        return [False for _ in self._get_indices(indices)]
+
+    def close(self) -> None:
+        """Finish a step under way, end the threads and free the simulations."""
+        self._crew.close()
+        self._stepping = False
+        self._simulations = [None] * self.num_envs
+        for model in self._models:
+            model.close()
