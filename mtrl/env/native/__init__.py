@@ -1,7 +1,7 @@
 """Meta-World at physics speed: the ten tasks of MT10 with the v2 reward, stepped in compiled code.
 
-Physics stays MuJoCo's, called at its own addresses; what Meta-World does in Python around it is compiled here and
-gives the same numbers. From the outside in:
+Physics stays MuJoCo's, called at its own addresses; what Meta-World does in Python around it is compiled here
+and gives the same numbers. From the outside in:
 
 * ``vec_env.py``: the ``VecEnv``, episodes and their bookkeeping
 * ``models.py``: one simulation a copy on shared models, and the states that Meta-World's resets lead to
@@ -52,7 +52,7 @@ def unavailable() -> str | None:
     return mujoco_c.check() or cache.unwritable()
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name == "NativeVecEnv":
         from mtrl.env.native.vec_env import NativeVecEnv
 

@@ -67,8 +67,8 @@ def distance_in_plane(a: Vector, b: Vector, first: int, second: int) -> float:
 def rounded(value: float, single: bool) -> float:
     """Return ``value`` rounded to single precision where ``single``.
 
-    Meta-World computes in float64, except that numpy (2 and later) lets a float32 action pull Python floats down
-    to float32. To round operands and result of a basic operation is the same as computing it in float32.
+    Meta-World computes in float64, except that numpy (2 and later) lets a float32 action pull Python floats
+    down to float32. To round operands and result of a basic operation is the same as computing it in float32.
     """
     return np.float64(np.float32(value)) if single else value
 

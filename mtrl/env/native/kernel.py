@@ -132,10 +132,7 @@ def _observe(copy: np.record) -> None:
 @compiled
 def _went_wrong(copy: np.record) -> bool:
     """Tell whether MuJoCo met bad numbers, after which it silently resets the simulation."""
-    for i in range(len(copy.warnings)):
-        if load_int32(copy.warnings[i]) > 0:
-            return True
-    return False
+    return load_int32(copy.warnings[0]) + load_int32(copy.warnings[1]) + load_int32(copy.warnings[2]) > 0
 
 
 @compiled
@@ -178,7 +175,7 @@ def step_copies(
 ) -> None:
     """Advance copies by one environment step until none is left.
 
-    Several threads may call this at once with the same arguments: each takes the next copy that nobody has taken.
+    Several threads may call this at once with the same arguments: each takes the next copy that nobody has.
 
     Args:
         copies: Records of type ``COPY``, ``(n_envs,)``.

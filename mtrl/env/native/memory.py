@@ -1,7 +1,7 @@
 """Reading, writing and calling at raw addresses, from compiled code.
 
-MuJoCo's simulation lives in C structs; the kernel receives the addresses of what it needs as integers. Functions
-are called through addresses too, because compiled code that holds a ctypes function cannot be cached on disk.
+MuJoCo's simulation lives in C structs; the kernel receives the addresses of what it needs as integers.
+Functions are called through addresses too, for compiled code that holds a ctypes function is not cacheable.
 """
 
 from collections.abc import Callable
@@ -23,20 +23,20 @@ def _element(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, kind: ir
 
 
 @intrinsic
-def load(typing_context: Any, address: Any, index: Any) -> _Intrinsic:  # noqa: ANN401
+def load(typing_context: Any, address: Any, index: Any) -> _Intrinsic:
     """Return double number ``index`` of those at ``address``."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load(_element(builder, *arguments, _DOUBLE))
 
     return types.float64(types.int64, types.int64), generate
 
 
 @intrinsic
-def store(typing_context: Any, address: Any, index: Any, value: Any) -> _Intrinsic:  # noqa: ANN401
+def store(typing_context: Any, address: Any, index: Any, value: Any) -> _Intrinsic:
     """Write ``value`` as double number ``index`` of those at ``address``."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address, index, value = arguments
         builder.store(value, _element(builder, address, index, _DOUBLE))
         return context.get_dummy_value()
@@ -45,10 +45,10 @@ def store(typing_context: Any, address: Any, index: Any, value: Any) -> _Intrins
 
 
 @intrinsic
-def load_int32(typing_context: Any, address: Any) -> _Intrinsic:  # noqa: ANN401
+def load_int32(typing_context: Any, address: Any) -> _Intrinsic:
     """Return the C int at ``address``."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = builder.load(builder.inttoptr(arguments[0], _INT32.as_pointer()))
         return builder.sext(value, _INT64)
 
@@ -56,10 +56,10 @@ def load_int32(typing_context: Any, address: Any) -> _Intrinsic:  # noqa: ANN401
 
 
 @intrinsic
-def call(typing_context: Any, function: Any, model: Any, data: Any) -> _Intrinsic:  # noqa: ANN401
+def call(typing_context: Any, function: Any, model: Any, data: Any) -> _Intrinsic:
     """Call the C function ``void (const mjModel*, mjData*)`` at address ``function``."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
         function, model, data = arguments
         kind = ir.FunctionType(ir.VoidType(), [pointer, pointer]).as_pointer()
@@ -71,10 +71,10 @@ def call(typing_context: Any, function: Any, model: Any, data: Any) -> _Intrinsi
 
 
 @intrinsic
-def take_next(typing_context: Any, counter: Any) -> _Intrinsic:  # noqa: ANN401
+def take_next(typing_context: Any, counter: Any) -> _Intrinsic:
     """Return the int64 at address ``counter`` and add one to it, as one atomic operation."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = builder.inttoptr(arguments[0], _INT64.as_pointer())
         return builder.atomic_rmw("add", pointer, ir.Constant(_INT64, 1), "monotonic")
 

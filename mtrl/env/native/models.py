@@ -1,4 +1,4 @@
-"""A task's shared model, the simulations of the copies that play it, and the states that its resets lead to."""
+"""A task's shared model, the simulations of the copies that play it, and the states after its resets."""
 
 from collections.abc import Sequence
 from functools import cached_property

@@ -1,11 +1,11 @@
 """MuJoCo as C sees it: addresses of its functions, and where its structs keep their fields.
 
-The layout comes from the declarations that the ``mujoco`` package ships (``mujoco.introspect``), and ``check``
+The layout comes from the declarations that the ``mujoco`` package ships (``mujoco.introspect``); ``check``
 holds it to what the package's own arrays say.
 """
 
 import ctypes
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ FATAL_WARNINGS = (
 """After these MuJoCo resets the simulation by itself, in the middle of an episode."""
 
 
-def _c_type(declared: Any) -> Any:  # noqa: ANN401  (mujoco's declarations and ctypes' types)
+def _c_type(declared: Any) -> Any:
     if isinstance(declared, ast_nodes.PointerType):
         return ctypes.c_void_p
     if isinstance(declared, ast_nodes.ArrayType):
@@ -54,12 +54,12 @@ def _c_type(declared: Any) -> Any:  # noqa: ANN401  (mujoco's declarations and c
     raise TypeError(f"MuJoCo declares a field of type {declared}, whose size is unknown here")
 
 
-def _structure(name: str, fields: Any) -> type[ctypes.Structure]:  # noqa: ANN401
+def _structure(name: str, fields: Any) -> type[ctypes.Structure]:
     members = [(field.name, _c_type(field.type)) for field in fields]
     return type(name, (ctypes.Structure,), {"_fields_": members})
 
 
-@lru_cache(maxsize=None)
+@cache
 def _struct(name: str) -> type[ctypes.Structure]:
     return _structure(name, structs.STRUCTS[name].fields)
 
@@ -126,7 +126,7 @@ def check() -> str | None:
     return None if agree else f"MuJoCo {version} lays out its data unlike it declares: install mujoco 3.3.0"
 
 
-def _same_addresses(source: Any, layout: type[ctypes.Structure]) -> bool:  # noqa: ANN401
+def _same_addresses(source: Any, layout: type[ctypes.Structure]) -> bool:
     """Tell whether the pointers at the places that ``layout`` gives are those of the arrays of ``source``."""
     seen = layout.from_address(source._address)
     # What is computed into the arena has no fixed address.
@@ -142,6 +142,6 @@ def _same_addresses(source: Any, layout: type[ctypes.Structure]) -> bool:  # noq
     return compared > 10
 
 
-def _first_arena_field(fields: Any) -> int:  # noqa: ANN401
+def _first_arena_field(fields: Any) -> int:
     names = [field.name for field in fields]
     return names.index("contact") if "contact" in names else len(names)

@@ -5,7 +5,7 @@ import numpy as np
 from mtrl.tasks import OBSERVATION_SIZE
 
 FRAME_SIZE = 18
-"""Hand, gripper opening and object: the part of the observation that Meta-World stacks with its predecessor."""
+"""Hand, gripper opening, object: the part of the observation that Meta-World stacks with the one before."""
 
 PLACES = np.dtype(
     [
@@ -29,7 +29,7 @@ PLACES = np.dtype(
         )
     ]
 )
-"""Addresses of positions (3 doubles), rotations (a 3x3 matrix or a quaternion) and joint angles in an mjData."""
+"""Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joint angles."""
 
 GOAL = np.dtype(
     [
@@ -42,7 +42,7 @@ GOAL = np.dtype(
         ("obj_to_target_init", np.float64),
     ]
 )
-"""What rewards read of the attributes that Meta-World sets at a reset; metres; NaN where a task has no such thing."""
+"""What rewards read of the attributes that Meta-World sets at a reset, in metres; NaN where there is none."""
 
 COPY = np.dtype(
     [
@@ -67,5 +67,4 @@ COPY = np.dtype(
     ],
     align=True,
 )
-"""``task`` counts in ``native.TASKS``; the integers after it are addresses; the last five fields are written by
-the step."""
+"""``task`` counts in ``native.TASKS``; the integers after it are addresses; the step writes the last five."""

@@ -21,7 +21,10 @@ _GAUSSIAN_SCALE = math.sqrt(-2 * math.log(0.1))
 
 @compiled
 def _outside(x: float, lower: float, upper: float, margin: float) -> float:
-    """Return how far ``x`` is out of the bounds, in margins: 0 inside; NaN, as Meta-World raises, below margin 0."""
+    """Return how far ``x`` is outside of the bounds, in margins.
+
+    A negative margin, which Meta-World refuses with an exception, gives NaN.
+    """
     if lower <= x <= upper:
         return 0.0
     if margin < 0.0:
@@ -53,10 +56,10 @@ def hamacher_product(a: float, b: float, single: bool = False) -> float:
 @compiled
 def inside_prism(point: Vector, zero: Vector, one: Vector) -> bool:
     """Tell whether ``point`` lies in the box between two opposite corners."""
+    inside = True
     for axis in range(3):
-        if not min(zero[axis], one[axis]) <= point[axis] <= max(zero[axis], one[axis]):
-            return False
-    return True
+        inside &= min(zero[axis], one[axis]) <= point[axis] <= max(zero[axis], one[axis])
+    return inside
 
 
 @compiled
@@ -84,7 +87,7 @@ def tcp_center(places: np.record) -> Vector:
 def gripper_closed(action: NDArray[np.float64], single_action: bool) -> tuple[float, bool]:
     """Return the closing effort within [0, 1], and whether numpy holds it in single precision.
 
-    It does where the action is float32 and not clamped: ``min(max(0, effort), 1)`` returns one of its arguments.
+    It does where the action is float32 and not clamped: ``min(max(0, x), 1)`` returns one of its arguments.
     """
     effort = action[3]
     if effort <= 0.0:
@@ -115,7 +118,7 @@ def caging_reward(
     pad_success_thresh: float,
     xz_thresh: float,
 ) -> tuple[float, bool]:
-    """Return ``SawyerXYZEnv._gripper_caging_reward(..., high_density=True)``, and whether in single precision."""
+    """Return ``SawyerXYZEnv._gripper_caging_reward`` of high density, and whether in single precision."""
     left_pad_y, right_pad_y = vector(places.left_pad)[1], vector(places.right_pad)[1]
     left_margin = abs(abs(left_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)
     right_margin = abs(abs(right_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)

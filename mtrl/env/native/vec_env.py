@@ -30,8 +30,8 @@ _METHODS = ("set_task", "get_state", "set_state", "render")
 class NativeVecEnv(VecEnv):
     """Copies of the MT10 tasks with the v2 reward, all stepped by one call into compiled code.
 
-    ``step_async`` starts the step in background threads and ``step_wait`` collects it: what runs in between runs
-    at the same time. ``step`` does both and uses the calling thread too.
+    ``step_async`` starts the step in background threads and ``step_wait`` collects it: what runs in between
+    runs at the same time. ``step`` does both and uses the calling thread too.
 
     Args:
         tasks: The task set; the place of a task in it is its id.
@@ -184,7 +184,7 @@ class NativeVecEnv(VecEnv):
         self.reset_infos[i] = {"task_id": task, "goal": goal}
 
     def _place(self, i: int, task: int, goal: int) -> None:
-        """Give copy ``i`` a simulation of ``task`` and all that depends on ``goal``, but not yet the physics."""
+        """Give copy ``i`` a simulation of ``task`` and what depends on ``goal``, but not yet the physics."""
         simulation = self._simulations[i]
         if simulation is None or self._tasks[i] != task:
             if simulation is not None:
@@ -251,7 +251,7 @@ class NativeVecEnv(VecEnv):
         self,
         method_name: str,
         *method_args: object,
-        indices: None | int | Sequence[int] = None,
+        indices: int | Sequence[int] | None = None,
         **method_kwargs: object,
     ) -> list[Any]:
         """Call ``set_task``, ``get_state``, ``set_state`` or ``render`` of the copies in ``indices``.
@@ -267,11 +267,11 @@ class NativeVecEnv(VecEnv):
         method = getattr(self, f"_{method_name}")
         return [method(i, *method_args, **method_kwargs) for i in self._get_indices(indices)]
 
-    def get_attr(self, attr_name: str, indices: None | int | Sequence[int] = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: int | Sequence[int] | None = None) -> list[Any]:
         """Return an attribute of this object once for each copy in ``indices``."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: object, indices: None | int | Sequence[int] = None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: int | Sequence[int] | None = None) -> None:
         """Refuse: copies have no attributes of their own.
 
         Raises:
@@ -280,7 +280,7 @@ class NativeVecEnv(VecEnv):
         raise AttributeError(f"native copies have no attribute {attr_name!r} of their own to set")
 
     def env_is_wrapped(
-        self, wrapper_class: type[gymnasium.Wrapper], indices: None | int | Sequence[int] = None
+        self, wrapper_class: type[gymnasium.Wrapper], indices: int | Sequence[int] | None = None
     ) -> list[bool]:
         """Return False for each copy in ``indices``: there are no wrappers."""
         return [False for _ in self._get_indices(indices)]

@@ -44,7 +44,7 @@ def observe(places: np.record) -> tuple[Vector, Quaternion]:
 def reward(
     places: np.record, goal: np.record, obs: NDArray[np.float64], action: NDArray[np.float64], single: bool
 ) -> tuple[float, bool]:
-    """Return the reward for a closed gripper at the handle and for closing, and whether the drawer is shut."""
+    """Return the reward for a fist at the handle and for closing, and whether the drawer is shut."""
     obj, obj_init = triple(obs, 4), triple(goal.obj_init_pos)
     target = triple(goal.target_pos)
     target_to_obj = distance(obj, target)

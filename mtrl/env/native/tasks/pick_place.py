@@ -42,8 +42,8 @@ def _caging(
 ) -> tuple[float, bool]:
     """Return this task's own version of ``rewards.caging_reward``.
 
-    Its margins come from ``init_left_pad`` and ``init_right_pad``, which in Meta-World are views of the simulation
-    and so follow the pads.
+    Its margins come from ``init_left_pad`` and ``init_right_pad``, which in Meta-World are views of the
+    simulation and so follow the pads.
     """
     left_pad_y, right_pad_y = vector(places.left_pad)[1], vector(places.right_pad)[1]
     left_margin = abs(abs(obj[1] - left_pad_y) - _PAD_SUCCESS_MARGIN)
