@@ -1,0 +1,79 @@
+"""The command: ``python -m mtrl`` or ``mtrl``. Composes and checks before anything heavy is imported."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from mtrl.config import ConfigurationError
+
+REFUSED = 2
+"""Exit code of a configuration that cannot run."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in (["--help"], ["-h"]):
+        from mtrl.help import help_text
+
+        print(help_text())
+        sys.exit(0)
+    try:
+        sys.exit(_run(words))
+    except ConfigurationError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"mtrl: {error}", file=sys.stderr)
+        sys.exit(REFUSED)
+
+
+def _run(words: list[str]) -> int:
+    from hydra._internal.utils import get_args_parser
+
+    flags = get_args_parser().parse_args(words)
+    if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
+        return _hand_to_hydra(words)
+    if flags.multirun:
+        return _sweep(words, flags.overrides)
+
+    from mtrl.compose import compose_run
+
+    composition = compose_run(flags.overrides)
+    if flags.cfg == "job":
+        import yaml
+
+        print(yaml.safe_dump(composition.values, sort_keys=False), end="")
+        return 0
+
+    from mtrl.lifecycle import run_once
+
+    return run_once(composition)
+
+
+def _sweep(words: list[str], overrides: list[str]) -> int:
+    """Check every member, run them with Hydra's launcher, each in a process of its own, and show what they came to."""
+    from mtrl.compose import compose_run, members
+    from mtrl.sweep import show_plan, show_results
+
+    compositions = [compose_run(member) for member in members(overrides)]
+    show_plan(compositions)
+    if any(composition.config.dry_run for composition in compositions):
+        return 0
+    _hand_to_hydra(words)
+    return show_results(compositions)
+
+
+def _hand_to_hydra(words: list[str]) -> int:
+    import hydra
+
+    from mtrl.compose import CONF, register_schema, with_free_keys
+    from mtrl.sweep import run_member
+
+    register_schema()
+    sys.argv[1:] = with_free_keys(words)
+    hydra.main(config_path=str(CONF.absolute()), config_name="config", version_base="1.3")(run_member)()
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -37,11 +37,19 @@ def choose(cfg: HardwareConfig, backend: str) -> Hardware:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     cores = available_cores()
-    # Matrix products of these sizes gain little from many threads, and on a GPU the host only launches.
-    torch_threads = cfg.torch_threads or (min(cores, 4) if device == "cpu" else 1)
+    torch_threads = cfg.torch_threads or _torch_threads(device, cores)
     torch.set_num_threads(torch_threads)
     compiled = cfg.compile == "on" or (cfg.compile == "auto" and device.startswith("cuda"))
     return Hardware(device, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
+
+
+def _torch_threads(device: str, cores: int) -> int:
+    """Return the threads of torch: half the cores up to four.
+
+    Matrix products of these sizes gain little from more, on a GPU the host only launches, and OpenMP's threads wait
+    for each other by spinning: one core short, two of them are ten times slower than one.
+    """
+    return 1 if device != "cpu" else max(1, min(cores // 2, 4))
 
 
 def available_cores() -> int:

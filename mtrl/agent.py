@@ -1,0 +1,103 @@
+"""From the configuration to a stable-baselines3 agent: the one place that knows every algorithm's arguments."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from mtrl.algo import TaskReplayBuffer
+from mtrl.checks import OWN_SAC, load_class
+from mtrl.config import AlgoConfig, Config, DDPGConfig, MultiheadConfig, SACConfig, TD3Config
+from mtrl.hardware import Hardware
+from mtrl.tasks import ACTION_SIZE
+from mtrl.variant import policy_for
+
+
+def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorithm:
+    """Return the agent of ``cfg`` on ``env``.
+
+    Raises:
+        ValueError: The algorithm refuses its arguments.
+    """
+    algo_class = load_class(cfg.algo.cls)
+    n_tasks = len(cfg.env.tasks)
+    heads = cfg.variant if isinstance(cfg.variant, MultiheadConfig) else None
+    policy, policy_kwargs = policy_for(
+        algo_class,
+        cfg.variant.name,
+        n_tasks,
+        actor_layers=cfg.variant.actor_layers,
+        critic_layers=cfg.variant.critic_layers,
+        layer_norm=cfg.variant.layer_norm,
+        shared_layers=heads.shared_layers if heads else None,
+        actor_heads=heads.actor_heads if heads else False,
+    )
+    train_freq, gradient_steps = update_schedule(cfg.algo, env.num_envs)
+    arguments: dict[str, Any] = {
+        "learning_rate": cfg.algo.learning_rate,
+        "buffer_size": cfg.algo.buffer_size,
+        "learning_starts": cfg.algo.learning_starts,
+        "batch_size": cfg.algo.batch_size,
+        "tau": cfg.algo.tau,
+        "gamma": cfg.algo.gamma,
+        "train_freq": train_freq,
+        "gradient_steps": gradient_steps,
+        "policy_kwargs": policy_kwargs,
+        "seed": cfg.seed,
+        "device": hardware.device,
+    }
+    arguments |= _replay(cfg, n_tasks) | _own_arguments(cfg.algo, n_tasks, hardware) | cfg.algo.kwargs
+    return algo_class(policy, env, **arguments)
+
+
+def update_schedule(algo: AlgoConfig, n_envs: int) -> tuple[int, int]:
+    """Return how many vector steps stable-baselines3 collects at a time, and how many updates it then makes.
+
+    One update in ten environment steps with 4 copies is 2 updates every 5 vector steps.
+    """
+    per_vector_step = Fraction(algo.updates).limit_denominator(1000)
+    if algo.updates_per == "environment_step":
+        per_vector_step *= n_envs
+    return per_vector_step.denominator, per_vector_step.numerator
+
+
+def _replay(cfg: Config, n_tasks: int) -> dict[str, Any]:
+    if cfg.algo.cls == OWN_SAC:
+        return {"n_steps": cfg.algo.n_steps}
+    own = {"n_tasks": n_tasks, "n_steps": cfg.algo.n_steps, "gamma": cfg.algo.gamma, "seed": cfg.seed}
+    return {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": own}
+
+
+def _own_arguments(algo: AlgoConfig, n_tasks: int, hardware: Hardware) -> dict[str, Any]:
+    """Return the arguments that one family of algorithms has and others lack."""
+    if isinstance(algo, TD3Config):
+        noise = {name: getattr(algo, name) for name in ("policy_delay", "target_policy_noise", "target_noise_clip")}
+        return {"action_noise": _action_noise(algo.action_noise), **noise}
+    if isinstance(algo, DDPGConfig):
+        return {"action_noise": _action_noise(algo.action_noise)}
+    if not isinstance(algo, SACConfig):
+        return {}
+    entropy = {"ent_coef": _number_or_auto(algo.ent_coef), "target_entropy": _number_or_auto(algo.target_entropy)}
+    if algo.cls != OWN_SAC:
+        return entropy
+    names = (
+        "temperature",
+        "balanced_batches",
+        "max_gradient_norm",
+        "reward_scaling",
+        "reward_scale",
+        "overlap",
+    )
+    own = {name: getattr(algo, name) for name in names}
+    return {**entropy, **own, "n_tasks": n_tasks, "compile": "on" if hardware.compile else "off"}
+
+
+def _action_noise(deviation: float) -> NormalActionNoise:
+    return NormalActionNoise(np.zeros(ACTION_SIZE), np.full(ACTION_SIZE, deviation))
+
+
+def _number_or_auto(value: str | float) -> str | float:
+    return value if isinstance(value, str) and value.startswith("auto") else float(value)

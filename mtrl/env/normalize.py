@@ -1,0 +1,80 @@
+"""Running normalisation of observations and rewards that leaves the task's one-hot alone and is saved without pickle."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from mtrl.tasks import OBSERVATION_SIZE
+
+
+class _Moments(RunningMeanStd):
+    """Running mean and variance whose columns from ``OBSERVATION_SIZE`` on stay at 0 and 1."""
+
+    def update_from_moments(self, batch_mean: NDArray, batch_var: NDArray, batch_count: float) -> None:
+        super().update_from_moments(batch_mean, batch_var, batch_count)
+        self.mean[OBSERVATION_SIZE:], self.var[OBSERVATION_SIZE:] = 0.0, 1.0
+
+
+class TaskNormalize(VecNormalize):
+    """``VecNormalize`` over the 39 columns of Meta-World's observation; the one-hot after them passes through.
+
+    Args:
+        venv: The environments.
+        observations: Normalise observations.
+        reward: Divide rewards by the running deviation of the discounted return.
+        gamma: Discount of that return.
+    """
+
+    def __init__(self, venv: VecEnv, *, observations: bool, reward: bool, gamma: float) -> None:
+        super().__init__(venv, norm_obs=observations, norm_reward=reward, gamma=gamma)
+        if observations:
+            self.obs_rms = _Moments(shape=venv.observation_space.shape)
+
+    def statistics(self) -> dict[str, NDArray]:
+        """Return everything that later steps depend on."""
+        state = {"returns": np.array(self.returns)}
+        for name, moments in (("observation", self.obs_rms if self.norm_obs else None), ("return", self.ret_rms)):
+            if moments is not None:
+                state |= {f"{name}_mean": np.array(moments.mean), f"{name}_var": np.array(moments.var)}
+                state[f"{name}_count"] = np.array(moments.count)
+        return state
+
+    def restore(self, state: dict[str, NDArray]) -> None:
+        """Continue exactly where ``statistics`` was called."""
+        self.returns = np.array(state["returns"])
+        for name, moments in (("observation", self.obs_rms if self.norm_obs else None), ("return", self.ret_rms)):
+            if moments is not None:
+                moments.mean, moments.var = np.array(state[f"{name}_mean"]), np.array(state[f"{name}_var"])
+                moments.count = float(state[f"{name}_count"])
+
+    def save_statistics(self, path: Path) -> None:
+        """Write the statistics to an ``.npz`` file, with which ``normaliser`` reads observations."""
+        options = {"norm_obs": self.norm_obs, "norm_reward": self.norm_reward}
+        scalars = {"clip_obs": self.clip_obs, "epsilon": self.epsilon}
+        np.savez(path, **self.statistics(), **options, **scalars)
+
+
+def normaliser(path: Path) -> "Normaliser":
+    """Return the normalisation of observations that was saved beside a model; nothing is unpickled."""
+    with np.load(path, allow_pickle=False) as file:
+        return Normaliser({name: file[name] for name in file.files})
+
+
+class Normaliser:
+    """Saved statistics, applied to observations outside training."""
+
+    def __init__(self, state: dict[str, NDArray]) -> None:
+        self._active = bool(state["norm_obs"])
+        if self._active:
+            self._mean = state["observation_mean"]
+            self._deviation = np.sqrt(state["observation_var"] + state["epsilon"])
+            self._clip = float(state["clip_obs"])
+
+    def __call__(self, obs: NDArray) -> NDArray:
+        """Return ``obs`` (..., obs_dim) normalised."""
+        if not self._active:
+            return obs
+        return np.clip((obs - self._mean) / self._deviation, -self._clip, self._clip).astype(np.float32)
