@@ -1,0 +1,123 @@
+"""The compiled step is kept on disk, and stock takes over where it cannot be."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtrl.env import factory, native
+from mtrl.env.native import cache, mujoco_c
+
+ROOT = Path(__file__).parents[2]
+
+LOAD = "from mtrl.env.native.cache import compiled_step; compiled_step()"
+
+IMPORTS_NOTHING_HEAVY = """
+import sys, types
+package = types.ModuleType("mtrl.env")
+package.__path__ = [{path!r}]
+sys.modules["mtrl.env"] = package
+from mtrl.env.native import SUPPORTED
+assert "reach-v3" in SUPPORTED
+print(sorted({{"numba", "mujoco", "torch", "numpy"}} & set(sys.modules)))
+"""
+
+
+def start(code, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return output, errors
+
+
+def test_processes_that_start_together_compile_once(tmp_path):
+    together = [start(LOAD, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
+    messages = [finish(process)[1] for process in together]
+    assert sorted("compiling the native environments" in message for message in messages) == [False, True]
+    compiled = list(tmp_path.rglob("*.nbc"))
+    assert len(compiled) == 1
+    written = compiled[0].stat().st_mtime_ns
+    assert "compiling" not in finish(start(LOAD, NUMBA_CACHE_DIR=str(tmp_path)))[1]
+    assert compiled[0].stat().st_mtime_ns == written
+
+
+def test_cache_lies_in_the_users_cache_directory(monkeypatch, tmp_path):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.directory().parent == tmp_path / "mtrl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache.directory().parent == tmp_path / "home" / ".cache" / "mtrl"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    assert cache.directory().parent == tmp_path / "numba"
+
+
+@pytest.fixture
+def unwritable_cache(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "below"))
+
+
+@pytest.fixture
+def no_numba(monkeypatch):
+    find_spec = native.find_spec
+    monkeypatch.setattr(native, "find_spec", lambda name: None if name == "numba" else find_spec(name))
+
+
+@pytest.fixture
+def no_symbol(monkeypatch):
+    def missing():
+        raise AttributeError("undefined symbol: mj_forward")
+
+    monkeypatch.setattr(mujoco_c, "function_addresses", missing)
+    mujoco_c.check.cache_clear()
+    yield
+    mujoco_c.check.cache_clear()
+
+
+@pytest.fixture
+def other_layout(monkeypatch):
+    original = mujoco_c.structs.STRUCTS["mjModel"].fields
+    monkeypatch.setattr(mujoco_c.structs.STRUCTS["mjModel"], "fields", original[:40] + original[41:])
+    mujoco_c.check.cache_clear()
+    mujoco_c._struct.cache_clear()
+    yield
+    mujoco_c.check.cache_clear()
+    mujoco_c._struct.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        ("unwritable_cache", "set NUMBA_CACHE_DIR"),
+        ("no_numba", "numba is not installed"),
+        ("no_symbol", "lacks a symbol"),
+        ("other_layout", "lays out its data"),
+    ],
+)
+def test_stock_takes_over_with_one_warning_line(trouble, sentence, request, caplog):
+    request.getfixturevalue(trouble)
+    assert sentence in native.unavailable()
+    assert factory.choose_backend("auto", ["reach-v3"], "v2") == "stock"
+    assert len(caplog.records) == 1
+    assert sentence in caplog.text
+    assert "\n" not in caplog.records[0].getMessage()
+    with pytest.raises(ValueError, match="native backend cannot be used"):
+        factory.choose_backend("native", ["reach-v3"], "v2")
+
+
+def test_the_supported_tasks_are_known_without_heavy_imports():
+    code = IMPORTS_NOTHING_HEAVY.format(path=str(ROOT / "mtrl" / "env"))
+    assert finish(start(code))[0].strip() == "[]"
