@@ -1,14 +1,15 @@
-"""Checks across the keys of a configuration, each with its mend. Torch is imported only where it alone can tell."""
+"""Checks across the keys of a configuration, each with its mend. Only what needs torch imports it."""
 
 import importlib
 import inspect
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from mtrl import hardware
 from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
-from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_tasks
+from mtrl.tasks import ACTION_SIZE, MT10, OBSERVATION_SIZE, check_tasks
 
 OWN_SAC = "mtrl.algo.SAC"
 _OWN_OPTIONS: dict[str, Any] = {
@@ -25,28 +26,42 @@ _BUILT_IN = (OWN_SAC, "stable_baselines3.SAC", "stable_baselines3.TD3", "stable_
 def check(cfg: Config) -> None:
     """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run on this machine."""
     _check_tasks(cfg)
+    _check_algorithm(cfg)
     _check_batches(cfg)
     _check_variant(cfg)
     _check_memory(cfg)
     _check_output(Path(cfg.output))
-    _check_algorithm(cfg)
+    _check_backend(cfg)
     if cfg.hardware.device.startswith("cuda") and not hardware.cuda_available(cfg.hardware.device):
         raise ConfigurationError(
-            f"hardware.device={cfg.hardware.device} is not there: torch sees no such GPU; use hardware=auto or cpu"
+            f"hardware.device={cfg.hardware.device} is not there: torch sees no such GPU; "
+            "use hardware=auto or cpu"
         )
 
 
 def _check_tasks(cfg: Config) -> None:
     tasks = cfg.env.tasks
-    if cfg.task is not None and tasks != [cfg.task]:
-        raise ConfigurationError(
-            f"task={cfg.task} is for recipes of one task and experiment={cfg.experiment} trains {len(tasks)}: "
-            "use experiment=mt1, or name the set with task=null env.tasks=[...]"
-        )
     try:
-        check_tasks(tasks)
+        check_tasks(tasks if cfg.task is None or cfg.task in tasks else [cfg.task, *tasks])
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
+    if cfg.task is not None and tasks != [cfg.task]:
+        raise ConfigurationError(
+            f"task={cfg.task} names one task and env.tasks of experiment={cfg.experiment} says otherwise: "
+            "use experiment=mt1 for one task, or task=null env.tasks=[...] for a set of your own"
+        )
+
+
+def _check_backend(cfg: Config) -> None:
+    if cfg.hardware.backend != "native":
+        return
+    missing = [task for task in cfg.env.tasks if task not in MT10]
+    if missing or cfg.env.reward != "v2":
+        what = f"the task {missing[0]}" if missing else f"env.reward={cfg.env.reward}"
+        raise ConfigurationError(
+            f"hardware.backend=native does not have {what}: use hardware.backend=auto, "
+            "which takes Meta-World's own environments"
+        )
 
 
 def _check_batches(cfg: Config) -> None:
@@ -59,14 +74,15 @@ def _check_batches(cfg: Config) -> None:
         )
     if algo.batch_size > algo.buffer_size:
         raise ConfigurationError(
-            f"algo.batch_size={algo.batch_size} is larger than algo.buffer_size={algo.buffer_size}: make it smaller"
+            f"algo.batch_size={algo.batch_size} is larger than algo.buffer_size={algo.buffer_size}: "
+            "make it smaller"
         )
     if isinstance(algo, SACConfig) and algo.cls != OWN_SAC:
         for key, neutral in _OWN_OPTIONS.items():
             if getattr(algo, key) != neutral:
                 raise ConfigurationError(
-                    f"algo.{key}={getattr(algo, key)} is an option of {OWN_SAC}, which algo.cls={algo.cls} lacks: "
-                    f"leave it at {neutral}"
+                    f"algo.{key}={_written(getattr(algo, key))} is an option of {OWN_SAC}, "
+                    f"which algo.cls={algo.cls} lacks: set algo.{key}={_written(neutral)}"
                 )
 
 
@@ -91,9 +107,10 @@ def replay_bytes(cfg: Config) -> int:
 def _check_memory(cfg: Config) -> None:
     needed, free = replay_bytes(cfg), hardware.free_memory()
     if needed > free:
+        fitting = int(cfg.algo.buffer_size * free / needed * 0.8)
         raise ConfigurationError(
             f"algo.buffer_size={cfg.algo.buffer_size} needs {needed / 2**30:.1f} GiB for the replay buffer and "
-            f"{free / 2**30:.1f} GiB are free: use at most algo.buffer_size={int(cfg.algo.buffer_size * free / needed * 0.8)}"
+            f"{free / 2**30:.1f} GiB are free: use at most algo.buffer_size={fitting}"
         )
 
 
@@ -115,14 +132,37 @@ def _check_algorithm(cfg: Config) -> None:
     if algo.cls in _BUILT_IN and not algo.kwargs:
         return
     cls = load_class(algo.cls)
-    parameters = inspect.signature(cls).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+    if not issubclass(cls, OffPolicyAlgorithm):
+        raise ConfigurationError(
+            f"algo.cls={algo.cls} does not learn from a replay buffer: "
+            "name a subclass of stable-baselines3's OffPolicyAlgorithm"
+        )
+    known = _arguments(cls)
     for key in algo.kwargs:
-        if key not in parameters:
+        if key not in known:
             raise ConfigurationError(
-                f"algo.kwargs.{key} is not an argument of {algo.cls}: it takes {', '.join(parameters)}"
+                f"algo.kwargs.{key} is not an argument of {algo.cls}: it takes {', '.join(known)}"
             )
+
+
+def _arguments(cls: type) -> list[str]:
+    """Return the names of the constructor's arguments; its bases' too where it passes ``**kwargs`` on."""
+    names: list[str] = []
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        names += [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return sorted({name for name in names if name != "self" and not name.startswith("_")})
+
+
+def _written(value: object) -> str:
+    """Return a value as a person writes it on the command line."""
+    return json.dumps(value).strip('"')
 
 
 def load_class(path: str) -> type:

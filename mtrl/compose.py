@@ -1,4 +1,4 @@
-"""From command-line overrides to a checked ``Config``: Hydra's composition with mistakes said in one sentence."""
+"""From overrides to a checked ``Config``: Hydra's composition with mistakes said in one sentence."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,13 @@ _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf"
 """The configuration files: inside the installed package, or beside it in a checkout."""
 
-_SYNONYMS = {"algorithm": "algo", "environment": "env", "agent": "algo", "eval": "evaluation", "steps": "total_steps"}
+_SYNONYMS = {
+    "algorithm": "algo",
+    "environment": "env",
+    "agent": "algo",
+    "eval": "evaluation",
+    "steps": "total_steps",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def register_schema() -> None:
     store = ConfigStore.instance()
     schema = OmegaConf.structured(Config)
     for field in fields(Config):
-        # OmegaConf 2.3 cannot expand a missing dataclass that has union fields while it merges a file into it.
+        # OmegaConf 2.3 cannot expand a missing dataclass with union fields while it merges a file into it.
         if is_dataclass(field.type):
             schema[field.name] = OmegaConf.structured(field.type)
     store.store(name="schema", node=schema)
@@ -65,15 +71,17 @@ _SCHEMAS: dict[str, dict[str, type]] = {
 
 
 def with_free_keys(overrides: Sequence[str]) -> list[str]:
-    """Return ``overrides`` with Hydra's ``++`` before keys of ``algo.kwargs``, the one place where keys are free."""
+    """Return ``overrides`` with Hydra's ``++`` before keys of ``algo.kwargs``, where alone keys are free."""
     return [f"++{text}" if text.startswith("algo.kwargs.") else text for text in overrides]
 
 
 def groups() -> dict[str, list[str]]:
-    """Return the options of each group, read off the files; ``tuning`` is drawn in by itself and not offered."""
+    """Return the options of each group, read off the files; ``tuning`` is drawn in by itself, not offered."""
     found: dict[str, list[str]] = {}
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "tuning"):
-        found[folder.name] = sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
+        found[folder.name] = sorted(
+            str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml")
+        )
     return found
 
 
@@ -89,6 +97,11 @@ def compose_run(overrides: Sequence[str]) -> Composition:
     overrides = with_free_keys(overrides)
     with _hydra():
         parsed = _parse(overrides)
+        for override in parsed:
+            if override.is_sweep_override():
+                raise ConfigurationError(
+                    f"{override.input_line} gives several values: add -m to run each of them"
+                )
         _check_keys(parsed)
         cfg = _compose(overrides)
         choices = _choices(cfg)

@@ -1,10 +1,12 @@
-"""The typed configuration. Types and single-value checks live here, values in ``conf/``, cross-checks in ``checks``.
+"""The typed configuration: types and single-value checks; values are in ``conf/``, cross-checks in ``checks``.
 
 Nothing here imports torch or MuJoCo: a mistake in a configuration is answered before anything heavy starts.
 Step counts accept ``1e6`` and become integers; every frequency is in environment steps.
 """
 
+import re
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from mtrl.tasks import HORIZON
@@ -34,7 +36,7 @@ def _steps(key: str, value: float, minimum: int = 1) -> int:
 
 
 def _positive(key: str, value: float | None) -> None:
-    _require(value is None or value > 0, f"{key}={value} must be greater than 0")
+    _require(value is None or 0 < value < inf, f"{key}={value} must be a finite number greater than 0")
 
 
 def _fraction(key: str, value: float | None) -> None:
@@ -42,7 +44,8 @@ def _fraction(key: str, value: float | None) -> None:
 
 
 def _layers(key: str, widths: list[int]) -> None:
-    _require(all(width > 0 for width in widths), f"{key}={widths} must be a list of widths above 0")
+    valid = bool(widths) and all(width > 0 for width in widths)
+    _require(valid, f"{key}={widths} must be a list of one or more widths above 0")
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class AlgoConfig:
         _steps("algo.n_steps", self.n_steps)
         _positive("algo.learning_rate", self.learning_rate)
         _positive("algo.updates", self.updates)
+        _require(self.updates >= 0.001, f"algo.updates={self.updates} must be at least 0.001")
         _fraction("algo.tau", self.tau)
         _fraction("algo.gamma", self.gamma)
         _choice("algo.updates_per", self.updates_per, ("vector_step", "environment_step"))
@@ -146,7 +150,9 @@ class SACConfig(AlgoConfig):
         _positive("algo.max_gradient_norm", self.max_gradient_norm)
         for key, prefix in (("ent_coef", "auto"), ("target_entropy", "auto")):
             value = str(getattr(self, key))
-            known = value.startswith(prefix) or value.lstrip("+-").replace(".", "", 1).replace("e-", "").isdigit()
+            known = (
+                value.startswith(prefix) or value.lstrip("+-").replace(".", "", 1).replace("e-", "").isdigit()
+            )
             _require(known, f"algo.{key}={value} must be auto or a number")
 
 
@@ -219,7 +225,7 @@ class MultiheadConfig(VariantConfig):
     """A critic, and optionally an actor, per task."""
 
     shared_layers: int | str
-    """Hidden layers that the critics of all tasks share: 0 is separate critics, all is a linear head per task."""
+    """Hidden layers that the critics of all tasks share: 0 is separate critics, all a linear head per task."""
     actor_heads: bool
     """A linear head per task in the actor too."""
 
@@ -256,14 +262,14 @@ class HardwareConfig:
     torch_threads: int | None
     """Threads of torch; null takes the measured best for the device."""
     compile: str
-    """auto, on or off: compile the update (a CUDA graph on a GPU)."""
+    """How the update runs: auto (by device), off, inductor (torch.compile) or cuda_graph."""
 
     def __post_init__(self) -> None:
         """Check each value by itself."""
         _choice("hardware.backend", self.backend, ("auto", "native", "stock"))
-        _choice("hardware.compile", self.compile, ("auto", "on", "off"))
-        device = self.device.split(":")[0]
-        _choice("hardware.device", device, ("auto", "cpu", "cuda", "mps"))
+        _choice("hardware.compile", self.compile, ("auto", "off", "inductor", "cuda_graph"))
+        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
+        _require(known, f"hardware.device={self.device} is not one of auto, cpu, mps, cuda, cuda:<number>")
         for key in ("workers", "threads", "torch_threads"):
             if getattr(self, key) is not None:
                 _steps(f"hardware.{key}", getattr(self, key))
@@ -290,7 +296,9 @@ class EvaluationConfig:
         _choice("evaluation.goals", self.goals, GOALS)
         for key in ("episodes", "final_episodes"):
             what = f"evaluation.{key}={getattr(self, key)}"
-            _require(getattr(self, key) >= 1, f"{what} measures nothing: an evaluation needs at least 1 episode")
+            _require(
+                getattr(self, key) >= 1, f"{what} measures nothing: an evaluation needs at least 1 episode"
+            )
         _steps("evaluation.copies_per_task", self.copies_per_task)
 
 
@@ -383,6 +391,7 @@ class Config:
             _require(known, f"phase={self.phase} does not exist: phases has {len(self.phases)} ends")
             self.total_steps = self.phases[self.phase - 1]
         self.total_steps = _steps("total_steps", self.total_steps)
+        _require(bool(self.output), "output is empty: name a directory for run directories with output=...")
 
     @property
     def n_envs(self) -> int:
