@@ -37,7 +37,7 @@ def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | No
 
     A last line without its line break is a torn write: it is ignored and reported, even where it looks whole,
     because a number may have lost its last digits. Other lines with a wrong number of cells or with words for
-    numbers are ignored and counted. What a log of a run that goes on lacks at its end comes with the next reading.
+    numbers are ignored and counted.
 
     Args:
         path: The file.
@@ -59,10 +59,8 @@ def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | No
     header = next(csv.reader([raw[:break_at].decode("utf-8", "replace").rstrip("\r")]), [])
     body = raw[break_at + 1 :]
     wanted = [index for index, name in enumerate(header) if columns is None or name in columns]
-    if any(name in text for name in header):
-        rows = None
-    else:
-        rows = _numbers_at_once(body, len(header), wanted)
+    has_words = any(name in text for name in header)
+    rows = None if has_words else _numbers_at_once(body, len(header), wanted)
     if rows is None:
         kept, bad = _line_by_line(body, header, wanted, text)
         if bad:

@@ -1,7 +1,7 @@
-"""Read run directories, also of runs that are still going, died, or were damaged. Imports neither torch nor MuJoCo.
+"""Read run directories, also of runs that still go on, died, or were damaged. Imports no torch, no MuJoCo.
 
-What can be read is used; what cannot is said in one sentence each (``problems``) and never guessed. Nothing in a
-run directory is executed: YAML is read without tags and aliases, JSON as data, CSV as numbers and words.
+What can be read is used; what cannot is said in one sentence each (``problems``) and never guessed. Nothing
+in a run directory is executed: YAML is read without tags and aliases, JSON as data, CSV as numbers and words.
 """
 
 import json
@@ -80,7 +80,7 @@ class Run:
 
     @cached_property
     def evaluation(self) -> Table:
-        """``evaluation.csv``: one row per task, kind of goals and evaluation; empty where there was none yet."""
+        """``evaluation.csv``: one row per task, kind of goals and evaluation; empty where there is none."""
         needed = ("step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length")
         table = self._table("evaluation.csv", EVALUATION_TEXT, needed)
         missing = [name for name in needed[:5] if name not in table.columns]
@@ -92,16 +92,15 @@ class Run:
         rates, episodes = table["success_rate"], table["episodes"]
         good = (rates >= 0) & (rates <= 1) & (episodes >= 1) & np.isfinite(table["step"])
         if not good.all():
-            count = int((~good).sum())
-            self.problems.append(
-                f"{self.path / 'evaluation.csv'} has {count} rows whose success rate or episodes are impossible: they are left out"
-            )
+            where = f"{self.path / 'evaluation.csv'} has {int((~good).sum())} rows"
+            self.problems.append(f"{where} whose success rate or episodes are impossible: they are left out")
             return table.take(good)
         return table
 
-    def metrics(self, columns: Sequence[str]) -> Table:
-        """Return those of the named columns that ``metrics.csv`` has."""
-        return self._table("metrics.csv", (), columns)
+    @cached_property
+    def training(self) -> Table:
+        """Of ``metrics.csv`` the step, the success of training episodes and the stage of the curriculum."""
+        return self._table("metrics.csv", (), ("step", "success_rate", "stage"))
 
     @cached_property
     def timing(self) -> Table:
@@ -164,7 +163,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``finished``, ``running``, ``interrupted`` or ``failed`` as logged; ``died`` or ``silent`` if it stopped mute.
+        """``finished``, ``running``, ``interrupted`` or ``failed`` as logged, or ``died``, or ``silent``.
 
         A run that says it is running but whose process is gone from this machine has died; one on another
         machine that has logged nothing for half an hour is silent.

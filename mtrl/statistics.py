@@ -1,8 +1,8 @@
-"""Statistics of a handful of runs: intervals and comparisons that stay honest with few seeds. Needs numpy alone.
+"""Statistics of a handful of runs: intervals and comparisons that stay honest with few seeds.
 
-The interquartile mean, the stratified bootstrap and the probability of improvement follow Agarwal et al., "Deep
-Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021); the tests hold them to values of
-the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over.
+The interquartile mean, the stratified bootstrap and the probability of improvement follow Agarwal et al.,
+"Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021); the tests hold them to
+values of the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def stratified_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the percentile interval of ``aggregate`` when runs are drawn anew, with replacement, for each task.
+    """Return the percentile interval of ``aggregate`` over runs drawn with replacement for each task.
 
     Args:
         scores: ``(runs, tasks)``.
@@ -112,7 +112,7 @@ def bootstrap_band(
     runs, tasks, points = array.shape
     if runs < 2:
         raise ValueError("one run has no spread over seeds: draw a band for two runs or more")
-    # The mean of a resample is a weighted sum of the scores, so that one matrix product does all points at once.
+    # The mean of a resample is a weighted sum of the scores: one matrix product does all points at once.
     drawn = np.random.default_rng(seed).integers(runs, size=(repetitions, runs, tasks))
     weights = np.stack([(drawn == run).sum(axis=1) for run in range(runs)], axis=1) / (runs * tasks)
     means = weights.reshape(repetitions, runs * tasks) @ array.reshape(runs * tasks, points)
@@ -140,7 +140,7 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Array:
 def improvement_interval(
     ours: ArrayLike, theirs: ArrayLike, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Return the stratified bootstrap interval of ``probability_of_improvement``, each side resampled by itself."""
+    """Return the bootstrap interval of ``probability_of_improvement``, each side resampled by itself."""
     first, second = _matrix(ours), _matrix(theirs)
     generator = np.random.default_rng(seed)
     size = first.size * len(second)
@@ -156,7 +156,7 @@ def area_between_curves(
 ) -> float:
     """Return the mean vertical distance of a curve above another, over the steps both cover.
 
-    It is the area between the two divided by that range: positive when the first learns faster or ends higher.
+    It is the area between the two divided by that range: positive when the first learns faster, ends higher.
 
     Raises:
         ValueError: If the two curves share no range of steps.

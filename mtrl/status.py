@@ -29,8 +29,8 @@ _COLOURS = {
 def summary(run: Run) -> dict[str, Any]:
     """Return what the table shows of a run, as plain values; None where the run says nothing.
 
-    ``success`` is the mean over tasks of the newest evaluation on the training goals (of the held-out ones where
-    there is no other), ``steps_per_second`` the newest measured speed, ``eta_seconds`` the time left at that speed.
+    ``success`` is the mean over tasks of the newest evaluation on the training goals (of the held-out ones
+    where there are no others), ``steps_per_second`` the newest speed, ``eta_seconds`` the time left at it.
     """
     state, step, total = run.state, run.step, run.total_steps
     speed = _last(run, "steps_per_second")

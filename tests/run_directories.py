@@ -79,7 +79,7 @@ def write_run(
 
 
 def success(task: int, tasks: int, progress: np.ndarray, skill: float) -> np.ndarray:
-    """Return the success probability of a task at the given progress (0 to 1): later tasks are learned later."""
+    """Return the success probability of a task at a progress of 0 to 1: later tasks are learned later."""
     middle = 0.12 + 0.5 * task / max(tasks - 1, 1)
     return np.clip(
         (skill + 0.15 * (1 - 2 * task / max(tasks - 1, 1))) / (1 + np.exp(-(progress - middle) * 18)), 0, 1

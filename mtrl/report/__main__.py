@@ -1,0 +1,73 @@
+"""The command ``python -m mtrl.report DIR... [--out DIR] [--reference]``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from mtrl.rundir import read_runs
+
+THRESHOLDS = (0.5, 0.8, 0.95)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the report and return the exit code: 0, or 2 with one sentence where there is no run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mtrl.report",
+        description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput.",
+    )
+    parser.add_argument("directories", nargs="+", metavar="DIR", help="runs, or directories that hold runs")
+    parser.add_argument(
+        "--out", type=Path, help="where to write; report/ under the given directory by default"
+    )
+    parser.add_argument("--reference", action="store_true", help="set published results beside ours")
+    parser.add_argument("--at-step", type=float, help="use nothing after this environment step")
+    parser.add_argument(
+        "--thresholds",
+        type=float,
+        nargs="+",
+        default=THRESHOLDS,
+        metavar="RATE",
+        help="success rates from 0 to 1",
+    )
+    options = parser.parse_args(arguments)
+    if find_spec("matplotlib") is None:
+        return _refuse("matplotlib is missing: install it with pip install 'mtrl-metaworld[report]'")
+    if not all(0 < threshold <= 1 for threshold in options.thresholds):
+        return _refuse("a threshold is a success rate: give numbers above 0 and up to 1, such as 0.8")
+    runs, problems = read_runs(options.directories)
+    if not runs:
+        return _refuse(*problems)
+    from mtrl.report.page import write_report
+    from mtrl.report.study import build_study
+
+    study = build_study(runs, None if options.at_step is None else int(options.at_step))
+    study.notices[:0] = [f"{problem}." for problem in problems]
+    if not any(comparison.kinds for comparison in study.comparisons):
+        print(
+            "no run has a complete evaluation yet: the report shows settings and speed alone", file=sys.stderr
+        )
+    root = Path(os.path.commonpath([os.path.abspath(directory) for directory in options.directories]))
+    if options.out is None and root == Path(root.anchor):
+        return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
+    out = options.out or root / "report"
+    try:
+        page = write_report(study, out, f"Report on {root.name}", options.thresholds, options.reference)
+    except OSError as error:
+        return _refuse(f"{out} cannot be written ({error.strerror}): choose another place with --out DIR")
+    for notice in [*study.notices, *(notice for c in study.comparisons for notice in c.notices)]:
+        print(f"note: {notice}", file=sys.stderr)
+    print(page)
+    return 0
+
+
+def _refuse(*sentences: str) -> int:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
