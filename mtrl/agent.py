@@ -92,7 +92,7 @@ def _own_arguments(algo: AlgoConfig, n_tasks: int, hardware: Hardware) -> dict[s
         "overlap",
     )
     own = {name: getattr(algo, name) for name in names}
-    return {**entropy, **own, "n_tasks": n_tasks, "compile": "on" if hardware.compile else "off"}
+    return {**entropy, **own, "n_tasks": n_tasks, "compile": hardware.compile}
 
 
 def _action_noise(deviation: float) -> NormalActionNoise:

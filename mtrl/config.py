@@ -1,4 +1,4 @@
-"""The typed configuration: types and single-value checks; values are in ``conf/``, cross-checks in ``checks``.
+"""The typed configuration: types and single-value checks; values are in ``conf/``, cross-checks elsewhere.
 
 Nothing here imports torch or MuJoCo: a mistake in a configuration is answered before anything heavy starts.
 Step counts accept ``1e6`` and become integers; every frequency is in environment steps.
@@ -225,7 +225,7 @@ class MultiheadConfig(VariantConfig):
     """A critic, and optionally an actor, per task."""
 
     shared_layers: int | str
-    """Hidden layers that the critics of all tasks share: 0 is separate critics, all a linear head per task."""
+    """Hidden layers that the critics of all tasks share: 0 is separate critics, all one linear head each."""
     actor_heads: bool
     """A linear head per task in the actor too."""
 
@@ -241,10 +241,63 @@ class MultiheadConfig(VariantConfig):
 
 @dataclass(slots=True)
 class CurriculumConfig:
-    """Which environment copy plays which task, and when that changes."""
+    """Which environment copy plays which task, and when that changes (``mtrl.stages`` reads the stages off it)."""
 
     name: str
-    """none: every copy keeps its task."""
+    """none: every copy keeps its task; sequential and mixed derive their stages from the difficulties."""
+    stages: list[Any]
+    """Each a list of tasks, or {task: weight}; empty where ``name`` or ``tables`` say."""
+    tables: list[Any]
+    """Phases by task set: {steps: [...], shares: {task: [share in each phase]}}; the run's own set is taken."""
+    thresholds: list[float | None]
+    """Mean success over a stage's tasks that ends it, one for each stage but the last, or one for all."""
+    steps: list[float | None]
+    """Environment steps that end a stage if its threshold has not before; as thresholds."""
+    min_steps: int | float
+    """Environment steps that a stage lasts at least before its threshold is looked at."""
+    check_every: int | float
+    """Environment steps between two looks at the success."""
+    check_episodes: int
+    """Episodes of each task of the stage in a look, deterministic, on the run's own goals."""
+    start_stage: int
+    """Stage to begin with; a run that is continued is advanced to it."""
+    difficulty: dict[str, float]
+    """Difficulties that add to, or override, those in ``mtrl.tasks``."""
+    copies: int | None
+    """Environment copies in all, instead of env.copies_per_task of each task; may be fewer than tasks."""
+
+    def __post_init__(self) -> None:
+        """Check each value by itself."""
+        self.min_steps = _steps("curriculum.min_steps", self.min_steps, 0)
+        self.check_every = _steps("curriculum.check_every", self.check_every)
+        _steps("curriculum.check_episodes", self.check_episodes)
+        for threshold in self.thresholds:
+            what = f"curriculum.thresholds={self.thresholds} can never be met: a success rate lies between 0 and 1"
+            _require(threshold is None or 0 <= threshold <= 1, what)
+        self.steps = [None if steps is None else _steps("curriculum.steps", steps) for steps in self.steps]
+        if self.copies is not None:
+            _steps("curriculum.copies", self.copies)
+            _require(
+                self.name != "none" or bool(self.stages),
+                f"curriculum.copies={self.copies} needs a curriculum that hands out the tasks: choose one with "
+                "curriculum=..., or set env.copies_per_task",
+            )
+
+
+@dataclass(slots=True)
+class AdaptiveCurriculumConfig(CurriculumConfig):
+    """Weights that follow the success of each task."""
+
+    floor: float
+    """Share of the copies that is always spread evenly, so that no task is forgotten."""
+    rate: float
+    """Share of the way that the weights move at each look towards where success and progress draw them."""
+
+    def __post_init__(self) -> None:
+        """Check each value by itself."""
+        CurriculumConfig.__post_init__(self)
+        _fraction("curriculum.floor", self.floor)
+        _fraction("curriculum.rate", self.rate)
 
 
 @dataclass(slots=True)
@@ -396,4 +449,4 @@ class Config:
     @property
     def n_envs(self) -> int:
         """Environments that run side by side."""
-        return len(self.env.tasks) * self.env.copies_per_task
+        return self.curriculum.copies or len(self.env.tasks) * self.env.copies_per_task

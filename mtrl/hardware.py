@@ -17,7 +17,7 @@ class Hardware:
     workers: int | None
     threads: int
     torch_threads: int
-    compile: bool
+    compile: str
 
     def as_dict(self) -> dict[str, Any]:
         """Return the choices as plain values."""
@@ -39,7 +39,9 @@ def choose(cfg: HardwareConfig, backend: str) -> Hardware:
     cores = available_cores()
     torch_threads = cfg.torch_threads or _torch_threads(device, cores)
     torch.set_num_threads(torch_threads)
-    compiled = cfg.compile == "on" or (cfg.compile == "auto" and device.startswith("cuda"))
+    # Measured: on a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
+    automatic = "cuda_graph" if device.startswith("cuda") else "off"
+    compiled = automatic if cfg.compile == "auto" else cfg.compile
     return Hardware(device, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
 
 

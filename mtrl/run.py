@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl import hardware
 from mtrl.agent import make_agent
+from mtrl.algo.rollout import OverlappedRollouts
 from mtrl.checkpoint import save_model
 from mtrl.compose import Composition
 from mtrl.config import Config, SACConfig
@@ -115,6 +116,7 @@ class Session(BaseCallback):
         self._save = Every(cfg.checkpoint.every)
         self._saved_at = time.monotonic()
         self._learning_since: float | None = None
+        self._learning_seconds = 0.0
         self._evaluation_env: VecEnv | None = None
 
     def _on_step(self) -> bool:
@@ -127,9 +129,7 @@ class Session(BaseCallback):
         self._learning_since = time.perf_counter()
 
     def _on_rollout_start(self) -> None:
-        if self._learning_since is not None:
-            self.clock.add("learning", time.perf_counter() - self._learning_since)
-            self._learning_since = None
+        self._count_learning()
         step = self.num_timesteps
         if self.view.wants_rates():
             self.view.update(step, self.episodes.success_rates())
@@ -143,6 +143,15 @@ class Session(BaseCallback):
         minutes = (time.monotonic() - self._saved_at) / 60
         if self._save.due(step) or minutes >= self.cfg.checkpoint.minutes:
             self._checkpoint()
+
+    def _count_learning(self) -> None:
+        """Tell the clock what the updates took: as the learner says, or all the time between two rollouts."""
+        if isinstance(self.model, OverlappedRollouts):
+            self.clock.add("learning", self.model.learning_seconds - self._learning_seconds)
+            self._learning_seconds = self.model.learning_seconds
+        elif self._learning_since is not None:
+            self.clock.add("learning", time.perf_counter() - self._learning_since)
+            self._learning_since = None
 
     def _write_metrics(self) -> None:
         self.metrics.write(self.num_timesteps, self.episodes, self.model.logger, self.clock, None)
@@ -193,8 +202,7 @@ class Session(BaseCallback):
 
     def finish(self) -> Evaluation:
         """Make the official evaluation, unless the last one was it, save, and close everything."""
-        if self._learning_since is not None:
-            self.clock.add("learning", time.perf_counter() - self._learning_since)
+        self._count_learning()
         official = self.cfg.evaluation.final_episodes
         try:
             if self._latest_at != (self.num_timesteps, official):
