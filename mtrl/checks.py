@@ -9,6 +9,7 @@ from typing import Any
 
 from mtrl import hardware
 from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
+from mtrl.stages import stages_of
 from mtrl.tasks import ACTION_SIZE, MT10, OBSERVATION_SIZE, check_tasks
 
 OWN_SAC = "mtrl.algo.SAC"
@@ -29,6 +30,7 @@ def check(cfg: Config) -> None:
     _check_algorithm(cfg)
     _check_batches(cfg)
     _check_variant(cfg)
+    stages_of(cfg)
     _check_memory(cfg)
     _check_output(Path(cfg.output))
     _check_backend(cfg)

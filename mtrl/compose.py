@@ -24,6 +24,7 @@ _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf"
 """The configuration files: inside the installed package, or beside it in a checkout."""
 
+_FREE_KEYS = ("algo.kwargs.", "curriculum.difficulty")
 _SYNONYMS = {
     "algorithm": "algo",
     "environment": "env",
@@ -67,12 +68,13 @@ _SCHEMAS: dict[str, dict[str, type]] = {
         "shared": config.VariantConfig,
         "multihead": config.MultiheadConfig,
     },
+    "curriculum": {"staged": config.CurriculumConfig, "adaptive": config.AdaptiveCurriculumConfig},
 }
 
 
 def with_free_keys(overrides: Sequence[str]) -> list[str]:
-    """Return ``overrides`` with Hydra's ``++`` before keys of ``algo.kwargs``, where alone keys are free."""
-    return [f"++{text}" if text.startswith("algo.kwargs.") else text for text in overrides]
+    """Return ``overrides`` with Hydra's ``++`` before the two places where keys are free."""
+    return [f"++{text}" if text.startswith(_FREE_KEYS) else text for text in overrides]
 
 
 def groups() -> dict[str, list[str]]:
@@ -189,7 +191,7 @@ def _check_keys(overrides: Sequence[Override]) -> None:
     keys = _flat_keys(OmegaConf.to_container(base))
     for override in overrides:
         key = override.key_or_group
-        if key in known or override.is_hydra_override() or key.startswith("algo.kwargs."):
+        if key in known or override.is_hydra_override() or key.startswith(_FREE_KEYS):
             continue
         if key not in keys:
             raise ConfigurationError(_unknown_key(key, keys, known))

@@ -241,14 +241,14 @@ class MultiheadConfig(VariantConfig):
 
 @dataclass(slots=True)
 class CurriculumConfig:
-    """Which environment copy plays which task, and when that changes (``mtrl.stages`` reads the stages off it)."""
+    """Which environment copy plays which task, and when that changes; ``mtrl.stages`` makes stages of it."""
 
     name: str
     """none: every copy keeps its task; sequential and mixed derive their stages from the difficulties."""
     stages: list[Any]
     """Each a list of tasks, or {task: weight}; empty where ``name`` or ``tables`` say."""
     tables: list[Any]
-    """Phases by task set: {steps: [...], shares: {task: [share in each phase]}}; the run's own set is taken."""
+    """Phases by task set, {steps: [...], shares: {task: [share in each phase]}}; the run's set is taken."""
     thresholds: list[float | None]
     """Mean success over a stage's tasks that ends it, one for each stage but the last, or one for all."""
     steps: list[float | None]
@@ -272,15 +272,16 @@ class CurriculumConfig:
         self.check_every = _steps("curriculum.check_every", self.check_every)
         _steps("curriculum.check_episodes", self.check_episodes)
         for threshold in self.thresholds:
-            what = f"curriculum.thresholds={self.thresholds} can never be met: a success rate lies between 0 and 1"
-            _require(threshold is None or 0 <= threshold <= 1, what)
+            possible = threshold is None or 0 <= threshold <= 1
+            why = "can never be met: a success rate lies between 0 and 1"
+            _require(possible, f"curriculum.thresholds={self.thresholds} {why}")
         self.steps = [None if steps is None else _steps("curriculum.steps", steps) for steps in self.steps]
         if self.copies is not None:
             _steps("curriculum.copies", self.copies)
             _require(
                 self.name != "none" or bool(self.stages),
-                f"curriculum.copies={self.copies} needs a curriculum that hands out the tasks: choose one with "
-                "curriculum=..., or set env.copies_per_task",
+                f"curriculum.copies={self.copies} needs a curriculum that hands out the tasks: choose one "
+                "with curriculum=..., or set env.copies_per_task",
             )
 
 

@@ -1,0 +1,173 @@
+"""The stages that a configuration declares: the share of each task, and what ends a stage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtrl.config import Config, ConfigurationError, CurriculumConfig
+from mtrl.tasks import DIFFICULTY, closest
+
+FIRST_MIXED = 3
+"""Tasks in the first stage of a mixed curriculum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a curriculum."""
+
+    weights: tuple[float, ...]
+    """Share of each task of the run, in its order; they sum to 1."""
+    threshold: float | None
+    """Mean success over the stage's tasks that ends it."""
+    steps: int | None
+    """Environment steps that end it, if the threshold has not before."""
+
+    @property
+    def tasks(self) -> tuple[int, ...]:
+        """Ids of the tasks that have a share."""
+        return tuple(task for task, weight in enumerate(self.weights) if weight > 0)
+
+
+def stages_of(cfg: Config) -> tuple[Stage, ...]:
+    """Return the stages of a run, none where it has no curriculum.
+
+    Raises:
+        ConfigurationError: A stage that cannot be played or can never end, in one sentence.
+    """
+    curriculum, tasks = cfg.curriculum, cfg.env.tasks
+    steps = curriculum.steps
+    if curriculum.stages:
+        weights = [_weights(number, stage, tasks) for number, stage in enumerate(curriculum.stages)]
+    elif curriculum.tables:
+        table = _fitting_table(curriculum, tasks)
+        weights = _columns(table, tasks)
+        steps = steps or [int(end) for end in table["steps"]]
+    elif curriculum.name == "sequential":
+        weights = [_weights(number, [task], tasks) for number, task in enumerate(by_difficulty(cfg))]
+    elif curriculum.name == "mixed":
+        easiest_first = by_difficulty(cfg)
+        if len(easiest_first) < FIRST_MIXED:
+            raise ConfigurationError(
+                f"curriculum=mixed starts with {FIRST_MIXED} tasks and the run has {len(tasks)}: "
+                "use experiment=mt10, or curriculum=sequential"
+            )
+        sizes = range(FIRST_MIXED, len(tasks) + 1)
+        weights = [_weights(number, easiest_first[:size], tasks) for number, size in enumerate(sizes)]
+    elif curriculum.name == "adaptive":
+        weights = [(1 / len(tasks),) * len(tasks)]
+    else:
+        return ()
+    stages = _with_ends(weights, curriculum.thresholds, steps)
+    if not 0 <= curriculum.start_stage < len(stages):
+        raise ConfigurationError(
+            f"curriculum.start_stage={curriculum.start_stage} does not exist: "
+            f"the stages are 0 to {len(stages) - 1}"
+        )
+    return stages
+
+
+def by_difficulty(cfg: Config) -> list[str]:
+    """Return the tasks of a run from the easiest to the hardest, equal ones as the table of difficulties has them.
+
+    Raises:
+        ConfigurationError: A task has no difficulty, or a difficulty has no task.
+    """
+    difficulty = DIFFICULTY | {task: float(value) for task, value in cfg.curriculum.difficulty.items()}
+    for task in cfg.curriculum.difficulty:
+        _require_task("curriculum.difficulty", task, cfg.env.tasks)
+    for task in cfg.env.tasks:
+        if task not in difficulty:
+            raise ConfigurationError(
+                f"{task} has no difficulty to order it by: "
+                f"add curriculum.difficulty={{{task}:3}} (1 is easiest)"
+            )
+    order = list(difficulty)
+    return sorted(cfg.env.tasks, key=lambda task: (difficulty[task], order.index(task)))
+
+
+def _weights(number: int, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
+    """Return the shares of a stage given as a list of tasks or as ``{task: weight}``."""
+    key = f"curriculum.stages[{number}]"
+    if isinstance(stage, str):
+        stage = [stage]
+    if isinstance(stage, Mapping):
+        given = dict(stage)
+    elif isinstance(stage, Sequence):
+        given = dict.fromkeys(stage, 1.0)
+    else:
+        raise ConfigurationError(f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}")
+    for task, weight in given.items():
+        _require_task(key, task, tasks)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+            raise ConfigurationError(f"{key}: the weight {weight} of {task} must be a number of at least 0")
+    return _normalised(key, [float(given.get(task, 0.0)) for task in tasks])
+
+
+def _require_task(key: str, task: Any, tasks: Sequence[str]) -> None:
+    if task not in tasks:
+        near = closest(str(task), tasks)
+        hint = f"did you mean {near}?" if near else f"add it to the set ({', '.join(tasks)}), or leave it out"
+        raise ConfigurationError(f"{key} names {task}, which is not a task of this run: {hint}")
+
+
+def _normalised(key: str, weights: list[float]) -> tuple[float, ...]:
+    total = sum(weights)
+    if total <= 0:
+        raise ConfigurationError(f"{key} has weights that sum to 0: give at least one task a weight above 0")
+    return tuple(weight / total for weight in weights)
+
+
+def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> Mapping[str, Any]:
+    """Return the table of phases that is written for exactly these tasks."""
+    sets = []
+    for table in curriculum.tables:
+        if not isinstance(table, Mapping) or not {"steps", "shares"} <= table.keys():
+            raise ConfigurationError(
+                "curriculum.tables: each table needs steps=[...] and shares={task: [...]}"
+            )
+        if set(table["shares"]) == set(tasks):
+            return table
+        sets.append(f"{len(table['shares'])} tasks ({', '.join(list(table['shares'])[:3])}, ...)")
+    raise ConfigurationError(
+        f"curriculum={curriculum.name} has no phases for this set of {len(tasks)} tasks: "
+        f"it has them for {' and for '.join(sets)}"
+    )
+
+
+def _columns(table: Mapping[str, Any], tasks: Sequence[str]) -> list[tuple[float, ...]]:
+    """Return the shares of each phase of a table whose rows are tasks."""
+    rows = [table["shares"][task] for task in tasks]
+    if len({len(row) for row in rows}) != 1:
+        raise ConfigurationError("curriculum.tables: every task needs as many shares as there are phases")
+    phases = zip(*rows, strict=True)
+    return [
+        _normalised(f"phase {number}", [float(share) for share in phase])
+        for number, phase in enumerate(phases)
+    ]
+
+
+def _with_ends(
+    weights: Sequence[tuple[float, ...]], thresholds: Sequence[float | None], steps: Sequence[int | None]
+) -> tuple[Stage, ...]:
+    """Give each stage but the last what ends it; a single value holds for all."""
+    ends = []
+    for key, values in (("thresholds", list(thresholds)), ("steps", list(steps))):
+        if len(values) == 1:
+            values = values * (len(weights) - 1)
+        if values and len(values) != len(weights) - 1:
+            raise ConfigurationError(
+                f"curriculum.{key} has {len(values)} values for {len(weights)} stages: "
+                f"give {len(weights) - 1} (the last stage has none), or one for all"
+            )
+        ends.append(values or [None] * (len(weights) - 1))
+    stages = []
+    for number, (shares, threshold, last_step) in enumerate(
+        zip(weights, [*ends[0], None], [*ends[1], None], strict=True)
+    ):
+        if threshold is None and last_step is None and number < len(weights) - 1:
+            raise ConfigurationError(
+                f"nothing ends stage {number} of the curriculum: give it a value in curriculum.thresholds or "
+                "in curriculum.steps"
+            )
+        stages.append(Stage(shares, threshold, last_step))
+    return tuple(stages)
