@@ -50,11 +50,9 @@ def assert_episodes_agree(task, seed, goals, policies, steps=500):
 
 @pytest.mark.parametrize("task", MT10)
 def test_one_goal_of_each_of_two_seeds_agrees_with_metaworld(task):
-    solved = []
-    for seed in SEEDS:
-        solved += assert_episodes_agree(task, seed, [13 + seed], POLICIES[:2])
-        assert_episodes_agree(task, seed, [13 + seed], POLICIES[2:], steps=150)
-    assert any(solved)
+    assert_episodes_agree(task, SEEDS[0], [13], [reference.uniform, reference.expert_in_double])
+    solved = assert_episodes_agree(task, SEEDS[1], [20], [reference.expert, reference.extreme])
+    assert all(solved)
 
 
 @pytest.mark.slow

@@ -136,9 +136,10 @@ def _went_wrong(copy: np.record) -> bool:
 
 
 @compiled
-def _step_one(
+def _simulate(
     copy: np.record, action: NDArray[np.float64], single: bool, mj_step: int, mj_forward: int
 ) -> None:
+    """Write observation, reward and success of the next state, or that the simulation became unstable."""
     _act(copy, action, single)
     for _ in range(FRAME_SKIP):
         call(mj_step, copy.model, copy.data)
@@ -152,11 +153,33 @@ def _step_one(
             copy.unstable |= not np.isfinite(value)
 
 
+@compiled
+def _count(copy: np.record, horizon: int, terminate_on_success: bool) -> tuple[bool, bool]:
+    """Count the step into the episode; return whether it terminated and whether it was truncated.
+
+    An unstable step does not count: reward 0, and the episode is truncated where it was.
+    """
+    if copy.unstable:
+        copy.reward, copy.success = 0.0, False
+        return False, True
+    copy.length += 1
+    copy.episode_return += copy.reward
+    copy.solved |= copy.success
+    terminated = terminate_on_success and copy.success
+    return terminated, copy.length >= horizon and not terminated
+
+
 @njit(
     types.void(
         from_dtype(COPY)[::1],
         types.float64[:, ::1],
         types.boolean,
+        types.int64,
+        types.boolean,
+        types.float32[:, ::1],
+        types.float32[::1],
+        types.boolean[::1],
+        types.boolean[:, ::1],
         types.int64,
         types.int64,
         types.int64,
@@ -169,6 +192,12 @@ def step_copies(
     copies: NDArray[np.void],
     actions: NDArray[np.float64],
     single: bool,
+    horizon: int,
+    terminate_on_success: bool,
+    observations: NDArray[np.float32],
+    rewards: NDArray[np.float32],
+    dones: NDArray[np.bool_],
+    flags: NDArray[np.bool_],
     mj_step: int,
     mj_forward: int,
     next_copy: int,
@@ -181,6 +210,12 @@ def step_copies(
         copies: Records of type ``COPY``, ``(n_envs,)``.
         actions: ``(n_envs, 4)``, in float64 whatever they came in.
         single: The actions came in float32.
+        horizon: Length of an episode in environment steps.
+        terminate_on_success: An episode ends when the task is solved.
+        observations: Written, ``(n_envs, 39 or more)``; a row stays as it is where a simulation is unstable.
+        rewards: Written, ``(n_envs,)``.
+        dones: Written, ``(n_envs,)``.
+        flags: Written, ``(n_envs, 3)``, in the order of ``records.FLAGS``.
         mj_step: Address of MuJoCo's function.
         mj_forward: Address of MuJoCo's function.
         next_copy: Address of an int64, 0 at first, that counts the copies taken.
@@ -189,4 +224,12 @@ def step_copies(
         i = take_next(next_copy)
         if i >= len(copies):
             return
-        _step_one(copies[i], actions[i], single, mj_step, mj_forward)
+        copy = copies[i]
+        _simulate(copy, actions[i], single, mj_step, mj_forward)
+        terminated, truncated = _count(copy, horizon, terminate_on_success)
+        if not copy.unstable:
+            for k in range(OBSERVATION_SIZE):
+                observations[i, k] = copy.observation[k]
+        rewards[i] = copy.reward
+        dones[i] = terminated or truncated
+        flags[i, 0], flags[i, 1], flags[i, 2] = copy.success, copy.solved, truncated

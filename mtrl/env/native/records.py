@@ -64,7 +64,16 @@ COPY = np.dtype(
         ("reward", np.float64),
         ("success", np.bool_),
         ("unstable", np.bool_),
+        ("solved", np.bool_),
+        ("length", np.int64),
+        ("episode_return", np.float64),
     ],
     align=True,
 )
-"""``task`` counts in ``native.TASKS``; the integers after it are addresses; the step writes the last five."""
+"""``task`` counts in ``native.TASKS``; the integers after it are addresses; the step writes ``frame`` and on.
+
+The last three are of the episode: solved at any step, steps so far, sum of rewards.
+"""
+
+FLAGS = ("success", "is_success", "TimeLimit.truncated")
+"""What the step says of each copy besides observation, reward and done, by the names in ``info``."""

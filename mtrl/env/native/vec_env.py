@@ -15,15 +15,15 @@ from mtrl.env.native import mujoco_c
 from mtrl.env.native.cache import compiled_step
 from mtrl.env.native.crew import Crew
 from mtrl.env.native.models import Simulation, make_task_models
-from mtrl.env.native.records import COPY
+from mtrl.env.native.records import COPY, FLAGS
 from mtrl.env.schedule import Schedule
 from mtrl.env.stock import NotFiniteError, action_space, observation_space
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 
 logger = logging.getLogger(__name__)
 
-_GOAL_FIELDS = ("task", "goal", "mocap_low", "mocap_high", "observation_low", "observation_high")
-_ALL_GOAL_FIELDS = (*_GOAL_FIELDS, "frame", "observation")
+_SIMULATION_FIELDS = ("model", "data", "mocap_pos", "mocap_quat", "ctrl", "warnings", "places")
+_SNAPSHOT_FIELDS = tuple(name for name in COPY.names or () if name not in _SIMULATION_FIELDS)
 _METHODS = ("set_task", "get_state", "set_state", "render")
 
 
@@ -72,12 +72,12 @@ class NativeVecEnv(VecEnv):
             np.eye(len(tasks), dtype=np.float32) if task_id else np.zeros((len(tasks), 0), np.float32)
         )
         self._observations = np.zeros((n_envs, OBSERVATION_SIZE + self._one_hots.shape[1]), dtype=np.float32)
-        self._tasks = np.array(assignment, dtype=np.int64)
-        self._goals = np.zeros(n_envs, dtype=np.int64)
-        self._lengths = np.zeros(n_envs, dtype=np.int64)
-        self._returns = np.zeros(n_envs, dtype=np.float64)
-        self._solved = np.zeros(n_envs, dtype=bool)
-        self._started = np.zeros(n_envs, dtype=np.float64)
+        self._rewards = np.zeros(n_envs, dtype=np.float32)
+        self._dones = np.zeros(n_envs, dtype=bool)
+        self._flags = np.zeros((n_envs, len(FLAGS)), dtype=bool)
+        self._tasks = [int(task) for task in assignment]
+        self._goals = [0] * n_envs
+        self._started = [0.0] * n_envs
         super().__init__(n_envs, observation_space(len(tasks), task_id), action_space())
 
     def reset(self) -> NDArray[np.float32]:
@@ -93,7 +93,7 @@ class NativeVecEnv(VecEnv):
 
     def step(self, actions: NDArray[np.float32]) -> VecEnvStepReturn:
         """Advance every copy by one environment step; finished ones are reset (see ``step_async``)."""
-        self._crew.run(self._copies, *self._checked(actions))
+        self._crew.run(*self._arguments(actions))
         return self._collect()
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
@@ -107,7 +107,7 @@ class NativeVecEnv(VecEnv):
             NotFiniteError: An action holds NaN or infinity; nothing was simulated.
             RuntimeError: There was no ``reset`` yet, or a step is under way.
         """
-        self._crew.start(self._copies, *self._checked(actions))
+        self._crew.start(*self._arguments(actions))
         self._stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -121,11 +121,11 @@ class NativeVecEnv(VecEnv):
         self._crew.wait()
         self._stepping = False
 
-    def _checked(self, actions: NDArray[np.float32]) -> tuple[NDArray[np.float64], bool]:
-        """Return the actions in float64, and whether they came in single precision."""
+    def _arguments(self, actions: NDArray[np.float32]) -> tuple[object, ...]:
+        """Check the actions and return what ``kernel.step_copies`` takes, up to ``flags``."""
         if self._stepping:
             raise RuntimeError("a step is under way: call step_wait before the next one")
-        if any(simulation is None for simulation in self._simulations):
+        if None in self._simulations:
             raise RuntimeError("there is no episode yet: call reset first")
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs, ACTION_SIZE):
@@ -138,37 +138,39 @@ class NativeVecEnv(VecEnv):
             raise NotFiniteError(
                 f"action {actions[i]} of {self._who(i)} is not finite: check the policy's weights"
             )
-        return np.ascontiguousarray(actions, dtype=np.float64), actions.dtype == np.float32
+        return (
+            self._copies,
+            # A copy: the caller may change its array while the step runs.
+            np.array(actions, dtype=np.float64, order="C"),
+            actions.dtype == np.float32,
+            self.horizon,
+            self.terminate_on_success,
+            self._observations,
+            self._rewards,
+            self._dones,
+            self._flags,
+        )
 
     def _collect(self) -> VecEnvStepReturn:
-        copies = self._copies
-        stable = ~copies["unstable"]
-        rewards = np.where(stable, copies["reward"], 0.0)
-        success = copies["success"] & stable
-        np.copyto(self._observations[:, :OBSERVATION_SIZE], copies["observation"], where=stable[:, None])
-        self._lengths += stable
-        self._returns += rewards
-        self._solved |= success
-        terminated = success if self.terminate_on_success else np.zeros_like(success)
-        truncated = ((self._lengths >= self.horizon) & ~terminated) | ~stable
+        success, is_success, truncated = FLAGS
         infos: list[dict[str, Any]] = [
-            {"task_id": task, "success": now, "is_success": ever, "TimeLimit.truncated": cut}
-            for task, now, ever, cut in zip(
-                self._tasks.tolist(), success.tolist(), self._solved.tolist(), truncated.tolist(), strict=True
-            )
+            {"task_id": task, success: now, is_success: ever, truncated: cut}
+            for task, (now, ever, cut) in zip(self._tasks, self._flags.tolist(), strict=True)
         ]
-        dones = terminated | truncated
-        for i in np.flatnonzero(dones).tolist():
-            self._end_episode(i, infos[i])
-            self._begin_episode(i)
-        return self._observations.copy(), rewards.astype(np.float32), dones, infos
+        rewards, dones = self._rewards.copy(), self._dones.copy()
+        if np.count_nonzero(dones):
+            for i in np.flatnonzero(dones).tolist():
+                self._end_episode(i, infos[i])
+                self._begin_episode(i)
+        return self._observations.copy(), rewards, dones, infos
 
     def _end_episode(self, i: int, info: dict[str, Any]) -> None:
+        copy = self._copies[i]
         seconds = time.perf_counter() - self._started[i]
-        info["goal"] = int(self._goals[i])
-        info["episode"] = {"r": float(self._returns[i]), "l": int(self._lengths[i]), "t": seconds}
+        info["goal"] = self._goals[i]
+        info["episode"] = {"r": float(copy["episode_return"]), "l": int(copy["length"]), "t": seconds}
         info["terminal_observation"] = self._observations[i].copy()
-        if self._copies["unstable"][i]:
+        if copy["unstable"]:
             info["unstable"] = True
             logger.warning("the simulation of %s became unstable: its episode is cut short", self._who(i))
             self._simulation(i).clear()
@@ -179,7 +181,6 @@ class NativeVecEnv(VecEnv):
         snapshot = self._models[task].snapshot(goal)
         self._simulation(i).set_physics(snapshot.physics, snapshot.body_pos, snapshot.site_pos)
         self._observations[i, :OBSERVATION_SIZE] = snapshot.record["observation"]
-        self._lengths[i], self._returns[i], self._solved[i] = 0, 0.0, False
         self._started[i] = time.perf_counter()
         self.reset_infos[i] = {"task_id": task, "goal": goal}
 
@@ -191,11 +192,10 @@ class NativeVecEnv(VecEnv):
                 self._models[self._tasks[i]].give_back(simulation)
             simulation = self._simulations[i] = self._models[task].take_simulation()
             for name, value in simulation.addresses.items():
-                self._copies[name][i] = value
-        record = self._models[task].snapshot(goal).record
-        for name in _ALL_GOAL_FIELDS:
-            self._copies[name][i] = record[name]
-        self._copies["unstable"][i] = False
+                self._copies[i][name] = value
+        copy, record = self._copies[i], self._models[task].snapshot(goal).record
+        for name in _SNAPSHOT_FIELDS:
+            copy[name] = record[name]
         self._tasks[i], self._goals[i] = task, goal
         self._observations[i, OBSERVATION_SIZE:] = self._one_hots[task]
 
@@ -213,15 +213,16 @@ class NativeVecEnv(VecEnv):
         self._schedules[i].set_task(task, goal)
 
     def _get_state(self, i: int) -> dict[str, Any]:
+        copy = self._copies[i]
         return {
             "schedule": self._schedules[i].get_state(),
-            "task": int(self._tasks[i]),
-            "goal": int(self._goals[i]),
-            "length": int(self._lengths[i]),
-            "return": float(self._returns[i]),
-            "solved": bool(self._solved[i]),
+            "task": self._tasks[i],
+            "goal": self._goals[i],
+            "length": int(copy["length"]),
+            "return": float(copy["episode_return"]),
+            "solved": bool(copy["solved"]),
             "physics": self._simulation(i).get_physics(),
-            "frame": self._copies["frame"][i].copy(),
+            "frame": copy["frame"].copy(),
             "observation": self._observations[i].copy(),
         }
 
@@ -232,10 +233,10 @@ class NativeVecEnv(VecEnv):
         snapshot = self._models[task].snapshot(goal)
         physics = np.asarray(state["physics"], dtype=np.float64)
         self._simulation(i).set_physics(physics, snapshot.body_pos, snapshot.site_pos)
-        self._copies["frame"][i] = state["frame"]
+        copy = self._copies[i]
+        copy["frame"], copy["solved"] = state["frame"], state["solved"]
+        copy["length"], copy["episode_return"] = state["length"], state["return"]
         self._observations[i] = state["observation"]
-        self._lengths[i], self._returns[i] = int(state["length"]), float(state["return"])
-        self._solved[i] = bool(state["solved"])
         self._started[i] = time.perf_counter()
 
     def _render(self, i: int) -> NDArray[np.uint8]:

@@ -1,0 +1,195 @@
+"""Environment steps per second: physics alone, native, stock in one process, stock in processes.
+
+All play the same random actions on the same goals, in blocks of whole 500-step episodes with their resets.
+"Physics" is what no environment can do without: 5 x mj_step and mj_forward, called through MuJoCo's Python
+functions, with each step's inputs computed beforehand.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from mtrl.benchmark.pairing import Rates, ratio, take_turns, typical
+from mtrl.tasks import HORIZON, MT10
+
+_SEED = 0
+_GOAL = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this subcommand."""
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each comparison (5)")
+    parser.add_argument(
+        "--tasks", nargs="*", default=list(MT10), help="tasks to measure singly (all of MT10)"
+    )
+    parser.add_argument("--copies", type=int, default=1, help="copies per task (1)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="compared with one thread")
+    parser.add_argument("--no-subproc", action="store_true", help="leave out stock environments in processes")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure and return the rates in environment steps per second, and their ratios.
+
+    Of the keys, ``native_over_physics`` and ``native_over_stock`` (DummyVecEnv) are of the MT10 set on one
+    thread; ``mean_native_over_physics`` is the mean over the tasks measured singly.
+    """
+    sets = {task: [task] for task in arguments.tasks} | {"MT10": list(MT10)}
+    load = os.getloadavg()[0]
+    result: dict[str, Any] = {"rounds": arguments.rounds, "copies": arguments.copies, "cores": os.cpu_count()}
+    result["load_average"] = [load]
+    result["sets"] = {}
+    for name, tasks in sets.items():
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        threads = arguments.threads if name == "MT10" else 1
+        result["sets"][name] = _measure(
+            tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc
+        )
+    result["load_average"].append(os.getloadavg()[0])
+    whole = result["sets"]["MT10"]
+    result["native_over_physics"] = whole["native_over_physics"]
+    result["native_over_stock"] = whole["native_over_stock"]
+    if "threads_over_one" in whole:
+        result["threads"], result["threads_over_one"] = arguments.threads, whole["threads_over_one"]
+    if arguments.tasks:
+        singles = [result["sets"][task]["native_over_physics"] for task in arguments.tasks]
+        result["mean_native_over_physics"] = mean(singles)
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"environment steps per second, one thread, {result['copies']} copies a task"
+    table = Table("", "physics", "native", "Dummy", "Subproc", "native/physics", "native/Dummy", title=title)
+    for name, row in result["sets"].items():
+        rates = [
+            f"{row[key]:,.0f}" if key in row else "" for key in ("physics", "native", "stock", "subproc")
+        ]
+        table.add_row(name, *rates, f"{row['native_over_physics']:.2f}", f"{row['native_over_stock']:.1f}")
+    console = Console()
+    console.print(table)
+    if "mean_native_over_physics" in result:
+        console.print(f"native/physics, mean of the tasks: {result['mean_native_over_physics']:.3f}")
+    if "threads_over_one" in result:
+        console.print(f"{result['threads']} threads over one, MT10: {result['threads_over_one']:.2f}")
+    before, after = result["load_average"]
+    console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
+
+
+def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subproc: bool) -> dict[str, float]:
+    from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+
+    from mtrl.env import make_vec_env
+    from mtrl.env.goals import goal_set
+    from mtrl.env.stock import StockEnv
+
+    n_envs = len(tasks) * copies
+    actions = np.random.default_rng(0).uniform(-1, 1, (HORIZON, n_envs, 4)).astype(np.float32)
+    envs: dict[str, VecEnv] = {
+        "native": make_vec_env(tasks, copies, seed=_SEED, backend="native", threads=1),
+        "stock": make_vec_env(tasks, copies, seed=_SEED, backend="stock", workers=1),
+    }
+    if threads > 1:
+        envs["threads"] = make_vec_env(tasks, copies, seed=_SEED, backend="native", threads=threads)
+    if subproc:
+        goals = [goal_set(task, _SEED) for task in tasks]
+        make_envs = [
+            partial(StockEnv, tuple(tasks), goals, task=task, seed=0)
+            for task in range(len(tasks))
+            for _ in range(copies)
+        ]
+        envs["subproc"] = SubprocVecEnv(make_envs, start_method="forkserver")
+    contenders = {"physics": _physics(tasks, copies, actions)}
+    contenders |= {name: _episode(env, actions, copies) for name, env in envs.items()}
+    try:
+        rates = take_turns(contenders, rounds)
+    finally:
+        for env in envs.values():
+            env.close()
+    return _summary(rates)
+
+
+def _summary(rates: Rates) -> dict[str, float]:
+    row = {name: typical(rates, name) for name in rates}
+    row["native_over_physics"] = ratio(rates, "native", "physics")
+    row["native_over_stock"] = ratio(rates, "native", "stock")
+    if "threads" in rates:
+        row["threads_over_one"] = ratio(rates, "threads", "native")
+    if "subproc" in rates:
+        row["native_over_subproc"] = ratio(rates, "native", "subproc")
+    return row
+
+
+def _episode(env: Any, actions: np.ndarray, copies: int) -> Callable[[], float]:
+    """Return a block: a whole episode of every copy, and the resets after it."""
+    for i in range(env.num_envs):
+        env.env_method("set_task", i // copies, _GOAL, indices=[i])
+    env.reset()
+
+    def block() -> float:
+        started = time.perf_counter()
+        for action in actions:
+            env.step(action)
+        return actions.shape[0] * actions.shape[1] / (time.perf_counter() - started)
+
+    return block
+
+
+def _physics(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Callable[[], float]:
+    """Return a block: the same episodes, of which only what MuJoCo computes."""
+    import mujoco
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    from mtrl.env.goals import goal_set
+    from mtrl.env.stock import metaworld_task
+
+    envs = []
+    for task in tasks:
+        for _ in range(copies):
+            env = ALL_V3_ENVIRONMENTS[task]()
+            env.set_task(metaworld_task(task, goal_set(task, _SEED)[_GOAL]))
+            env.reset()
+            envs.append(env)
+    whole = mujoco.mjtState.mjSTATE_INTEGRATION
+    starts, inputs = [], []
+    for i, env in enumerate(envs):
+        start = np.empty(mujoco.mj_stateSize(env.model, whole))
+        mujoco.mj_getState(env.model, env.data, start, whole)
+        starts.append(start)
+        inputs.append(_inputs(env, actions[:, i]))
+        env.data.mocap_quat[0] = (1, 0, 1, 0)
+    simulations = [(env.model, env.data, env.data.mocap_pos[0], env.data.ctrl) for env in envs]
+    steps = [[(hand[k], fingers[k]) for hand, fingers in inputs] for k in range(len(actions))]
+    mj_step, mj_forward = mujoco.mj_step, mujoco.mj_forward
+
+    def block() -> float:
+        for (model, data, _, _), start in zip(simulations, starts, strict=True):
+            mujoco.mj_setState(model, data, start, whole)
+        started = time.perf_counter()
+        for step in steps:
+            for (model, data, mocap_pos, ctrl), (hand, fingers) in zip(simulations, step, strict=True):
+                mocap_pos[:] = hand
+                ctrl[:] = fingers
+                mj_step(model, data, 5)
+                mj_forward(model, data)
+        return actions.shape[0] * actions.shape[1] / (time.perf_counter() - started)
+
+    return block
+
+
+def _inputs(env: Any, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the hand is dragged to, ``(steps, 3)``, and the fingers' forces, ``(steps, 2)``."""
+    hand, hands = env.data.mocap_pos[0].copy(), []
+    for action in actions:
+        hand = np.clip(hand + action[:3] * env.action_scale, env.mocap_low, env.mocap_high)
+        hands.append(hand)
+    return np.array(hands), np.stack([actions[:, 3], -actions[:, 3]], axis=1).astype(np.float64)

@@ -1,0 +1,36 @@
+"""Comparing rates on a machine whose speed wanders."""
+
+from collections.abc import Callable, Mapping
+from statistics import median
+
+Rates = dict[str, list[float]]
+
+
+def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rates:
+    """Let each contender do one block of work per round and return its rates, one a round.
+
+    Every second round goes backwards, so that none always follows the same one. A round before the first
+    warms the caches and is not counted.
+
+    Args:
+        contenders: By name, functions that do a block of work and return how much of it they did per second.
+        rounds: Number of counted rounds.
+    """
+    rates: Rates = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        names = list(contenders) if number % 2 else list(reversed(contenders))
+        for name in names:
+            rate = contenders[name]()
+            if number > 0:
+                rates[name].append(rate)
+    return rates
+
+
+def typical(rates: Rates, name: str) -> float:
+    """Return the median rate of a contender."""
+    return median(rates[name])
+
+
+def ratio(rates: Rates, name: str, base: str) -> float:
+    """Return how many times faster ``name`` is than ``base``: the median of the rounds' ratios."""
+    return median(one / other for one, other in zip(rates[name], rates[base], strict=True))
