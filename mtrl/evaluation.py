@@ -1,7 +1,7 @@
 """The evaluation protocol: deterministic actions, each goal in turn, full episodes, success at any step.
 
-Episode *i* of a task plays goal *i* mod 50. Meta-World's own function draws goals with replacement and ends an
-episode at success; on one list of goals the success rates agree, returns and lengths do not.
+Episode *i* of a task plays goal *i* mod 50. Meta-World's own function draws goals with replacement and ends
+an episode at success; on one list of goals the success rates agree, returns and lengths do not.
 """
 
 from collections import deque
@@ -54,7 +54,14 @@ class Evaluation:
         return self.success_rate, self.mean_return
 
 
-def evaluate(act: Act, env: VecEnv, tasks: Sequence[str], episodes: int, goals: str = "train") -> Evaluation:
+def evaluate(
+    act: Act,
+    env: VecEnv,
+    tasks: Sequence[str],
+    episodes: int,
+    goals: str = "train",
+    only: Sequence[int] | None = None,
+) -> Evaluation:
     """Play ``episodes`` episodes of every task and return what they came to.
 
     Args:
@@ -63,9 +70,11 @@ def evaluate(act: Act, env: VecEnv, tasks: Sequence[str], episodes: int, goals: 
         tasks: The task set that ``env`` was made with.
         episodes: Episodes of each task.
         goals: Which goals ``env`` was made with, "train" or "heldout"; it only labels the results.
+        only: Ids of the tasks to play; None for all.
     """
+    played = range(len(tasks)) if only is None else sorted(only)
     # Tasks alternate, so that whatever number of copies there is, none waits for the slowest task.
-    queue = deque((task, episode % GOALS) for episode in range(episodes) for task in range(len(tasks)))
+    queue = deque((task, episode % GOALS) for episode in range(episodes) for task in played)
     playing: list[int | None] = [None] * env.num_envs
     coming: list[int | None] = [None] * env.num_envs
     returns: list[list[float]] = [[] for _ in tasks]
@@ -97,13 +106,13 @@ def evaluate(act: Act, env: VecEnv, tasks: Sequence[str], episodes: int, goals: 
     return Evaluation(
         tuple(
             TaskResult(
-                name,
+                tasks[task],
                 goals,
                 len(successes[task]),
                 float(np.mean(successes[task])),
                 float(np.mean(returns[task])),
                 float(np.mean(lengths[task])),
             )
-            for task, name in enumerate(tasks)
+            for task in played
         )
     )

@@ -67,7 +67,7 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
 
 
 def by_difficulty(cfg: Config) -> list[str]:
-    """Return the tasks of a run from the easiest to the hardest, equal ones as the table of difficulties has them.
+    """Return the tasks of a run from the easiest to the hardest, equal ones in the order of the table.
 
     Raises:
         ConfigurationError: A task has no difficulty, or a difficulty has no task.
