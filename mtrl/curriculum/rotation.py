@@ -12,8 +12,8 @@ class Rotation:
 
     A copy resets itself within the step that ends its episode, so its next task is settled while it still
     plays. Of ``n`` copies, a task of share ``w`` always has ``floor(n w)``, which stay with it. Copies left
-    over go to the task that is owed the most environment steps, so that also with fewer copies than tasks each
-    has its share over time: its steps never stray from it by more than two episodes.
+    over go to the task that is owed the most environment steps, so that also with fewer copies than tasks
+    each has its share over time: its steps never stray from it by more than two episodes.
 
     Args:
         n_copies: Environment copies.

@@ -30,7 +30,7 @@ class Transition:
 
 
 def begin_curriculum(cfg: Config, env: VecEnv) -> "Curriculum | None":
-    """Return the curriculum of a run, its first stage handed to ``env`` before its reset; None without one."""
+    """Return the curriculum of a run, its first stage handed to ``env`` before its reset, or None."""
     stages = stages_of(cfg)
     if not stages:
         return None
@@ -158,8 +158,8 @@ class AdaptiveCurriculum(Curriculum):
 
     At each look, ``(1 - success) + progress`` draws copies to a task, progress being how far its success is
     from a running mean of the earlier looks (absolute learning progress, Portelas et al. 2019,
-    arXiv:1910.07224). The shares move by ``rate`` of the way towards that proportion, but for ``floor``, which
-    is spread evenly.
+    arXiv:1910.07224). The shares move by ``rate`` of the way towards that proportion, but for ``floor``,
+    which is spread evenly.
     """
 
     def __init__(self, cfg: CurriculumConfig, stages: Sequence[Stage], n_copies: int, horizon: int) -> None:
