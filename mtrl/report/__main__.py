@@ -9,8 +9,6 @@ from pathlib import Path
 
 from mtrl.rundir import read_runs
 
-THRESHOLDS = (0.5, 0.8, 0.95)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report and return the exit code: 0, or 2 with one sentence where there is no run."""
@@ -28,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--thresholds",
         type=float,
         nargs="+",
-        default=THRESHOLDS,
+        default=(0.5, 0.8, 0.95),
         metavar="RATE",
         help="success rates from 0 to 1",
     )
@@ -40,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs, problems = read_runs(options.directories)
     if not runs:
         return _refuse(*problems)
+    from mtrl.report.notices import comparison_notices, study_notices
     from mtrl.report.page import write_report
     from mtrl.report.study import build_study
 
     study = build_study(runs, None if options.at_step is None else int(options.at_step))
-    study.notices[:0] = [f"{problem}." for problem in problems]
+    notices = [*(f"{problem}." for problem in problems), *study_notices(study)]
     if not any(comparison.kinds for comparison in study.comparisons):
         print(
             "no run has a complete evaluation yet: the report shows settings and speed alone", file=sys.stderr
@@ -54,10 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
     out = options.out or root / "report"
     try:
-        page = write_report(study, out, f"Report on {root.name}", options.thresholds, options.reference)
+        page = write_report(
+            study, out, f"Report on {root.name}", notices, options.thresholds, options.reference
+        )
     except OSError as error:
         return _refuse(f"{out} cannot be written ({error.strerror}): choose another place with --out DIR")
-    for notice in [*study.notices, *(notice for c in study.comparisons for notice in c.notices)]:
+    for comparison in study.comparisons:
+        notices += comparison_notices(comparison)
+    for notice in notices:
         print(f"note: {notice}", file=sys.stderr)
     print(page)
     return 0

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mtrl.report import analysis
+from mtrl.report.notices import project_version
 from mtrl.report.reference import Published
+from mtrl.report.settings import learning_settings, show
 from mtrl.report.sheets import Cell, Sheet, percent
-from mtrl.report.study import Comparison, Study, learning_settings, project_version, show
+from mtrl.report.study import Comparison, Study
 from mtrl.rundir import Run, flatten
 from mtrl.status import count, duration
 
@@ -37,9 +39,9 @@ def result_sheet(comparison: Comparison, goals: str, results: Sequence[analysis.
         )
     columns = ["group", "seeds", "steps", "episodes a task", "IQM", "mean", "worst task", "sampled policy"]
     note = (
-        "Success rate of the deterministic policy, in full episodes, on the newest evaluation of each run. IQM is "
-        "the mean of the middle half of all runs and tasks; brackets are stratified bootstrap 95 % intervals over "
-        "seeds. The last column is the success of training episodes, whose actions are sampled."
+        "Success rate of the deterministic policy, in full episodes, on the newest evaluation of each run. "
+        "IQM is the mean of the middle half of all runs and tasks; brackets are stratified bootstrap 95 % "
+        "intervals over seeds. The last column is the success of training episodes, with sampled actions."
     )
     return Sheet(
         f"{comparison.slug}-{goals}-results", f"Final success on {GOALS[goals]}", columns, rows, note
@@ -86,8 +88,8 @@ def threshold_sheet(comparison: Comparison, goals: str, thresholds: Sequence[flo
             row.append(Cell(text, value))
         rows.append(row)
     note = (
-        "First evaluation whose mean success over tasks is at least this: environment steps and wall-clock time "
-        "of training, medians over the runs that got there."
+        "First evaluation whose mean success over tasks is at least this: environment steps and wall-clock "
+        "time of training, medians over the runs that got there."
     )
     columns = ["group", *(f"{100 * threshold:.0f} %" for threshold in thresholds)]
     return Sheet(
@@ -109,8 +111,8 @@ def pair_sheet(comparison: Comparison, goals: str, found: Sequence[analysis.Pair
             ]
         )
     note = (
-        "Chance that a run of the first beats one of the second on a task, averaged over tasks, ties counting "
-        "half. The lead is the area between the two learning curves over their common steps."
+        "Chance that a run of the first beats one of the second on a task, averaged over tasks, ties "
+        "counting half. The lead is the area between the two learning curves over their common steps."
     )
     columns = ["group", "over", "probability of improvement", "mean lead while learning"]
     return Sheet(f"{comparison.slug}-{goals}-pairs", "One group against another", columns, rows, note)
@@ -127,8 +129,8 @@ def forgetting_sheet(comparison: Comparison, goals: str) -> Sheet:
     if len(comparison.tasks) > 1:
         rows.append([Cell("mean"), *(_drop(float(values.mean())) for values in drops)])
     note = (
-        "Percentage points between the best success so far (mean of three evaluations in a row) and the last, "
-        "mean over seeds. A few points are the noise of evaluation."
+        "Percentage points between the best success so far (mean of three evaluations in a row) and the "
+        "last, mean over seeds. A few points are the noise of evaluation."
     )
     columns = ["task", *(group.label for group in groups)]
     return Sheet(f"{comparison.slug}-{goals}-forgetting", "Forgetting", columns, rows, note, folded=True)
@@ -272,8 +274,8 @@ def reference_sheet(
             ]
         )
     note = (
-        "Figures of other protocols are not measured alike: reward version, goals, horizon, policy and simulator "
-        "are named, and a difference in them can outweigh a difference in method."
+        "Figures of other protocols are not measured alike: reward version, goals, horizon, policy and "
+        "simulator are named, and a difference in them can outweigh a difference in method."
     )
     columns = ["method", "IQM", "mean", "steps", "protocol", "source"]
     return Sheet(f"{comparison.slug}-reference", "Beside published results", columns, rows, note)

@@ -1,87 +1,31 @@
-"""The drawings of a report, with matplotlib: once as files, once inlined with the page's own colours."""
+"""The drawings of a report, with matplotlib. Each is a function of the width in pixels, drawn when needed."""
 
-import io
-import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from mtrl.report.analysis import Band
+from mtrl.report.canvas import (
+    GRID,
+    INK,
+    MUTED,
+    PANEL,
+    Draw,
+    Legend,
+    colour,
+    dashes,
+    draw_legend,
+    new_axes,
+    new_figure,
+    percent_axis,
+)
 from mtrl.status import count
-
-SERIES = ("#2563b0", "#d1600a", "#2f855a", "#7c4dbb", "#c02f52", "#0f8a99", "#8a6a1f", "#5b6472")
-"""Colours of the groups on white; beyond the eighth they repeat with dashed lines."""
-
-INK, MUTED, GRID = "#1c2532", "#5d6878", "#dfe3e9"
-
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {hexa: f"s{i}" for i, hexa in enumerate(SERIES)}
-
-WIDE, NARROW, PANEL = 860, 350, 232
-"""Widths in pixels: of a figure on a desktop, on a telephone, and of one task's panel."""
-
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mtrl",
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 10.5,
-    "axes.linewidth": 1.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.spines.bottom": False,
-    "axes.unicode_minus": False,
-    "axes.axisbelow": True,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "savefig.facecolor": "white",
-}
-
-_QUARTERS = (0, 0.25, 0.5, 0.75, 1)
-
-Draw = Callable[[int], Figure]
-"""A drawing by its width in pixels."""
-
-Legend = Sequence[tuple[str, int | None]]
-"""Label and place of each group; None stands for what was published."""
 
 Row = tuple[str, float, float | None, float | None, int | None]
 """A row of an interval plot: label, value, ends of its interval, the group's place."""
-
-
-def style() -> AbstractContextManager:
-    """Return the context in which every figure of a report is drawn."""
-    return matplotlib.rc_context(_STYLE)
-
-
-def colour(series: int) -> str:
-    """Return the colour of a group."""
-    return SERIES[series % len(SERIES)]
-
-
-def dashes(series: int) -> str | tuple[int, tuple[float, ...]]:
-    """Return the line style of a group: solid for the first eight."""
-    return ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))[series // len(SERIES) % 4]
 
 
 def curves(
@@ -100,13 +44,13 @@ def curves(
     def draw(width: int) -> Figure:
         rails = 15 * len(stages)
         top, bottom = 10, 46 + rails
-        figure = _figure(width, 290 + bottom)
-        axes = _axes(figure, 46, 14, top, bottom)
+        figure = new_figure(width, 290 + bottom)
+        axes = new_axes(figure, 46, 14, top, bottom)
         _draw_bands(axes, bands, thin=True)
         for points in published:
             x, y = zip(*points, strict=True)
             axes.plot(x, y, color=MUTED, linestyle=(0, (2, 2)), marker="o", markersize=3, linewidth=1.1)
-        _percent_axis(axes.yaxis, axes.set_ylim)
+        percent_axis(axes.yaxis, axes.set_ylim)
         axes.set_xlabel("environment steps")
         if stages:
             axes.xaxis.set_label_coords(0.5, -(22 + rails) / 280)
@@ -121,8 +65,8 @@ def panel(title: str, bands: Sequence[Band]) -> Draw:
     """Return the small drawing of one task's curves."""
 
     def draw(width: int) -> Figure:
-        figure = _figure(width, 158)
-        axes = _axes(figure, 40, 12, 26, 24)
+        figure = new_figure(width, 158)
+        axes = new_axes(figure, 40, 12, 26, 24)
         _draw_panel(axes, title, bands)
         return figure
 
@@ -136,7 +80,7 @@ def panels(titles: Sequence[str], bands: Sequence[Sequence[Band]], legend: Legen
         columns = min(len(titles), 4)
         lines = -(-len(titles) // columns)
         head = 16 + 16 * len(legend)
-        figure = _figure(columns * PANEL, lines * 158 + head)
+        figure = new_figure(columns * PANEL, lines * 158 + head)
         size = figure.get_size_inches() * 72
         for index, (title, found) in enumerate(zip(titles, bands, strict=True)):
             line, column = divmod(index, columns)
@@ -144,19 +88,19 @@ def panels(titles: Sequence[str], bands: Sequence[Sequence[Band]], legend: Legen
             box = (left / size[0], 1 - (top + 108) / size[1], (PANEL - 52) / size[0], 108 / size[1])
             axes = figure.add_axes(box)
             _draw_panel(axes, title, found)
-        _legend(figure, legend)
+        draw_legend(figure, legend)
         return figure
 
     return draw
 
 
-def intervals(rows: Sequence[Row], labels: str = "above", reference: float | None = None) -> Draw:
+def intervals(rows: Sequence[Row], reference: float | None = None) -> Draw:
     """Return rates with their intervals on an axis from 0 to 100 %, one row each, labelled above its line."""
 
     def draw(width: int) -> Figure:
         height = 36
-        figure = _figure(width, height * len(rows) + 34)
-        axes = _axes(figure, 12, 16, 6, 28)
+        figure = new_figure(width, height * len(rows) + 34)
+        axes = new_axes(figure, 12, 16, 6, 28)
         for index, (label, value, low, high, series) in enumerate(rows):
             y = -index - 0.22
             tint = MUTED if series is None else colour(series)
@@ -178,7 +122,7 @@ def intervals(rows: Sequence[Row], labels: str = "above", reference: float | Non
                 axes.plot([reference] * 2, [y - 0.17, y + 0.17], color=MUTED, linewidth=1.2, zorder=3)
         axes.set_ylim(-len(rows) + 0.4, 0.5)
         axes.set_yticks([])
-        _percent_axis(axes.xaxis, axes.set_xlim)
+        percent_axis(axes.xaxis, axes.set_xlim)
         axes.grid(visible=False)
         return figure
 
@@ -191,9 +135,9 @@ def task_bars(tasks: Sequence[str], rows: Sequence[Sequence[Row]]) -> Draw:
     def draw(width: int) -> Figure:
         bar = 11 if len(rows) > 1 else 15
         block = bar * len(rows) + 11
-        figure = _figure(width, block * len(tasks) + 36)
+        figure = new_figure(width, block * len(tasks) + 36)
         longest = max(len(_short(task)) for task in tasks)
-        axes = _axes(figure, min(14 + 6.4 * longest, 0.46 * width), 16, 4, 28)
+        axes = new_axes(figure, min(14 + 6.4 * longest, 0.46 * width), 16, 4, 28)
         for t in range(len(tasks)):
             for g, group in enumerate(rows):
                 _, value, low, high, series = group[t]
@@ -208,75 +152,10 @@ def task_bars(tasks: Sequence[str], rows: Sequence[Sequence[Row]]) -> Draw:
         axes.set_yticks(middle, [_short(task) for task in tasks])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(-len(tasks) * block + bar / 2 + 4, bar / 2 + 4)
-        _percent_axis(axes.xaxis, axes.set_xlim)
+        percent_axis(axes.xaxis, axes.set_xlim)
         return figure
 
     return draw
-
-
-def inline(draw: Draw, width: int, key: str, label: str) -> str:
-    """Return a drawing as SVG for the page: its colours are the page's variables, its ids its own."""
-    text = _svg(draw(width), transparent=True)
-    text = text[text.index("<svg") :]
-    # A tenth of a pixel is enough for the eye and a third of the bytes.
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    for value, name in _VARIABLES.items():
-        text = text.replace(value, f"var(--{name})")
-    text = re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\g<1>{key}-", text)
-    text = text.replace("'DejaVu Sans'", "var(--font)")
-    most = width * (1.25 if width >= WIDE else 1.6)
-    size = f'<svg class="chart" role="img" aria-label="{_attribute(label)}" style="max-width:{most:.0f}px"'
-    text = re.sub(r"<svg", lambda _: size, text, count=1)
-    head, rest = text.split(">", 1)
-    return re.sub(r' (?:width|height)="[\d.]+pt"', "", head) + ">" + rest
-
-
-def save(draw: Draw, width: int, stem: str, legend: Legend = ()) -> None:
-    """Write a drawing as ``stem``.svg and ``stem``.png, on white and with its legend."""
-    figure = draw(width)
-    if legend:
-        _with_legend(figure, legend)
-    figure.savefig(f"{stem}.svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(f"{stem}.png", dpi=144, metadata={"Software": None})
-
-
-def _svg(figure: Figure, transparent: bool) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
-    return out.getvalue()
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width / 72, height / 72))
-
-
-def _axes(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
-    width, height = figure.get_size_inches() * 72
-    box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-    return figure.add_axes(box)
-
-
-def _with_legend(figure: Figure, legend: Legend) -> None:
-    width, height = figure.get_size_inches() * 72
-    extra = 12 + 16 * len(legend)
-    boxes = [(axes, axes.get_position()) for axes in figure.axes]
-    figure.set_size_inches(width / 72, (height + extra) / 72)
-    share = height / (height + extra)
-    for axes, box in boxes:
-        axes.set_position((box.x0, box.y0 * share, box.width, box.height * share))
-    _legend(figure, legend)
-
-
-def _legend(figure: Figure, legend: Legend) -> None:
-    width, height = figure.get_size_inches() * 72
-    for index, (label, series) in enumerate(legend):
-        y = 1 - (14 + 16 * index) / height
-        line = Line2D([12 / width, 34 / width], [y, y], color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
-        if series is not None:
-            line.set(color=colour(series), linewidth=2, linestyle=dashes(series))
-        figure.add_artist(line)
-        figure.text(40 / width, y, label, va="center", fontsize=10.5)
 
 
 def _draw_bands(axes: Axes, bands: Sequence[Band], thin: bool) -> None:
@@ -304,15 +183,8 @@ def _draw_bands(axes: Axes, bands: Sequence[Band], thin: bool) -> None:
 def _draw_panel(axes: Axes, title: str, bands: Sequence[Band]) -> None:
     _draw_bands(axes, bands, thin=False)
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    _percent_axis(axes.yaxis, axes.set_ylim, (0, 0.5, 1))
+    percent_axis(axes.yaxis, axes.set_ylim, (0, 0.5, 1))
     axes.set_title(_short(title), loc="left", fontsize=10.5, pad=7)
-
-
-def _percent_axis(axis: Axis, limits: Callable, ticks: Sequence[float] = _QUARTERS) -> None:
-    limits(-0.012, 1.012)
-    axis.set_major_locator(FixedLocator(list(ticks)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-    axis.grid(visible=True)
 
 
 def _rails(axes: Axes, stages: Sequence[tuple[int, Sequence[tuple[int, float]]]]) -> None:
@@ -342,7 +214,3 @@ def _dot(axes: Axes, y: float, value: float, low: float | None, high: float | No
 
 def _short(task: str) -> str:
     return task.removesuffix("-v3")
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

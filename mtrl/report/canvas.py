@@ -1,0 +1,157 @@
+"""What all drawings share: colours, sizes, axes, legends, and how they become files or part of a page."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+SERIES = ("#2563b0", "#d1600a", "#2f855a", "#7c4dbb", "#c02f52", "#0f8a99", "#8a6a1f", "#5b6472")
+"""Colours of the groups on white; beyond the eighth they repeat with dashed lines."""
+
+INK, MUTED, GRID = "#1c2532", "#5d6878", "#dfe3e9"
+
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {hexa: f"s{i}" for i, hexa in enumerate(SERIES)}
+
+WIDE, NARROW, PANEL = 860, 350, 232
+"""Widths in pixels: of a figure on a desktop, on a telephone, and of one task's panel."""
+
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mtrl",
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10.5,
+    "axes.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.spines.bottom": False,
+    "axes.unicode_minus": False,
+    "axes.axisbelow": True,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "savefig.facecolor": "white",
+}
+
+_QUARTERS = (0, 0.25, 0.5, 0.75, 1)
+
+Draw = Callable[[int], Figure]
+"""A drawing by its width in pixels."""
+
+Legend = Sequence[tuple[str, int | None]]
+"""Label and place of each group; None stands for what was published."""
+
+
+def style() -> AbstractContextManager:
+    """Return the context in which every figure of a report is drawn."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def colour(series: int) -> str:
+    """Return the colour of a group."""
+    return SERIES[series % len(SERIES)]
+
+
+def dashes(series: int) -> str | tuple[int, tuple[float, ...]]:
+    """Return the line style of a group: solid for the first eight."""
+    return ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))[series // len(SERIES) % 4]
+
+
+def inline(draw: Draw, width: int, key: str, label: str) -> str:
+    """Return a drawing as SVG for the page: its colours are the page's variables, its ids its own."""
+    text = _svg(draw(width), transparent=True)
+    text = text[text.index("<svg") :]
+    # A tenth of a pixel is enough for the eye and a third of the bytes.
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for value, name in _VARIABLES.items():
+        text = text.replace(value, f"var(--{name})")
+    text = re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\g<1>{key}-", text)
+    text = text.replace("'DejaVu Sans'", "var(--font)")
+    most = width * (1.25 if width >= WIDE else 1.6)
+    size = f'<svg class="chart" role="img" aria-label="{_attribute(label)}" style="max-width:{most:.0f}px"'
+    text = re.sub(r"<svg", lambda _: size, text, count=1)
+    head, rest = text.split(">", 1)
+    return re.sub(r' (?:width|height)="[\d.]+pt"', "", head) + ">" + rest
+
+
+def save(draw: Draw, width: int, stem: str, legend: Legend = ()) -> None:
+    """Write a drawing as ``stem``.svg and ``stem``.png, on white and with its legend."""
+    figure = draw(width)
+    if legend:
+        _with_legend(figure, legend)
+    figure.savefig(f"{stem}.svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(f"{stem}.png", dpi=144, metadata={"Software": None})
+
+
+def _svg(figure: Figure, transparent: bool) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in pixels."""
+    return Figure(figsize=(width / 72, height / 72))
+
+
+def new_axes(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Return axes with these margins in pixels."""
+    width, height = figure.get_size_inches() * 72
+    box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    return figure.add_axes(box)
+
+
+def _with_legend(figure: Figure, legend: Legend) -> None:
+    width, height = figure.get_size_inches() * 72
+    extra = 12 + 16 * len(legend)
+    boxes = [(axes, axes.get_position()) for axes in figure.axes]
+    figure.set_size_inches(width / 72, (height + extra) / 72)
+    share = height / (height + extra)
+    for axes, box in boxes:
+        axes.set_position((box.x0, box.y0 * share, box.width, box.height * share))
+    draw_legend(figure, legend)
+
+
+def draw_legend(figure: Figure, legend: Legend) -> None:
+    """Draw a legend, one line a group, at the top of a figure."""
+    width, height = figure.get_size_inches() * 72
+    for index, (label, series) in enumerate(legend):
+        y = 1 - (14 + 16 * index) / height
+        line = Line2D([12 / width, 34 / width], [y, y], color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
+        if series is not None:
+            line.set(color=colour(series), linewidth=2, linestyle=dashes(series))
+        figure.add_artist(line)
+        figure.text(40 / width, y, label, va="center", fontsize=10.5)
+
+
+def percent_axis(axis: Axis, limits: Callable, ticks: Sequence[float] = _QUARTERS) -> None:
+    """Make an axis one of rates, from 0 to 100 %."""
+    limits(-0.012, 1.012)
+    axis.set_major_locator(FixedLocator(list(ticks)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    axis.grid(visible=True)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

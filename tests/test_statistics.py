@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from mtrl import statistics
+
+EXPECTED = json.loads((Path(__file__).parent / "data" / "rliable.json").read_text())
+TOLERANCE = 0.005
+
+
+def test_aggregates_equal_the_published_examples_of_rliable():
+    published = EXPECTED["published"]
+    for name in ("x", "y"):
+        assert statistics.interquartile_mean(published[name]) == pytest.approx(
+            published[f"iqm_{name}"], abs=1e-12
+        )
+        assert statistics.mean_score(published[name]) == pytest.approx(published[f"mean_{name}"], abs=1e-12)
+    improvement = statistics.probability_of_improvement(published["x"], published["y"])
+    assert improvement == pytest.approx(published["improvement_x_over_y"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", EXPECTED["aggregates"])
+def test_aggregates_and_their_intervals_agree_with_rliable(name):
+    expected = EXPECTED["aggregates"][name]
+    scores = np.array(expected["scores"])
+    for key, aggregate in (("iqm", statistics.interquartile_mean), ("mean", statistics.mean_score)):
+        assert aggregate(scores) == pytest.approx(expected[key], abs=1e-5)
+        interval = statistics.stratified_bootstrap(scores, aggregate, repetitions=20_000)
+        assert interval == pytest.approx(expected[f"{key}_interval"], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", EXPECTED["pairs"])
+def test_probability_of_improvement_agrees_with_rliable(name):
+    expected = EXPECTED["pairs"][name]
+    ours, theirs = expected["ours"], expected["theirs"]
+    assert statistics.probability_of_improvement(ours, theirs) == pytest.approx(
+        expected["probability"], abs=1e-5
+    )
+    interval = statistics.improvement_interval(ours, theirs, repetitions=20_000)
+    assert interval == pytest.approx(expected["interval"], abs=TOLERANCE)
+
+
+def test_the_band_of_a_curve_is_the_interval_of_its_points():
+    scores = np.array(EXPECTED["aggregates"]["success_rates_five_seeds"]["scores"])
+    low, high = statistics.bootstrap_band(np.stack([scores, 1 - scores], axis=-1), repetitions=20_000)
+    expected = EXPECTED["aggregates"]["success_rates_five_seeds"]["mean_interval"]
+    assert (low[0], high[0]) == pytest.approx(expected, abs=TOLERANCE)
+    assert (low[1], high[1]) == pytest.approx((1 - expected[1], 1 - expected[0]), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(("successes", "episodes"), [(0, 50), (1, 10), (37, 50), (50, 50), (499, 500)])
+def test_wilson_interval_equals_scipys(successes, episodes):
+    expected = binomtest(successes, episodes).proportion_ci(0.95, method="wilson")
+    low, high = statistics.wilson_interval(successes, episodes)
+    assert (float(low), float(high)) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_interval_takes_arrays_and_refuses_what_is_no_count():
+    low, high = statistics.wilson_interval([0, 5, 10], [10, 10, 10])
+    assert low.shape == high.shape == (3,)
+    assert (low < [1e-9, 0.5, 1]).all()
+    assert (high > [0, 0.5, 1 - 1e-9]).all()
+    with pytest.raises(ValueError, match="at least one episode"):
+        statistics.wilson_interval(0, 0)
+    with pytest.raises(ValueError, match="more successes than episodes"):
+        statistics.wilson_interval(11, 10)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        statistics.wilson_interval(1, 10, confidence=95)
+
+
+def test_ninety_five_percent_intervals_cover_the_truth_about_that_often():
+    random = np.random.default_rng(0)
+    truth, hits = 0.3, random.binomial(50, 0.3, 4000)
+    low, high = statistics.wilson_interval(hits, np.full(4000, 50))
+    assert 0.93 < np.mean((low <= truth) & (truth <= high)) < 0.97
+
+
+def test_one_run_has_no_interval():
+    with pytest.raises(ValueError, match="two runs or more"):
+        statistics.stratified_bootstrap([[0.1, 0.2]])
+    with pytest.raises(ValueError, match="two runs or more"):
+        statistics.improvement_interval([[0.1]], [[0.1], [0.2]])
+    with pytest.raises(ValueError, match="two runs or more"):
+        statistics.bootstrap_band(np.zeros((1, 2, 3)))
+    with pytest.raises(ValueError, match="different numbers of tasks"):
+        statistics.probability_of_improvement(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_equal_scores_give_equal_intervals_and_large_tables_are_resampled_in_pieces():
+    scores = np.random.default_rng(3).random((10, 50))
+    first = statistics.stratified_bootstrap(scores, repetitions=9000)
+    assert first == statistics.stratified_bootstrap(scores, repetitions=9000)
+    assert first.low < statistics.interquartile_mean(scores) < first.high
+
+
+def test_area_between_curves_is_the_mean_lead_over_common_steps():
+    assert statistics.area_between_curves([0, 10], [0, 1], [0, 10], [0, 0]) == pytest.approx(0.5)
+    assert statistics.area_between_curves([0, 5, 20], [0.2, 0.2, 0.2], [10, 30], [0.7, 0.7]) == pytest.approx(
+        -0.5
+    )
+    # Crossing curves cancel, whatever grid each was evaluated on.
+    assert statistics.area_between_curves([0, 10], [0, 1], [0, 3, 10], [1, 0.7, 0]) == pytest.approx(
+        0, abs=1e-12
+    )
+    with pytest.raises(ValueError, match="share no range"):
+        statistics.area_between_curves([0, 1], [0, 1], [2, 3], [0, 1])
+
+
+def test_steps_to_threshold_is_the_first_evaluation_that_reaches_it():
+    assert statistics.steps_to_threshold([10, 20, 30], [0.1, 0.8, 0.4], 0.8) == 20
+    assert statistics.steps_to_threshold([10, 20, 30], [0.1, 0.8, 0.4], 0.9) is None
+    assert statistics.steps_to_threshold([], [], 0.5) is None

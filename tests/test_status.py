@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from run_directories import MT3, write_run
+
+from mtrl.rundir import Run
+from mtrl.status import count, duration, latest_success, main, summary
+
+
+def test_a_running_member_tells_success_speed_and_time_left(tmp_path):
+    run = Run(
+        write_run(tmp_path, state="running", step=50_000, total_steps=200_000, goals=("train", "heldout"))
+    )
+    row = summary(run)
+    newest = run.evaluation.take((run.evaluation["step"] == 50_000) & (run.evaluation["goals"] == "train"))
+    assert len(newest) == len(MT3)
+    assert row["success"] == pytest.approx(np.mean(newest["success_rate"]))
+    assert row["steps_per_second"] == run.timing["steps_per_second"][-1]
+    assert row["eta_seconds"] == pytest.approx(150_000 / row["steps_per_second"])
+    assert row["state"] == "running"
+
+
+def test_only_a_running_member_has_time_left(tmp_path):
+    for name, state in (("a", "finished"), ("b", "failed"), ("c", "interrupted")):
+        assert summary(Run(write_run(tmp_path, name, state=state, step=50_000)))["eta_seconds"] is None
+
+
+def test_a_member_before_its_first_evaluation_has_no_success(tmp_path):
+    path = write_run(tmp_path, state="running", step=1000)
+    run = Run(path)
+    assert latest_success(run) is None
+    assert summary(run)["steps_per_second"] is None
+
+
+def test_the_table_names_every_member_once_without_the_common_path(tmp_path, capsys):
+    for seed in (1, 2):
+        write_run(tmp_path, "plain-00000000", seed)
+    write_run(tmp_path, "wide-11111111", 1, state="failed", step=100_000)
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[1].split()[:2] == ["plain-00000000/seed=1", "finished"]
+    assert out[3].split()[:2] == ["wide-11111111/seed=1", "failed"]
+    assert "100k / 200k (50%)" in out[3]
+    assert out[-1] == "3 runs: 2 finished, 1 failed"
+    assert str(tmp_path) not in "".join(out)
+
+
+def test_json_holds_one_object_a_run(tmp_path, capsys):
+    write_run(tmp_path, seed=1)
+    write_run(tmp_path, seed=2)
+    assert main([str(tmp_path), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["step"] for row in rows] == [200_000, 200_000]
+
+
+def test_damage_is_said_on_standard_error_and_the_rest_is_shown(tmp_path, capsys):
+    good = write_run(tmp_path, "good-00000000")
+    bad = write_run(tmp_path, "bad-00000000")
+    (bad / "config.yaml").write_text("{")
+    (good / "environment.json").unlink()
+    assert main([str(tmp_path), str(tmp_path / "nothing")]) == 0
+    captured = capsys.readouterr()
+    assert "1 runs" in captured.out
+    assert len(captured.err.splitlines()) == 3
+
+
+def test_a_directory_without_runs_is_refused_with_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "mtrl.status", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"{tmp_path} holds no run: a run directory has a config.yaml and a status.json\n"
+
+
+def test_numbers_are_short_and_never_misleading():
+    assert [count(n) for n in (0, 950, 999.6, 1000, 12_345, 999_600, 1_500_000, 20_000_000)] == [
+        "0", "950", "1k", "1k", "12.3k", "1M", "1.5M", "20M",
+    ]  # fmt: skip
+    assert [duration(s) for s in (40, 60, 3599, 3660, 100_000)] == [
+        "40s",
+        "1min",
+        "1h 0min",
+        "1h 1min",
+        "1d 4h",
+    ]
