@@ -80,12 +80,13 @@ def _check_batches(cfg: Config) -> None:
             "make it smaller"
         )
     if isinstance(algo, SACConfig) and algo.cls != OWN_SAC:
-        for key, neutral in _OWN_OPTIONS.items():
-            if getattr(algo, key) != neutral:
-                raise ConfigurationError(
-                    f"algo.{key}={_written(getattr(algo, key))} is an option of {OWN_SAC}, "
-                    f"which algo.cls={algo.cls} lacks: set algo.{key}={_written(neutral)}"
-                )
+        used = {key: neutral for key, neutral in _OWN_OPTIONS.items() if getattr(algo, key) != neutral}
+        if used:
+            said = ", ".join(f"algo.{key}={_written(getattr(algo, key))}" for key in used)
+            mend = " ".join(f"algo.{key}={_written(neutral)}" for key, neutral in used.items())
+            raise ConfigurationError(
+                f"only {OWN_SAC} has {said}, which algo.cls={algo.cls} would not do: set {mend}"
+            )
 
 
 def _check_variant(cfg: Config) -> None:
@@ -111,8 +112,8 @@ def _check_memory(cfg: Config) -> None:
     if needed > free:
         fitting = int(cfg.algo.buffer_size * free / needed * 0.8)
         raise ConfigurationError(
-            f"algo.buffer_size={cfg.algo.buffer_size} needs {needed / 2**30:.1f} GiB for the replay buffer and "
-            f"{free / 2**30:.1f} GiB are free: use at most algo.buffer_size={fitting}"
+            f"algo.buffer_size={cfg.algo.buffer_size} needs {needed / 2**30:.1f} GiB for its replay buffer, "
+            f"and {free / 2**30:.1f} GiB are free: use at most algo.buffer_size={fitting}"
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Composition:
     """Whether ``hydra.verbose=true`` asks for the debug log."""
 
 
+@cache
 def register_schema() -> None:
     """Give Hydra the types; the files name them as their first default."""
     store = ConfigStore.instance()
@@ -142,9 +144,15 @@ def defaults_of(**chosen: str) -> Defaults:
 
     Nothing is checked, for a base without a recipe has no tasks.
     """
-    overrides = [f"{group}={option}" for group, option in chosen.items()]
+    return _defaults(tuple(f"{group}={option}" for group, option in sorted(chosen.items())))
+
+
+# The members of a sweep ask for the same defaults again and again.
+@cache
+def _defaults(chosen: tuple[str, ...]) -> Defaults:
+    recipe = any(choice.startswith("experiment=") for choice in chosen)
     with _hydra():
-        cfg = _compose(overrides, "config" if "experiment" in chosen else "base")
+        cfg = _compose(chosen, "config" if recipe else "base")
     return Defaults(_choices(cfg), OmegaConf.to_container(_without_hydra(cfg), resolve=True))
 
 
@@ -187,8 +195,7 @@ def _check_keys(overrides: Sequence[Override]) -> None:
             raise ConfigurationError(
                 f"{override.key_or_group}={option} does not exist{hint}: the options are {', '.join(options)}"
             )
-    base = _compose([o.input_line for o in chosen if o.input_line is not None])
-    keys = _flat_keys(OmegaConf.to_container(base))
+    keys = _keys_of(tuple(o.input_line for o in chosen if o.input_line is not None))
     for override in overrides:
         key = override.key_or_group
         if key in known or override.is_hydra_override() or key.startswith(_FREE_KEYS):
@@ -197,7 +204,13 @@ def _check_keys(overrides: Sequence[Override]) -> None:
             raise ConfigurationError(_unknown_key(key, keys, known))
 
 
-def _unknown_key(key: str, keys: set[str], known: dict[str, list[str]]) -> str:
+@cache
+def _keys_of(chosen: tuple[str, ...]) -> frozenset[str]:
+    """Return every key there is with these options of groups."""
+    return frozenset(_flat_keys(OmegaConf.to_container(_compose(chosen))))
+
+
+def _unknown_key(key: str, keys: frozenset[str], known: dict[str, list[str]]) -> str:
     head, _, rest = key.partition(".")
     for option, schema in _SCHEMAS.get(head, {}).items():
         if rest in {field.name for field in fields(schema)}:

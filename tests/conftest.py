@@ -30,7 +30,7 @@ TINY = (
     "hardware.threads=1",
     "hardware.torch_threads=1",
 )
-"""Overrides that make any recipe a matter of a second or two; 50 divides among 2, 5, 10, 25 and 50 tasks."""
+"""Overrides that make any recipe a matter of a second or two; 50 divides among 1, 2, 10, 25 and 50 tasks."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def command(tmp_path):
 
 @pytest.fixture(scope="session")
 def train():
-    """Return a function that composes and runs one configuration in this process and returns its directory."""
+    """Return a function that runs one configuration in this process and returns its directory."""
     from mtrl.compose import compose_run
     from mtrl.identity import run_directory
     from mtrl.lifecycle import run_once
