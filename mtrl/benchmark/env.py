@@ -21,6 +21,7 @@ from mtrl.tasks import HORIZON, MT10
 
 _SEED = 0
 _GOAL = 0
+_COLUMNS = ("physics", "native", "stock", "subproc")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,11 +70,9 @@ def show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     title = f"environment steps per second, one thread, {result['copies']} copies a task"
-    table = Table("", "physics", "native", "Dummy", "Subproc", "native/physics", "native/Dummy", title=title)
+    table = Table("", *_COLUMNS, "native /physics", "native /stock", title=title)
     for name, row in result["sets"].items():
-        rates = [
-            f"{row[key]:,.0f}" if key in row else "" for key in ("physics", "native", "stock", "subproc")
-        ]
+        rates = [f"{row[key]:,.0f}" if key in row else "" for key in _COLUMNS]
         table.add_row(name, *rates, f"{row['native_over_physics']:.2f}", f"{row['native_over_stock']:.1f}")
     console = Console()
     console.print(table)

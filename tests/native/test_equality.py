@@ -59,7 +59,8 @@ def test_one_goal_of_each_of_two_seeds_agrees_with_metaworld(task):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("task", MT10)
 def test_all_goals_agree_with_metaworld(task, seed):
-    solved = assert_episodes_agree(task, seed, range(GOALS), POLICIES)
+    solved = assert_episodes_agree(task, seed, range(GOALS), POLICIES[:3])
+    assert_episodes_agree(task, seed, range(0, GOALS, 10), POLICIES[3:])
     assert np.mean(solved) >= 0.8, f"Meta-World's own expert solves only {np.mean(solved):.0%} of {task}"
 
 

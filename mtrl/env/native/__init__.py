@@ -14,21 +14,12 @@ Importing this package imports neither numba nor MuJoCo.
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from mtrl.tasks import MT10
+
 if TYPE_CHECKING:
     from mtrl.env.native.vec_env import NativeVecEnv
 
-TASKS = (
-    "reach-v3",
-    "push-v3",
-    "pick-place-v3",
-    "door-open-v3",
-    "drawer-open-v3",
-    "drawer-close-v3",
-    "button-press-topdown-v3",
-    "peg-insert-side-v3",
-    "window-open-v3",
-    "window-close-v3",
-)
+TASKS = MT10
 """The tasks that there are, in the order in which the kernel counts them."""
 
 SUPPORTED = frozenset(TASKS)

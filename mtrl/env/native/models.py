@@ -1,6 +1,5 @@
 """A task's shared model, the simulations of the copies that play it, and the states after its resets."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -60,10 +59,8 @@ class Snapshot(NamedTuple):
     """MuJoCo's integration state."""
     body_pos: NDArray[np.float64]
     site_pos: NDArray[np.float64]
-    observation: NDArray[np.float64]
-    """(39,), not clipped, as Meta-World's reset returns it."""
     record: NDArray[np.void]
-    """The fields of a copy's record that belong to the goal and not to the simulation."""
+    """A copy's record after the reset, without the addresses; the observation is not clipped here."""
 
 
 class Simulation:
@@ -167,7 +164,7 @@ class TaskModel:
         record["observation_low"], record["observation_high"] = space.low, space.high
         record["frame"] = env._prev_obs[:FRAME_SIZE]
         record["observation"] = observation
-        return Snapshot(physics, env.model.body_pos.copy(), env.model.site_pos.copy(), observation, record)
+        return Snapshot(physics, env.model.body_pos.copy(), env.model.site_pos.copy(), record)
 
     def render(self, simulation: Simulation) -> NDArray[np.uint8]:
         """Return a frame ``(height, width, 3)`` of a simulation, the right way up, without touching it."""
@@ -182,10 +179,3 @@ class TaskModel:
         """Free the renderer and the idle simulations."""
         self._env.close()
         self._idle.clear()
-
-
-def make_task_models(
-    tasks: Sequence[str], goals: Sequence[NDArray[np.float64]], render_mode: str | None
-) -> list["TaskModel"]:
-    """Return one ``TaskModel`` per task."""
-    return [TaskModel(task, vectors, render_mode) for task, vectors in zip(tasks, goals, strict=True)]

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from mtrl.env.native import mujoco_c
 from mtrl.env.native.cache import compiled_step
 from mtrl.env.native.crew import Crew
-from mtrl.env.native.models import Simulation, make_task_models
+from mtrl.env.native.models import Simulation, TaskModel
 from mtrl.env.native.records import COPY, FLAGS
 from mtrl.env.schedule import Schedule
 from mtrl.env.stock import NotFiniteError, action_space, observation_space
@@ -61,7 +61,7 @@ class NativeVecEnv(VecEnv):
         self.tasks, self.horizon, self.terminate_on_success = tuple(tasks), horizon, terminate_on_success
         self.render_mode = render_mode
         n_envs = len(assignment)
-        self._models = make_task_models(tasks, goals, render_mode)
+        self._models = [TaskModel(task, goals[i], render_mode) for i, task in enumerate(tasks)]
         self._schedules = [Schedule(int(task), seed + i) for i, task in enumerate(assignment)]
         self._simulations: list[Simulation | None] = [None] * n_envs
         self._copies = np.zeros(n_envs, COPY)
