@@ -1,0 +1,251 @@
+"""Curricula declared, refused, advanced by themselves, and followed by real runs to their last stage."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from mtrl.compose import compose_run
+from mtrl.config import ConfigurationError
+from mtrl.curriculum import AdaptiveCurriculum, Curriculum, begin_curriculum
+from mtrl.env import make_vec_env
+from mtrl.stages import stages_of
+from mtrl.tasks import DIFFICULTY, MT10
+
+
+def config(*overrides):
+    return compose_run(overrides).config
+
+
+def names(cfg):
+    return [[cfg.env.tasks[task] for task in stage.tasks] for stage in stages_of(cfg)]
+
+
+def test_sequential_takes_the_tasks_by_difficulty():
+    cfg = config("experiment=mt10", "curriculum=sequential")
+    assert names(cfg) == [[task] for task in DIFFICULTY]
+
+
+def test_difficulties_can_be_overridden_and_added():
+    cfg = config("experiment=mt10", "curriculum=sequential", "curriculum.difficulty={reach-v3: 9}")
+    assert names(cfg)[-1] == ["reach-v3"]
+    tasks = "env.tasks=[reach-v3,sweep-v3,push-v3]"
+    cfg = config("experiment=mt3", tasks, "curriculum=sequential", "curriculum.difficulty.sweep-v3=1.5")
+    assert names(cfg) == [["reach-v3"], ["sweep-v3"], ["push-v3"]]
+
+
+def test_progressive_has_the_stages_and_thresholds_of_its_description():
+    cfg = config("experiment=mt10", "curriculum=progressive")
+    stages = stages_of(cfg)
+    assert [len(stage.tasks) for stage in stages] == [1, 3, 6, 8, 10]
+    assert [stage.threshold for stage in stages] == [0.7, 0.6, 0.5, 0.4, None]
+    assert (cfg.curriculum.min_steps, cfg.curriculum.check_every) == (200_000, 10_000)
+    for smaller, larger in zip(stages, stages[1:], strict=False):
+        assert set(smaller.tasks) < set(larger.tasks)
+
+
+def test_mixed_adds_one_task_at_a_time():
+    stages = names(config("experiment=mt10", "curriculum=mixed"))
+    assert [len(stage) for stage in stages] == list(range(3, 11))
+    assert stages[0] == list(DIFFICULTY)[:3]
+
+
+@pytest.mark.parametrize(("experiment", "phases", "total"), [("mt3", 6, 21_000_000), ("mt10", 6, 21_000_000)])
+def test_weighted_has_phases_for_each_set(experiment, phases, total):
+    stages = stages_of(config(f"experiment={experiment}", "curriculum=weighted"))
+    assert len(stages) == phases
+    assert sum(stage.steps for stage in stages[:-1]) == total
+    assert all(sum(stage.weights) == pytest.approx(1) for stage in stages)
+
+
+def test_stages_of_ones_own_come_from_the_command_line():
+    cfg = config(
+        "experiment=mt3",
+        "curriculum.stages=[[reach-v3],{reach-v3:1,push-v3:3}]",
+        "curriculum.thresholds=[null]",
+        "curriculum.steps=[1e4]",
+    )
+    first, last = stages_of(cfg)
+    assert (first.weights, first.threshold, first.steps) == ((1, 0, 0), None, 10_000)
+    assert last.weights == (0.25, 0.75, 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["curriculum.stages=[[reach-v3],[sweep-v3]]", "curriculum.thresholds=[0.5]"],
+            "not a task of this run",
+        ),
+        (["curriculum.stages=[[rech-v3]]"], "did you mean reach-v3"),
+        (["curriculum.stages=[{reach-v3:0}]"], "sum to 0"),
+        (["curriculum.stages=[{reach-v3:-1,push-v3:3}]"], "at least 0"),
+        (["curriculum.stages=[[reach-v3],[push-v3]]"], "nothing ends stage 0"),
+        (["curriculum=sequential", "curriculum.thresholds=[1.2]"], "can never be met"),
+        (["curriculum=sequential", "curriculum.thresholds=[0.5,0.5,0.5]"], "give 2"),
+        (["curriculum=sequential", "curriculum.start_stage=3"], "stages are 0 to 2"),
+        (["curriculum=progressive"], "not a task of this run"),
+        (["curriculum=weighted", "env.tasks=[reach-v3,push-v3]"], "has no phases for this set"),
+        (["curriculum=mixed", "env.tasks=[reach-v3,push-v3]"], "starts with 3 tasks"),
+        (["curriculum=sequential", "env.tasks=[reach-v3,sweep-v3]"], "sweep-v3 has no difficulty"),
+        (["curriculum.copies=2"], "needs a curriculum"),
+        (["curriculum=sequential", "curriculum.floor=0.5"], "belongs to curriculum=adaptive"),
+    ],
+)
+def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
+    with pytest.raises(ConfigurationError, match=words) as refusal:
+        config("experiment=mt3", *overrides)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.fixture
+def env():
+    env = make_vec_env(["reach-v3", "push-v3"], 2, seed=1, backend="native", horizon=4, threads=1)
+    yield env
+    env.close()
+
+
+def begun(env, *overrides):
+    cfg = config(
+        "experiment=mt3",
+        "env.tasks=[reach-v3,push-v3]",
+        "env.horizon=4",
+        "curriculum.check_every=100",
+        "curriculum.min_steps=250",
+        *overrides,
+    )
+    curriculum = begin_curriculum(cfg, env)
+    env.reset()
+    curriculum.first_episodes_began(env)
+    return curriculum
+
+
+def test_a_stage_ends_at_its_threshold_but_not_before_its_minimum(env):
+    curriculum = begun(env, "curriculum=sequential")
+    checks = [step for step in range(4, 420, 4) if curriculum.wants_check(step)]
+    assert checks == [252, 300, 400]
+    assert curriculum.advance(env, 400, {0: 0.69}) is None
+    transition = curriculum.advance(env, 500, {0: 0.7})
+    assert (transition.ended, transition.begun, transition.steps) == (0, 1, 500)
+    assert "threshold" in transition.why
+    # The last stage has no threshold, so nothing is looked at any more.
+    assert not any(curriculum.wants_check(step) for step in range(504, 2000, 4))
+    assert "last stage" in curriculum.summary()
+
+
+def test_a_stage_ends_after_its_steps_where_it_does_not_pass(env):
+    curriculum = begun(env, "curriculum=sequential", "curriculum.steps=[1000]")
+    assert curriculum.advance(env, 996, {0: 0.0}) is None
+    transition = curriculum.advance(env, 1000, None)
+    assert transition.begun == 1
+    assert "1,000 steps" in transition.why
+
+
+def test_a_stage_that_was_not_passed_is_said(env):
+    curriculum = begun(env, "curriculum=sequential")
+    curriculum.advance(env, 300, {0: 0.25})
+    assert "did not pass stage 0 of 1" in curriculum.summary()
+    assert "25%" in curriculum.summary()
+
+
+def test_start_stage_begins_later(env):
+    curriculum = begun(env, "curriculum=sequential", "curriculum.start_stage=1")
+    assert curriculum.stage == 1
+    _, _, _, infos = env.step(np.zeros((4, 4), dtype=np.float32))
+    assert [info["task_id"] for info in infos] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["sequential", "adaptive"])
+def test_state_survives_json(env, kind):
+    curriculum = begun(env, f"curriculum={kind}")
+    curriculum.advance(env, 300, {0: 0.3, 1: 0.1})
+    curriculum.advance(env, 400, {0: 0.9, 1: 0.2})
+    other = begun(env, f"curriculum={kind}")
+    other.set_state(json.loads(json.dumps(curriculum.get_state())))
+    assert other.get_state() == curriculum.get_state()
+    assert other.summary() == curriculum.summary()
+
+
+def test_adaptive_moves_towards_failing_and_learning_tasks_and_forgets_none():
+    cfg = config("experiment=mt3", "curriculum=adaptive")
+    env = make_vec_env(cfg.env.tasks, 4, seed=1, backend="native", horizon=4, threads=1)
+    curriculum = begin_curriculum(cfg, env)
+    assert isinstance(curriculum, AdaptiveCurriculum)
+    env.reset()
+    curriculum.first_episodes_began(env)
+    for step in range(1, 30):
+        curriculum.advance(env, step, {0: 1.0, 1: 0.0, 2: min(1.0, step / 10)})
+        reach, push, pick = curriculum.weights
+        if step == 8:
+            assert reach < pick < push + 0.1
+    env.close()
+    assert sum(curriculum.weights) == pytest.approx(1)
+    assert push > 0.6
+    assert min(curriculum.weights) >= cfg.curriculum.floor / 3 - 1e-9
+
+
+TEN = (
+    "experiment=mt10",
+    "hardware.backend=native",
+    "env.horizon=10",
+    "algo=sac",
+    "algo.balanced_batches=false",
+    "curriculum.thresholds=[0]",
+    "curriculum.min_steps=50",
+    "curriculum.check_every=50",
+    "curriculum.check_episodes=1",
+    "total_steps=600",
+    "evaluation.every=500",
+    "checkpoint.every=5000",
+)
+
+
+@pytest.fixture(scope="module")
+def runs(train, tmp_path_factory):
+    output = tmp_path_factory.mktemp("curricula")
+    return {name: train(output, *TEN, f"curriculum={name}") for name in ("sequential", "progressive")}
+
+
+@pytest.mark.parametrize(("name", "stages"), [("sequential", 10), ("progressive", 5)])
+def test_a_curriculum_over_ten_tasks_runs_to_its_last_stage(runs, name, stages):
+    path = runs[name]
+    status = json.loads((path / "status.json").read_text())
+    assert status["state"] == "finished"
+    transitions = status["curriculum"]["transitions"]
+    assert [transition["begun"] for transition in transitions] == list(range(1, stages))
+    assert all(transition["steps"] >= 50 for transition in transitions)
+    assert "last stage" in status["curriculum"]["summary"]
+    with (path / "metrics.csv").open() as file:
+        logged = [int(row["stage"]) for row in csv.DictReader(file)]
+    assert logged == sorted(logged)
+    assert logged[-1] == stages - 1
+    saved = sorted(folder.name for folder in (path / "checkpoints").glob("stage_*"))
+    assert saved == [f"stage_{stage}" for stage in range(stages - 1)]
+    with (path / "evaluation.csv").open() as file:
+        assert {row["task"] for row in csv.DictReader(file)} == set(MT10)
+
+
+def test_metrics_show_which_tasks_a_stage_plays(runs):
+    with (runs["sequential"] / "metrics.csv").open() as file:
+        first = next(row for row in csv.DictReader(file))
+    assert first["success_rate/reach-v3"] != ""
+    assert first["success_rate/peg-insert-side-v3"] == ""
+
+
+def test_fewer_copies_than_tasks_train_too(train, tmp_path):
+    path = train(tmp_path, *TEN, "curriculum=mixed", "curriculum.copies=2", "total_steps=200")
+    status = json.loads((path / "status.json").read_text())
+    assert status["curriculum"]["stage"] >= 2
+
+
+def test_two_runs_of_one_seed_are_equal(train, tmp_path, runs):
+    again = train(tmp_path, *TEN, "curriculum=progressive")
+    for name in ("metrics.csv", "evaluation.csv"):
+        assert (again / name).read_text() == (runs["progressive"] / name).read_text()
+
+
+def test_a_curriculum_class_needs_no_run(env):
+    cfg = config("experiment=mt3", "env.tasks=[reach-v3,push-v3]", "curriculum=sequential")
+    assert isinstance(begin_curriculum(cfg, env), Curriculum)
+    assert begin_curriculum(config("experiment=mt3"), env) is None
