@@ -48,6 +48,7 @@ def write_run(
         "curriculum": {"name": "progressive" if stages else "none"},
         "evaluation": {"every": every, "episodes": episodes},
         "hardware": {"device": "cpu"},
+        "choices": {"experiment": "mt3", "hardware": "auto" if seed % 2 else "cpu"},
     }
     for key, value in (overrides or {}).items():
         *groups, last = key.split(".")
@@ -70,6 +71,7 @@ def write_run(
         "git": {"commit": "0" * 40, "dirty": False},
         "cpu": "a processor",
         "command": "python -m mtrl",
+        "time": f"2025-01-01T00:00:{seed:02d}",
     }
     (path / "environment.json").write_text(json.dumps(facts))
     _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, horizon)

@@ -1,4 +1,5 @@
 import csv
+import html
 import json
 import re
 import shutil
@@ -301,6 +302,21 @@ def test_what_cannot_be_reported_is_refused_with_one_sentence(tmp_path, argument
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_run_of_the_trainer_is_reported_as_it_logged_it(train, tmp_path):
+    path = train(tmp_path, "experiment=mt3", "algo.batch_size=51")
+    run = Run(path)
+    assert (run.state, run.step, run.tasks, run.seed) == ("finished", 300, MT3, run.config["seed"])
+    assert run.seconds > 0
+    folder = report(tmp_path, "--reference")
+    assert run.problems == []
+    result = json.loads((path / "status.json").read_text())["result"]
+    (row,) = rows(folder / "tables" / "mt3-train-results.csv")
+    assert float(row["mean"]) == pytest.approx(result["success_rate"], abs=1e-6)
+    assert (row["group"], row["episodes a task"]) == ("mt3 · SAC · shared", "2")
+    (speed,) = rows(folder / "tables" / "throughput.csv")
+    assert float(speed["steps/s"]) == pytest.approx(300 / run.seconds, rel=1e-3)
+
+
 def test_the_page_is_one_file_that_loads_and_runs_nothing(sweep):
     page = (sweep / "report" / "index.html").read_text()
     assert not re.search(r"<(script|link|img|iframe|object)\b", page)
@@ -442,7 +458,8 @@ addEventListener("load", () => {
   const clashes = [], small = [], outside = [];
   for (const svg of [...document.querySelectorAll("svg")].filter(shown)) {
     const frame = svg.getBoundingClientRect();
-    const texts = [...svg.querySelectorAll("text")].map(e => [e.textContent, e.getBoundingClientRect()]);
+    const boxed = e => [e.textContent, e.getBoundingClientRect()];
+    const texts = [...svg.querySelectorAll("text")].map(boxed);
     texts.forEach(([name, a], i) => {
       if (a.left < frame.left - 1 || a.right > frame.right + 1) outside.push(name);
       if (a.height < 9) small.push(name);
@@ -459,7 +476,8 @@ addEventListener("load", () => {
   const drawings = [...document.querySelectorAll("svg")].filter(shown).length;
   document.body.innerHTML = "";
   document.title = "measured";
-  document.body.dataset.found = JSON.stringify({clashes, small, outside, ink, paper, width, drawings, inner: innerWidth});
+  const found = {clashes, small, outside, ink, paper, width, drawings, inner: innerWidth};
+  document.body.dataset.found = JSON.stringify(found);
 });
 </script>
 """
@@ -487,9 +505,7 @@ def test_in_a_browser_no_label_overlaps_and_nothing_overflows(sweep, tmp_path, w
     )
     encoded = re.search(r'data-found="([^"]+)"', done.stdout)
     assert encoded, done.stderr[-2000:]
-    found = json.loads(
-        encoded[1].replace("&quot;", '"').replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")
-    )
+    found = json.loads(html.unescape(encoded[1]))
     assert found["inner"] == width
     assert found["drawings"] >= 12
     assert found["clashes"] == []

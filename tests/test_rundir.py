@@ -1,8 +1,8 @@
-import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ from run_directories import MT3, write_run
 
 from mtrl.csvlog import read_table
 from mtrl.rundir import Run, RunError, find_runs, read_runs
+
+REPOSITORY = Path(__file__).parent.parent
 
 
 def damage(path, change):
@@ -210,10 +212,11 @@ def test_what_holds_no_run_is_named(tmp_path):
 def test_reading_runs_imports_neither_torch_nor_mujoco_nor_hydra(tmp_path):
     write_run(tmp_path)
     code = (
-        "import sys; from mtrl.rundir import read_runs; from mtrl.status import main; import mtrl.report.__main__;"
-        f"runs, _ = read_runs([{str(tmp_path)!r}]); assert len(runs[0].evaluation); main([{str(tmp_path)!r}, '--json']);"
-        "print(sorted({'torch', 'mujoco', 'hydra', 'gymnasium', 'metaworld'} & set(sys.modules)), file=sys.stderr)"
+        "import sys\n"
+        "import mtrl.report.__main__, mtrl.status\n"
+        "assert mtrl.status.main([sys.argv[1]]) == mtrl.report.__main__.main([sys.argv[1]]) == 0\n"
+        "print({'torch', 'mujoco', 'hydra', 'gymnasium', 'metaworld'} & set(sys.modules))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "[]"
-    assert json.loads(done.stdout)["state"] == "finished"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.splitlines()[-1] == "set()"

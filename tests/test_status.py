@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_damage_is_said_on_standard_error_and_the_rest_is_shown(tmp_path, capsys
 
 def test_a_directory_without_runs_is_refused_with_one_sentence(tmp_path):
     command = [sys.executable, "-m", "mtrl.status", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"{tmp_path} holds no run: a run directory has a config.yaml and a status.json\n"

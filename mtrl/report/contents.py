@@ -230,7 +230,7 @@ def environment_sheet(study: Study) -> Sheet:
     found: dict[str, dict[str, list[Run]]] = {}
     for run in study.runs:
         for key, value in flatten(run.environment).items():
-            if not any(part in ("command", "command_line", "argv") for part in key.split(".")):
+            if not {"command", "command_line", "argv", "time"} & set(key.split(".")):
                 found.setdefault(key, {}).setdefault(show(value), []).append(run)
     rows = []
     for key, values in found.items():

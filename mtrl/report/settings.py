@@ -7,10 +7,13 @@ from typing import Any
 from mtrl.rundir import Run
 from mtrl.tasks import MT3, MT10, MT25, MT50
 
-NOT_LEARNED = ("hardware", "checkpoint", "logging", "tracker", "wandb", "stop", "evaluation", "hydra")
-"""Groups of the configuration that do not change what is learned, so that they make no groups of runs."""
+NOT_LEARNED = frozenset(
+    {"choices", "hardware", "checkpoint", "logging", "tracker", "wandb", "stop", "evaluation", "hydra"}
+    | {"total_steps", "phase", "phases", "fresh", "dry_run", "output"}
+)
+"""Groups and keys of the configuration that do not change what is learned: they make no groups of runs."""
 
-_NOT_LEARNED_KEYS = {"total_steps", "phase", "phases", "fresh", "dry_run", "output", "curriculum.start_stage"}
+_NOT_LEARNED_KEYS = frozenset({"curriculum.start_stage"})
 
 _TELLING = (
     "experiment",
