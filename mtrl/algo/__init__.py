@@ -1,0 +1,7 @@
+"""The learners: what stable-baselines3 lacks for many tasks, as small subclasses."""
+
+from mtrl.algo.errors import NonFinite, check_finite
+from mtrl.algo.replay import TaskReplayBuffer, TaskSamples
+from mtrl.algo.sac import SAC
+
+__all__ = ["SAC", "NonFinite", "TaskReplayBuffer", "TaskSamples", "check_finite"]

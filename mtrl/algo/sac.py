@@ -1,0 +1,253 @@
+"""Soft actor-critic for many tasks: stable-baselines3's SAC, its update made lean, and what multi-task
+learning adds."""
+
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from stable_baselines3 import SAC as StableBaselinesSAC
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from mtrl.algo.errors import NonFinite, check_finite
+from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.algo.rollout import OverlappedRollouts
+from mtrl.algo.update import Batch, prepare, update
+from mtrl.variant import StackedSACPolicy
+
+REWARD_SCALES_EVERY = 500
+"""Updates between two looks at the rewards of each task (the pilot of per-task scaling used 500)."""
+MAX_REWARD_RATIO = 30.0
+"""Largest factor by which per-task scaling lifts a task's rewards above those of the best task."""
+
+
+class SAC(OverlappedRollouts, StableBaselinesSAC):
+    """SAC with options for many tasks; with all of them left alone it makes stable-baselines3's update.
+
+    The arguments not named here are stable-baselines3's. ``policy`` must be a ``StackedSACPolicy``
+    ("MlpPolicy").
+
+    Args:
+        policy: Policy class or "MlpPolicy".
+        env: Environment to learn from.
+        learning_rate: Learning rate of every network and of the temperature.
+        n_steps: Steps of an n-step return.
+        n_tasks: Number of tasks; with more than one, each ``info`` must name its ``task_id``.
+        temperature: ``shared`` by all tasks, or ``per_task``: one for each, each with its own entropy target
+            met.
+        balanced_batches: Draw equally many transitions of each task.
+        max_gradient_norm: Clip the gradient of the actor, and of the critics, to this norm; None for never.
+        reward_scaling: ``none``, or ``per_task``: rewards are multiplied, when sampled, by the ratio of the
+            largest task mean of the rewards in the buffer to the task's own, at most 30.
+        reward_scale: Factor on every reward when sampled, on top of that.
+        overlap: Let the environments step while the learner updates. An action is then chosen one round of
+            updates earlier than without, and results depend on nothing else: not on which of the two is
+            faster.
+        compile: ``off``, ``inductor`` (torch.compile), or ``cuda_graph`` (the update is recorded once and
+            replayed).
+        **kwargs: Further arguments of stable-baselines3's SAC.
+
+    Raises:
+        ValueError: options that contradict each other, in one sentence, before anything starts.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": StackedSACPolicy}
+
+    def __init__(
+        self,
+        policy: str | type[StackedSACPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        *,
+        n_tasks: int = 1,
+        temperature: str = "shared",
+        balanced_batches: bool = False,
+        max_gradient_norm: float | None = None,
+        reward_scaling: str = "none",
+        reward_scale: float = 1.0,
+        overlap: bool = False,
+        compile: str = "off",
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(policy, env, learning_rate, _init_setup_model=False, **kwargs)
+        self.n_tasks = n_tasks
+        self.temperature = temperature
+        self.balanced_batches = balanced_batches
+        self.max_gradient_norm = max_gradient_norm
+        self.reward_scaling = reward_scaling
+        self.reward_scale = reward_scale
+        self.overlap = overlap
+        self.compile = compile
+        if self.replay_buffer_class is None:
+            self.replay_buffer_class = TaskReplayBuffer
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._check_options()
+        self.policy_kwargs = {"n_tasks": self.n_tasks} | self.policy_kwargs
+        if self.replay_buffer is None and issubclass(self.replay_buffer_class, TaskReplayBuffer):
+            self.replay_buffer = self._make_replay_buffer()
+        with warnings.catch_warnings():
+            # it does apply: the buffer above was given it
+            warnings.filterwarnings("ignore", message=".*is ignored because a custom `replay_buffer_class`.*")
+            super()._setup_model()
+        self.has_heads = self.actor.n_heads > 1 or self.critic.n_heads > 1
+        self.actor_parameters = list(self.actor.parameters())
+        self.critic_parameters = list(self.critic.parameters())
+        self.target_parameters = list(self.critic_target.parameters())
+        self.policy.reward_scales.fill_(self.reward_scale)
+        if self.ent_coef_optimizer is not None:
+            if self.temperature == "per_task":
+                self.log_ent_coef = self.log_ent_coef.detach().repeat(self.n_tasks).requires_grad_(True)
+            self.ent_coef_optimizer = torch.optim.Adam(
+                [self.log_ent_coef], lr=self.lr_schedule(1), fused=True
+            )
+        self._update = torch.compile(update) if self.compile == "inductor" else update
+
+    def _check_options(self) -> None:
+        """Refuse options that contradict each other."""
+        for name, choices in (
+            ("temperature", ("shared", "per_task")),
+            ("reward_scaling", ("none", "per_task")),
+            ("compile", ("off", "inductor", "cuda_graph")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)} is not one of {', '.join(choices)}")
+        if not issubclass(self.policy_class, StackedSACPolicy):
+            raise ValueError(
+                f"{self.policy_class.__name__} is not a StackedSACPolicy: use MlpPolicy or policy_for"
+            )
+        policy_tasks = self.policy_kwargs.get("n_tasks", self.n_tasks)
+        if policy_tasks != self.n_tasks:
+            raise ValueError(
+                f"the policy is made for {policy_tasks} tasks, the learner for n_tasks={self.n_tasks}"
+            )
+        if self.n_tasks < 1:
+            raise ValueError(f"n_tasks={self.n_tasks} must be at least 1")
+        if self.balanced_batches and self.batch_size % self.n_tasks:
+            raise ValueError(
+                f"batch_size={self.batch_size} does not divide by {self.n_tasks} tasks, as balanced_batches "
+                f"needs: use {self.batch_size // self.n_tasks * self.n_tasks or self.n_tasks}"
+            )
+        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
+            raise ValueError(
+                f"max_gradient_norm={self.max_gradient_norm} must be positive, or null for no clipping"
+            )
+        if not self.reward_scale > 0:
+            raise ValueError(f"reward_scale={self.reward_scale} must be positive")
+        if self.temperature == "per_task" and not str(self.ent_coef).startswith("auto"):
+            raise ValueError("a temperature per task is learned: leave ent_coef at auto")
+        if self.use_sde:
+            raise ValueError("state-dependent exploration (use_sde) is not supported: leave it False")
+        if self.compile == "cuda_graph" and self.device.type != "cuda":
+            raise ValueError("compile=cuda_graph needs a CUDA device: use compile=off")
+        if not issubclass(self.replay_buffer_class, TaskReplayBuffer) and (
+            self.balanced_batches or self.n_tasks > 1 or self.n_steps > 1
+        ):
+            raise ValueError(
+                f"{self.replay_buffer_class.__name__} knows no tasks: leave replay_buffer_class alone for "
+                "several tasks, balanced batches or n-step returns"
+            )
+
+    def _make_replay_buffer(self) -> ReplayBuffer:
+        options = {
+            "n_tasks": self.n_tasks,
+            "balanced": self.balanced_batches,
+            "n_steps": self.n_steps,
+            "gamma": self.gamma,
+            "seed": self.seed,
+        }
+        return self.replay_buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **(options | self.replay_buffer_kwargs),
+        )
+
+    def temperatures(self) -> torch.Tensor:
+        """Return the temperature, shape (1,), or that of each task, (n_tasks,)."""
+        if self.ent_coef_optimizer is None:
+            return self.ent_coef_tensor.view(1)
+        return self.log_ent_coef.detach().exp()
+
+    def clip_gradient(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Clip the gradient of one network to ``max_gradient_norm``."""
+        if self.max_gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm, foreach=True)
+
+    def make_updates(self, gradient_steps: int, batch_size: int) -> None:
+        """Make ``gradient_steps`` updates from batches of ``batch_size``.
+
+        Raises:
+            NonFinite: a loss or a weight is NaN or infinite.
+        """
+        self.policy.set_training_mode(True)
+        optimizers = [self.actor.optimizer, self.critic.optimizer]
+        if self.ent_coef_optimizer is not None:
+            optimizers.append(self.ent_coef_optimizer)
+        self._update_learning_rate(optimizers)
+
+        total = torch.zeros(4 + len(self.temperatures()), device=self.device)
+        for step in range(gradient_steps):
+            if self.reward_scaling == "per_task" and (self._n_updates + step) % REWARD_SCALES_EVERY == 0:
+                self._measure_reward_scales()
+            batch = prepare(self, batch_size)
+            total += self._update(self, batch)
+            if step % self.target_update_interval == 0:
+                with torch.no_grad():
+                    torch._foreach_lerp_(self.target_parameters, self.critic_parameters, self.tau)
+        self._n_updates += gradient_steps
+        self._record(total / gradient_steps, batch)
+
+    def _measure_reward_scales(self) -> None:
+        """Set the factors of per-task reward scaling from the rewards in the buffer."""
+        means = self.replay_buffer.mean_reward_per_task()
+        means[np.isnan(means)] = largest = max(np.nanmax(means), 0.0)
+        # a task without any reward would have an infinite ratio
+        ratios = (
+            largest / np.maximum(means, largest / MAX_REWARD_RATIO) if largest > 0 else np.ones(self.n_tasks)
+        )
+        self.policy.reward_scales.copy_(torch.from_numpy(ratios * self.reward_scale))
+
+    def _record(self, means: torch.Tensor, batch: Batch) -> None:
+        """Log the means over one call of ``train``, as stable-baselines3 does."""
+        actor_loss, critic_loss, temperature_loss, q_value, *temperatures = means.tolist()
+        if not np.isfinite([actor_loss, critic_loss, temperature_loss]).all():
+            self._diagnose(batch, {"actor loss": actor_loss, "critic loss": critic_loss})
+        record = self.logger.record
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("train/actor_loss", actor_loss)
+        record("train/critic_loss", critic_loss)
+        record("train/q_value", q_value)
+        record("train/ent_coef", sum(temperatures) / len(temperatures))
+        if self.ent_coef_optimizer is not None:
+            record("train/ent_coef_loss", temperature_loss)
+        if len(temperatures) > 1:
+            for task, temperature in enumerate(temperatures):
+                record(f"train/ent_coef/{task}", temperature)
+
+    def _diagnose(self, batch: Batch, losses: dict[str, float]) -> None:
+        """Name what made a loss NaN or infinite: the weights, or else the values of which task."""
+        check_finite(self)
+        with torch.no_grad():
+            q_values = self.critic.q_values(batch.observations, batch.actions, batch.grouping)
+        wrong = ~torch.isfinite(q_values).all(0).flatten()
+        tasks = [] if batch.tasks is None else torch.unique(batch.tasks[wrong]).tolist()
+        name = next((name for name, loss in losses.items() if not np.isfinite(loss)), "temperature loss")
+        raise NonFinite(name, self.num_timesteps, tasks)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [
+            *super()._excluded_save_params(),
+            "actor_parameters",
+            "critic_parameters",
+            "target_parameters",
+            "_update",
+        ]

@@ -1,0 +1,169 @@
+"""Many small networks evaluated as one: both critics, and a head per task, in one batched matrix product."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Grouping(NamedTuple):
+    """Where each transition of a batch goes so that the rows of one task lie together, equally many per task.
+
+    ``gather`` (n_tasks * rows,) names the transition in each place, ``scatter`` (batch,) the place of each
+    transition. Both are None for a batch that is already sorted by task with equal shares. Places that no
+    transition fills repeat the first one; their results are never read.
+    """
+
+    gather: torch.Tensor | None
+    scatter: torch.Tensor | None
+
+
+SORTED = Grouping(None, None)
+"""The grouping of a batch sorted by task with the same number of transitions of each."""
+
+
+def group_by_task(tasks: torch.Tensor, n_tasks: int) -> Grouping:
+    """Return the grouping of a batch in any order and balance, given each transition's task, shape
+    (batch,)."""
+    counts = torch.bincount(tasks, minlength=n_tasks)
+    order = torch.argsort(tasks, stable=True)
+    sorted_tasks = tasks[order]
+    rank = torch.arange(len(tasks), device=tasks.device) - (counts.cumsum(0) - counts)[sorted_tasks]
+    rows = int(counts.max())
+    place = sorted_tasks * rows + rank
+    gather = tasks.new_zeros(n_tasks * rows)
+    gather[place] = order
+    scatter = torch.empty_like(place)
+    scatter[order] = place
+    return Grouping(gather, scatter)
+
+
+class StackedLinear(nn.Module):
+    """``n`` linear layers side by side: ``weight`` (n, inputs, outputs), ``bias`` (n, 1, outputs)."""
+
+    def __init__(self, n: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        # the range of torch.nn.Linear
+        bound = inputs**-0.5 if inputs else 0.0
+        self.weight = nn.Parameter(torch.empty(n, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (k, batch, inputs) to (k, batch, outputs) by the first k layers, usually all."""
+        k = len(x)
+        if k == len(self.weight):
+            return torch.baddbmm(self.bias, x, self.weight)
+        return torch.baddbmm(self.bias[:k], x, self.weight[:k])
+
+
+class StackedLayerNorm(nn.Module):
+    """``n`` layer normalisations side by side, each with its own gain and bias, shape (n, 1, width)."""
+
+    def __init__(self, n: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n, 1, width))
+        self.bias = nn.Parameter(torch.zeros(n, 1, width))
+        # torch's kernel is vectorised only where it is given a gain and a bias
+        self.register_buffer("_ones", torch.ones(width), persistent=False)
+        self.register_buffer("_zeros", torch.zeros(width), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise the last dimension of (k, batch, width) by the first k normalisations, usually all."""
+        k = len(x)
+        x = F.layer_norm(x, x.shape[-1:], self._ones, self._zeros)
+        if k == len(self.weight):
+            return torch.addcmul(self.bias, x, self.weight)
+        return torch.addcmul(self.bias[:k], x, self.weight[:k])
+
+
+class StackedMLP(nn.Module):
+    """``n`` multi-layer perceptrons with ReLU, the upper layers of each split into one head per task.
+
+    Stack ``i``'s head for task ``t`` is number ``i * n_heads + t`` of the layers that are split.
+
+    Args:
+        n: Number of networks, for instance 2 critics.
+        inputs: Width of the input.
+        layers: Widths of the hidden layers.
+        outputs: Width of the output.
+        layer_norm: Normalise each hidden layer before its ReLU.
+        n_heads: Number of tasks that have a head of their own; 1 for a network without heads.
+        shared_layers: How many hidden layers the heads share; None for all, which leaves linear heads.
+
+    Raises:
+        ValueError: ``shared_layers`` is negative or more than there are hidden layers.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        inputs: int,
+        layers: Sequence[int],
+        outputs: int,
+        layer_norm: bool = False,
+        n_heads: int = 1,
+        shared_layers: int | None = None,
+    ) -> None:
+        super().__init__()
+        shared = len(layers) if shared_layers is None else shared_layers
+        if not 0 <= shared <= len(layers):
+            raise ValueError(
+                f"shared_layers={shared} is not between 0 and {len(layers)}, the number of hidden layers"
+            )
+        self.n, self.n_heads, self.outputs = n, n_heads, outputs
+        self.shared_layers = shared if n_heads > 1 else len(layers) + 1
+        widths = [inputs, *layers, outputs]
+        copies = [n * (n_heads if index >= self.shared_layers else 1) for index in range(len(widths) - 1)]
+        self.layers = nn.ModuleList(
+            StackedLinear(copies[i], widths[i], widths[i + 1]) for i in range(len(widths) - 1)
+        )
+        self.norms = nn.ModuleList(
+            StackedLayerNorm(copies[i], width) for i, width in enumerate(layers) if layer_norm
+        )
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        tasks: torch.Tensor | None = None,
+        grouping: Grouping | None = None,
+        n: int | None = None,
+    ) -> torch.Tensor:
+        """Evaluate the networks, each transition on the head of its own task.
+
+        Args:
+            x: Input, shape (batch, inputs).
+            tasks: Task of each transition, shape (batch,); only needed with heads and without ``grouping``.
+            grouping: The batch grouped by task, where the caller knows it (it is computed otherwise).
+            n: Evaluate only the first ``n`` networks; None for all.
+
+        Returns:
+            Shape (n, batch, outputs).
+        """
+        n = n or self.n
+        x = x.expand(n, *x.shape)
+        for index, layer in enumerate(self.layers):
+            if index == self.shared_layers:
+                if grouping is None and index == len(self.layers) - 1:
+                    return self._gather_linear_heads(x, tasks)
+                grouping = grouping or group_by_task(tasks, self.n_heads)
+                if grouping.gather is not None:
+                    x = x.index_select(1, grouping.gather)
+                x = x.reshape(n * self.n_heads, -1, x.shape[-1])
+            x = layer(x)
+            if index < len(self.layers) - 1:
+                x = torch.relu_(self.norms[index](x) if self.norms else x)
+        if self.shared_layers >= len(self.layers):
+            return x
+        x = x.view(n, -1, self.outputs)
+        return x if grouping.scatter is None else x.index_select(1, grouping.scatter)
+
+    def _gather_linear_heads(self, x: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
+        """Evaluate every linear head on every transition and keep its own: cheaper than sorting a few
+        rows."""
+        n, stacked = len(x), len(x) * self.n_heads
+        weight, bias = self.layers[-1].weight[:stacked], self.layers[-1].bias[:stacked]
+        weight = weight.view(n, self.n_heads, -1, self.outputs).transpose(1, 2).flatten(2)
+        every = torch.baddbmm(bias.view(n, 1, -1), x, weight).view(n, len(tasks), self.n_heads, self.outputs)
+        return every[:, torch.arange(len(tasks), device=tasks.device), tasks]
