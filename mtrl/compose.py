@@ -80,11 +80,16 @@ def with_free_keys(overrides: Sequence[str]) -> list[str]:
 
 
 def groups() -> dict[str, list[str]]:
-    """Return the options of each group, read off the files; ``tuning`` is drawn in by itself, not offered."""
+    """Return the options of each group, read off the files.
+
+    ``tuning`` is drawn in by itself and a file whose name begins with an underscore by others: neither is offered.
+    """
     found: dict[str, list[str]] = {}
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "tuning"):
         found[folder.name] = sorted(
-            str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml")
+            str(f.relative_to(folder).with_suffix(""))
+            for f in folder.rglob("*.yaml")
+            if not f.name.startswith("_")
         )
     return found
 
