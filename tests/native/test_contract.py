@@ -236,16 +236,20 @@ def test_an_unstable_simulation_ends_the_episode_of_its_copy_alone(fault, caplog
     monkeypatch.chdir(tmp_path)
     field, value = fault
     faulty, sound = (make_vec_env(TASKS, 1, backend="native", seed=3) for _ in "ab")
-    faulty.reset()
-    sound.reset()
+    stock = make_vec_env(TASKS, 1, backend="stock", workers=1, seed=3)
+    for env in (faulty, sound, stock):
+        env.reset()
     actions = random_actions(30, 3)
     for action in actions[:10]:
         last, *_ = faulty.step(action)
         sound.step(action)
+        stock.step(action)
     getattr(faulty._simulations[1].data, field)[:] = value
+    getattr(stock.envs[1]._env(1).data, field)[:] = value
     with caplog.at_level(logging.WARNING):
         obs, reward, done, infos = faulty.step(actions[10])
     expected = sound.step(actions[10])
+    assert_same_steps([(obs, reward, done, infos)], [stock.step(actions[10])])
     assert "copy 1 (drawer-close-v3)" in caplog.text
     assert done.tolist() == [False, True, False]
     assert infos[1]["unstable"]
@@ -266,8 +270,8 @@ def test_an_unstable_simulation_ends_the_episode_of_its_copy_alone(fault, caplog
         np.testing.assert_array_equal(obs[1], expected[0][1])
         assert reward[1] == expected[1][1]
         assert "unstable" not in infos[1]
-    faulty.close()
-    sound.close()
+    for env in (faulty, sound, stock):
+        env.close()
 
 
 def step_in_child(env, action, queue):

@@ -4,6 +4,7 @@ Physics stays MuJoCo's, called at its own addresses; what Meta-World does in Pyt
 and gives the same numbers. From the outside in:
 
 * ``vec_env.py``: the ``VecEnv``, episodes and their bookkeeping
+* ``crew.py``: the threads
 * ``models.py``: one simulation a copy on shared models, and the states that Meta-World's resets lead to
 * ``kernel.py``: the step; ``tasks/``: one file a task; ``rewards.py``, ``geometry.py``: what they are made of
 * ``cache.py``: where the compiled code is kept; ``mujoco_c.py``, ``memory.py``: MuJoCo as C sees it
@@ -38,8 +39,10 @@ def unavailable() -> str | None:
         return f"numba cannot be imported ({error}): pip install --upgrade numba"
     if numpy.lib.NumpyVersion(numpy.__version__) < "2.0.0":
         return f"numpy {numpy.__version__} rounds float32 actions differently: pip install 'numpy>=2'"
-    from mtrl.env.native import cache, mujoco_c
-
+    try:
+        from mtrl.env.native import cache, mujoco_c
+    except ImportError as error:
+        return f"MuJoCo does not say how it lays out its data ({error}): install mujoco 3.3.0"
     return mujoco_c.check() or cache.unwritable()
 
 

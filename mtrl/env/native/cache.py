@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 _MARKER = "complete"
@@ -23,7 +23,7 @@ def base_directory() -> Path:
     return Path(user) / "mtrl"
 
 
-@lru_cache(maxsize=1)
+@cache
 def fingerprint() -> str:
     """Return 16 hex digits that change with whatever the compiled code depends on.
 
@@ -62,7 +62,7 @@ def unwritable() -> str | None:
     return None
 
 
-@lru_cache(maxsize=1)
+@cache
 def compiled_step() -> Callable[..., None]:
     """Return ``kernel.step_copies``, loaded from the cache or compiled into it with a message on stderr.
 

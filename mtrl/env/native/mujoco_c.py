@@ -5,7 +5,7 @@ holds it to what the package's own arrays say.
 """
 
 import ctypes
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _struct(name: str) -> type[ctypes.Structure]:
     return _structure(name, structs.STRUCTS[name].fields)
 
 
-@lru_cache(maxsize=1)
+@cache
 def function_addresses() -> tuple[int, int]:
     """Return the addresses of ``mj_step`` and ``mj_forward``.
 
@@ -105,7 +105,7 @@ class ModelWithOwnPositions:
         self.address = ctypes.addressof(self._header)
 
 
-@lru_cache(maxsize=1)
+@cache
 def check() -> str | None:
     """Return why this MuJoCo cannot be called from compiled code, in one sentence, or None."""
     version = mujoco.__version__

@@ -58,8 +58,8 @@ class NativeVecEnv(VecEnv):
         threads: int = 1,
         render_mode: str | None = None,
     ) -> None:
-        self.tasks, self.horizon, self.terminate_on_success = tuple(tasks), horizon, terminate_on_success
-        self.render_mode = render_mode
+        self.tasks, self.render_mode = tuple(tasks), render_mode
+        self.horizon, self.terminate_on_success = int(horizon), bool(terminate_on_success)
         n_envs = len(assignment)
         self._models = [TaskModel(task, goals[i], render_mode) for i, task in enumerate(tasks)]
         self._schedules = [Schedule(int(task), seed + i) for i, task in enumerate(assignment)]
