@@ -81,18 +81,23 @@ def inline(draw: Draw, width: int, key: str, label: str) -> str:
     """Return a drawing as SVG for the page: its colours are the page's variables, its ids its own."""
     text = _svg(draw(width), transparent=True)
     text = text[text.index("<svg") :]
-    # A tenth of a pixel is enough for the eye and a third of the bytes.
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    for value, name in _VARIABLES.items():
-        text = text.replace(value, f"var(--{name})")
-    text = re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\g<1>{key}-", text)
+    # Tags alone: what stands between them are people's words, such as gamma=0.985.
+    text = re.sub(r"<[^>]*>", lambda tag: _for_page(tag[0], key), text)
     text = text.replace("'DejaVu Sans'", "var(--font)")
     most = width * (1.25 if width >= WIDE else 1.6)
     size = f'<svg class="chart" role="img" aria-label="{_attribute(label)}" style="max-width:{most:.0f}px"'
     text = re.sub(r"<svg", lambda _: size, text, count=1)
     head, rest = text.split(">", 1)
     return re.sub(r' (?:width|height)="[\d.]+pt"', "", head) + ">" + rest
+
+
+def _for_page(tag: str, key: str) -> str:
+    # A hundredth of a pixel is enough for the eye, and a third of the bytes.
+    tag = re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
+    for value, name in _VARIABLES.items():
+        tag = tag.replace(value, f"var(--{name})")
+    return re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\g<1>{key}-", tag)
 
 
 def save(draw: Draw, width: int, stem: str, legend: Legend = ()) -> None:

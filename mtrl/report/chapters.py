@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mtrl.report import analysis, canvas, contents, figures
 from mtrl.report.notices import comparison_notices
 from mtrl.report.reference import Published, published
-from mtrl.report.sheets import Sheet
+from mtrl.report.sheets import Sheet, mark
 from mtrl.report.study import Comparison, Study
 from mtrl.status import count
 
@@ -40,7 +40,7 @@ class Picture:
     def html(self) -> str:
         """Return heading, note, legend and drawing."""
         items = "".join(
-            f'<li><i class="mark {_mark(series)}"></i>{html.escape(label)}</li>'
+            f'<li><i class="mark {mark(series)}"></i>{html.escape(label)}</li>'
             for label, series in self.legend
         )
         legend = f"<ul class=legend>{items}</ul>" if items else ""
@@ -193,7 +193,8 @@ def _reference(
     rows: list[figures.Row] = []
     for r in found:
         low, high = r.mean_interval or (None, None)
-        rows.append((f"this report: {r.group.label}", r.mean, low, high, r.group.series))
+        label = f"this report: {r.group.label}, {count(r.steps[1])} steps"
+        rows.append((label, r.mean, low, high, r.group.series))
     for entry in entries:
         low, high = entry.success
         ends = (None, None) if low == high else (low, high)
@@ -215,10 +216,6 @@ def _both(draw: canvas.Draw, name: str, label: str) -> str:
 
 def _legend(groups: Sequence[analysis.Group]) -> list[tuple[str, int]]:
     return [(group.label, group.series) for group in groups]
-
-
-def _mark(series: int | None) -> str:
-    return "other" if series is None else f"s{series % len(canvas.SERIES)}"
 
 
 def _names(tasks: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """The drawings of a report, with matplotlib. Each is a function of the width in pixels, drawn when needed."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -98,29 +99,22 @@ def intervals(rows: Sequence[Row], reference: float | None = None) -> Draw:
     """Return rates with their intervals on an axis from 0 to 100 %, one row each, labelled above its line."""
 
     def draw(width: int) -> Figure:
-        height = 36
-        figure = new_figure(width, height * len(rows) + 34)
-        axes = new_axes(figure, 12, 16, 6, 28)
-        for index, (label, value, low, high, series) in enumerate(rows):
-            y = -index - 0.22
-            tint = MUTED if series is None else colour(series)
-            _dot(axes, y, value, low, high, tint)
-            width_left = int((width - 90) / 5.9)
-            text = label if len(label) <= width_left else label[: width_left - 1] + "…"
-            axes.text(0, y + 0.42, text, fontsize=10, va="center", clip_on=False)
-            axes.text(
-                1,
-                y + 0.42,
-                f"{100 * value:.1f} %",
-                fontsize=10,
-                va="center",
-                ha="right",
-                color=MUTED,
-                clip_on=False,
-            )
+        letters = int((width - 90) / 6.2)
+        labels = [wrap(row[0], letters, max_lines=3, placeholder=" …") for row in rows]
+        line, gap = 14, 22
+        height = sum(line * len(label) + gap for label in labels)
+        figure = new_figure(width, height + 32)
+        axes = new_axes(figure, 12, 16, 4, 28)
+        y = 0.0
+        for label, (_, value, low, high, series) in zip(labels, rows, strict=True):
+            axes.text(0, y, "\n".join(label), fontsize=10, va="top", linespacing=1.15)
+            axes.text(1, y, f"{100 * value:.1f} %", fontsize=10, va="top", ha="right", color=MUTED)
+            y -= line * len(label) + gap
+            _dot(axes, y + gap - 7, value, low, high, MUTED if series is None else colour(series))
             if reference is not None:
-                axes.plot([reference] * 2, [y - 0.17, y + 0.17], color=MUTED, linewidth=1.2, zorder=3)
-        axes.set_ylim(-len(rows) + 0.4, 0.5)
+                mark = [y + gap - 13, y + gap - 1]
+                axes.plot([reference] * 2, mark, color=MUTED, linewidth=1.2, zorder=3)
+        axes.set_ylim(-height, 0)
         axes.set_yticks([])
         percent_axis(axes.xaxis, axes.set_xlim)
         axes.grid(visible=False)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+COLOURS = 8
+"""Groups with a colour of their own; further ones repeat them, dashed."""
+
 
 class Cell(NamedTuple):
     """What a cell shows, and the numbers behind it.
@@ -92,13 +95,20 @@ class Sheet:
         return bool(values) and not any(isinstance(value, str) for value in values)
 
     def _cell(self, column: int, cell: Cell) -> str:
-        mark = f'<i class="mark s{cell.series % 8}"></i>' if cell.series is not None else ""
-        text = mark + html.escape(cell.text)
+        swatch = f'<i class="mark {mark(cell.series)}"></i>' if cell.series is not None else ""
+        text = swatch + html.escape(cell.text)
         if column == 0:
             return f"<th scope=row>{text}</th>"
         flags = {"number": self._numeric(column), "alarm": cell.alarm, "named": cell.series is not None}
         classes = [name for name, on in flags.items() if on]
         return f'<td class="{" ".join(classes)}">{text}</td>' if classes else f"<td>{text}</td>"
+
+
+def mark(series: int | None) -> str:
+    """Return the classes of a group's coloured mark on the page; None stands for what was published."""
+    if series is None:
+        return "other"
+    return f"s{series % COLOURS} again" if series >= COLOURS else f"s{series}"
 
 
 def percent(rate: float | None, interval: Sequence[float] | None = None) -> Cell:
