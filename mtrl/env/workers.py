@@ -1,7 +1,7 @@
-"""Environment copies in worker processes, several copies a process, with failures that are named and never hang.
+"""Environment copies in worker processes, several a process, with failures that are named and never hang.
 
-stable-baselines3's ``SubprocVecEnv`` starts one process per copy, reports a dead one as a bare ``EOFError``, waits
-for ever for a stopped one, and hangs in ``close()`` afterwards.
+stable-baselines3's ``SubprocVecEnv`` starts one process per copy, reports a dead one as a bare ``EOFError``,
+waits for ever for a stopped one, and hangs in ``close()`` afterwards.
 """
 
 import multiprocessing
@@ -50,6 +50,8 @@ class WorkerVecEnv(VecEnv):
         self._owned = [chunk.tolist() for chunk in np.array_split(np.arange(len(make_envs)), workers)]
         # A forked child would inherit torch's and MuJoCo's threads in an unknown state.
         context = multiprocessing.get_context("forkserver")
+        # Imported once for all workers, and no thread is started by it.
+        context.set_forkserver_preload(["mtrl.env.stock", "mtrl.env.workers"])
         self._remotes: list[Connection] = []
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._waiting = False
@@ -61,7 +63,8 @@ class WorkerVecEnv(VecEnv):
             theirs.close()
             self._remotes.append(ours)
             self._processes.append(process)
-        spaces = [self._receive(worker) for worker in range(workers)][0]
+        # Each answers once it has made its copies.
+        spaces, *_ = [self._receive(worker) for worker in range(workers)]
         super().__init__(len(make_envs), *spaces)
 
     def reset(self) -> NDArray[np.float32]:
@@ -92,14 +95,11 @@ class WorkerVecEnv(VecEnv):
         return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), flat_infos
 
     def close(self) -> None:
-        """Stop the workers, by force where they do not listen."""
+        """End the workers, by force: they hold nothing that is not in the main process or lost anyway."""
         for process in self._processes:
-            process.terminate()
+            process.kill()
         for process in self._processes:
-            process.join(2)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.join()
         for remote in self._remotes:
             remote.close()
         self._processes, self._remotes = [], []
@@ -108,11 +108,11 @@ class WorkerVecEnv(VecEnv):
         """Return a frame of each copy."""
         return self.env_method("render")
 
-    def get_attr(self, attr_name: str, indices: None | int | Sequence[int] = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: int | Sequence[int] | None = None) -> list[Any]:
         """Return an attribute of the copies in ``indices``."""
         return self._ask("get_attr", indices, attr_name)
 
-    def set_attr(self, attr_name: str, value: object, indices: None | int | Sequence[int] = None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: int | Sequence[int] | None = None) -> None:
         """Set an attribute of the copies in ``indices``."""
         self._ask("set_attr", indices, attr_name, value)
 
@@ -120,22 +120,22 @@ class WorkerVecEnv(VecEnv):
         self,
         method_name: str,
         *method_args: object,
-        indices: None | int | Sequence[int] = None,
+        indices: int | Sequence[int] | None = None,
         **method_kwargs: object,
     ) -> list[Any]:
         """Call a method of the copies in ``indices``."""
         return self._ask("env_method", indices, method_name, *method_args, **method_kwargs)
 
     def env_is_wrapped(
-        self, wrapper_class: type[gymnasium.Wrapper], indices: None | int | Sequence[int] = None
+        self, wrapper_class: type[gymnasium.Wrapper], indices: int | Sequence[int] | None = None
     ) -> list[bool]:
         """Tell of the copies in ``indices`` whether they are wrapped in ``wrapper_class``."""
         return self._ask("env_is_wrapped", indices, wrapper_class)
 
     def _ask(
-        self, method: str, indices: None | int | Sequence[int], *args: object, **kwargs: object
+        self, method: str, indices: int | Sequence[int] | None, *args: object, **kwargs: object
     ) -> list[Any]:
-        """Call ``method`` of the workers' DummyVecEnv for the copies in ``indices``; answers in their order."""
+        """Return the answers of the workers' DummyVecEnv to ``method``, in the order of ``indices``."""
         wanted = list(self._get_indices(indices))
         asked = []
         for worker, owned in enumerate(self._owned):
@@ -156,7 +156,7 @@ class WorkerVecEnv(VecEnv):
         except OSError as error:
             self._lost(worker, "was killed", error)
 
-    def _receive(self, worker: int) -> Any:  # noqa: ANN401  (whatever the copies answer)
+    def _receive(self, worker: int) -> Any:
         try:
             if not self._remotes[worker].poll(self._timeout):
                 self._lost(worker, f"has not answered for {self._timeout:g} s")
@@ -184,8 +184,9 @@ class WorkerVecEnv(VecEnv):
 
 def _serve(remote: Connection, payload: bytes) -> None:
     """Answer requests until the pipe closes; an exception is an answer too."""
-    # Ctrl-C reaches the whole process group; the main process decides when the workers end, after it has saved.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What ends a run reaches the whole process group; the main process ends the workers, after it has saved.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     try:
         envs = DummyVecEnv(cloudpickle.loads(payload))
         remote.send((True, (envs.observation_space, envs.action_space)))
@@ -194,11 +195,11 @@ def _serve(remote: Connection, payload: bytes) -> None:
             remote.send((True, _answer(envs, command, args)))
     except EOFError:
         return
-    except Exception:  # noqa: BLE001  (sent on whole, and raised again by the receiver)
+    except Exception:  # sent on whole, and raised again by the receiver
         remote.send((False, traceback.format_exc()))
 
 
-def _answer(envs: DummyVecEnv, command: str, args: list[Any]) -> Any:  # noqa: ANN401
+def _answer(envs: DummyVecEnv, command: str, args: list[Any]) -> Any:
     if command == "step":
         return *envs.step(args[0]), envs.reset_infos
     if command == "reset":

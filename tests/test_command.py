@@ -1,0 +1,150 @@
+"""The command as a person meets it: exit codes, one sentence, how long it takes, what it leaves behind."""
+
+import json
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY
+
+from mtrl.__main__ import REFUSED, main
+from mtrl.compose import compose_run
+from mtrl.identity import run_directory
+
+
+def within(limit, run, *words):
+    """Return the result of a command that took less than ``limit`` seconds in one of three trials.
+
+    Other processes use the machine too, so one slow trial says nothing.
+    """
+    for _ in range(3):
+        started = time.perf_counter()
+        result = run(*words)
+        taken = time.perf_counter() - started
+        if taken < limit:
+            return result
+    pytest.fail(f"{' '.join(words)} took {taken:.1f} s, more than {limit} s")
+
+
+def test_help_explains_every_group_with_examples_and_at_once(command, tmp_path):
+    result = within(1.5, command, "--help")
+    assert result.returncode == 0
+    for word in ("experiment", "algo", "variant", "curriculum", "hardware", "python -m mtrl experiment=mt10"):
+        assert word in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_examples_of_the_help_compose(monkeypatch):
+    from mtrl import hardware
+    from mtrl.compose import members
+    from mtrl.help import help_text
+
+    monkeypatch.setattr(hardware, "free_memory", lambda: 64 * 2**30)
+    examples = [
+        line.split("  ")[1] for line in help_text().splitlines() if line.startswith("  python -m mtrl")
+    ]
+    assert len(examples) >= 6
+    for example in examples:
+        words = [word for word in shlex.split(example)[3:] if word != "-m"]
+        for member in members(words):
+            compose_run(member)
+
+
+@pytest.mark.parametrize("words", ["evaluation.evry=3", "env.reward=v3"])
+def test_a_refusal_is_one_sentence_exit_code_2_within_2_seconds_and_writes_nothing(command, tmp_path, words):
+    result = within(2, command, *words.split())
+    assert result.returncode == REFUSED == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("mtrl: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_that_only_torch_can_tell_takes_5_seconds(command, tmp_path):
+    result = within(5, command, "hardware.device=cuda:99")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_traceback_of_a_refusal_can_be_had(monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="silently train on v1"):
+        main(["env.reward=v3"])
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as end:
+        main([f"output={tmp_path}/file/below"])
+    assert end.value.code == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_cfg_job_prints_the_resolved_configuration(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--cfg", "job", "task=push-v3", "algo.gamma=0.9"])
+    assert end.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["env"]["tasks"] == ["push-v3"]
+    assert printed["algo"]["gamma"] == 0.9
+    assert printed == json.loads(json.dumps(compose_run(["task=push-v3", "algo.gamma=0.9"]).values))
+
+
+def test_a_dry_run_shows_the_run_and_writes_nothing(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["experiment=mt10", "algo.gamma=0.9", "dry_run=true", f"output={tmp_path}/out"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for word in ("algo.gamma=0.9", "MiB", str(tmp_path / "out" / "mt10"), "10 environments", "10 tasks"):
+        assert word in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_tab_completes_groups_options_and_keys(command):
+    def offered(line):
+        result = command("-sc", "query=bash", COMP_LINE=f"mtrl {line}", COMP_POINT=str(len(line) + 5))
+        assert result.returncode == 0, result.stderr
+        return result.stdout.split()
+
+    assert {"algo=ddpg", "algo=sac", "algo=td3"} <= set(offered("algo="))
+    assert "evaluation.every=" in offered("evaluation.ev")
+    assert {"experiment=mt1", "experiment=mt10"} <= set(offered("experiment=mt1"))
+
+
+def test_a_sweep_is_refused_as_a_whole_before_its_first_member_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["seed=1,2", "env.horizon=100,501"], ["task=reach-v3,reach-v2"], ["algo=sac,ppo"]):
+        with pytest.raises(SystemExit) as end:
+            main(["-m", *words])
+        assert end.value.code == 2
+        captured = capsys.readouterr()
+        assert len(captured.err.splitlines()) == 1
+        assert captured.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_runs_each_member_where_it_would_live_alone(command, tmp_path):
+    words = [*TINY, "total_steps=60", "evaluation.every=1000", "evaluation.final_episodes=1", "task=reach-v3"]
+    result = command("-m", *words, "seed=1,2")
+    assert result.returncode == 0, result.stderr
+    for seed in (1, 2):
+        alone = run_directory(compose_run([*words, f"seed={seed}"]))
+        assert str(alone) in result.stdout
+        status = json.loads((tmp_path / alone / "status.json").read_text())
+        assert status["state"] == "finished"
+        assert status["step"] == 60
+    assert not list(Path(tmp_path / "outputs").rglob(".hydra"))
+
+
+def test_a_failed_member_takes_only_itself_and_is_told(command, tmp_path):
+    """One member's directory cannot be made, for there is a file in its place."""
+    words = [*TINY, "total_steps=60", "evaluation.every=1000", "evaluation.final_episodes=1"]
+    blocked = tmp_path / run_directory(compose_run([*words, "seed=1"]))
+    blocked.parent.mkdir(parents=True)
+    blocked.symlink_to(tmp_path / "nowhere")
+    result = command("-m", *words, "seed=1,2")
+    assert result.returncode == 1
+    other = tmp_path / run_directory(compose_run([*words, "seed=2"]))
+    assert json.loads((other / "status.json").read_text())["state"] == "finished"
