@@ -1,4 +1,4 @@
-"""Where a run lives: a directory that is a function of what is learned, so that the same command finds it again."""
+"""Where a run lives: a directory that is a function of what is learned; the same command finds it again."""
 
 import hashlib
 import json
@@ -9,15 +9,30 @@ from mtrl.compose import Composition, defaults_of
 
 # Neither decides what is learned: how long, on what machine, what is written down.
 _NOT_LEARNED = frozenset(
-    "experiment seed total_steps phase phases fresh dry_run output hardware checkpoint logging stop evaluation".split()
+    (
+        "experiment",
+        "seed",
+        "total_steps",
+        "phase",
+        "phases",
+        "fresh",
+        "dry_run",
+        "output",
+        "hardware",
+        "checkpoint",
+        "logging",
+        "stop",
+        "evaluation",
+    )
 )
+_NOT_LEARNED_KEYS = frozenset({"curriculum.start_stage"})
 _READABLE_LENGTH = 80
 
 
 def run_directory(composition: Composition) -> Path:
     """Return ``<output>/<experiment>/<readable>-<8 hex>/seed=<n>``.
 
-    The hash covers the keys that decide what is learned and differ from the defaults of their options, so that a
+    The hash covers the keys that decide what is learned and differ from their options' defaults, so that a
     key added to the project later changes no directory.
     """
     cfg = composition.config
@@ -25,7 +40,9 @@ def run_directory(composition: Composition) -> Path:
     digest = hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()[:8]
     said = differences(composition, from_recipe=True)
     words = [cfg.task] if cfg.task else []
-    words += [f"{key}={_brief(value)}" for key, value in sorted(said.items()) if key not in ("task", "env.tasks")]
+    words += [
+        f"{key}={_brief(value)}" for key, value in sorted(said.items()) if key not in ("task", "env.tasks")
+    ]
     if "env.tasks" in said and not cfg.task:
         words.insert(0, f"{len(cfg.env.tasks)}-tasks")
     readable = ",".join(words)[:_READABLE_LENGTH].rstrip(",.=") or "default"
@@ -48,8 +65,13 @@ def differences(composition: Composition, *, from_recipe: bool) -> dict[str, Any
         differing, base = chosen, defaults_of(**chosen).values
     flat, usual_values = _flat(composition.values), _flat(base)
     changed = {key: value for key, value in flat.items() if usual_values.get(key, _ABSENT) != value}
-    learned = {key: value for key, value in changed.items() if key.split(".")[0] not in _NOT_LEARNED}
+    learned = {key: value for key, value in changed.items() if is_learned(key)}
     return differing | {key: value for key, value in learned.items() if not key.endswith(".name")}
+
+
+def is_learned(key: str) -> bool:
+    """Tell whether a flat key of the configuration decides what is learned."""
+    return key.split(".")[0] not in _NOT_LEARNED and key not in _NOT_LEARNED_KEYS
 
 
 _ABSENT = object()

@@ -1,21 +1,37 @@
-"""From a checked configuration to a run that is new, done already, or refused; and how its end is told."""
+"""From a checked configuration to a run that is new, goes on, is done, or refused; and how its end is told.
 
+Exit codes: 0 done, 1 a bug, 2 refused, 75 try again, 128 + signal when a signal ended it.
+"""
+
+import errno
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mtrl.checks import replay_bytes
 from mtrl.compose import Composition
+from mtrl.earlier import Earlier, added_keys, aside_name, changed_keys, describe_change, read_earlier
 from mtrl.identity import differences, run_directory
+from mtrl.lock import RunLock
+from mtrl.recorder import Recorder
+from mtrl.signals import Preempted, Signals
 
-INTERRUPTED = 130
-"""Exit code of a run that Ctrl-C ended: 128 + SIGINT."""
+logger = logging.getLogger(__name__)
+
+FAILED, TRY_AGAIN = 1, 75
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def run_once(composition: Composition) -> int:
-    """Show or run what was composed; return the exit code."""
+    """Show or run what was composed; return the exit code.
+
+    Raises:
+        ConfigurationError: The run directory is in use, or holds what this run cannot go on with.
+    """
     cfg, path = composition.config, run_directory(composition)
     console = Console(highlight=False)
     if cfg.dry_run:
@@ -26,41 +42,96 @@ def run_once(composition: Composition) -> int:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-
-    from mtrl.recorder import Recorder
-
-    directory = Recorder(path)
-    status = directory.status()
-    if status and status["state"] == "finished" and not cfg.fresh:
-        result = status["result"]
-        console.print(
-            f"this run is finished: success {result['success_rate']:.1%} after {status['step']:,} steps, in {path}; "
-            "fresh=true trains anew",
-            soft_wrap=True,
-        )
+    earlier = read_earlier(path)
+    if earlier and earlier.finished and not cfg.fresh and cfg.total_steps <= earlier.total_steps:
+        _tell_finished(earlier, path, console)
         return 0
-    aside = directory.move_aside()
-    if aside is not None:
-        console.print(f"the earlier run is now in {aside}", soft_wrap=True)
-    console.print(summary(composition, path), soft_wrap=True)
-    return _train(composition, directory, console)
+    with RunLock(path) as lock, Signals() as signals:
+        earlier = read_earlier(path)
+        if earlier and cfg.fresh:
+            aside = aside_name(path)
+            lock.move_aside(aside)
+            console.print(f"the earlier run is now in {aside}", soft_wrap=True)
+            earlier = None
+        changed = _compare(earlier, composition)
+        console.print(summary(composition, path), soft_wrap=True)
+        if changed:
+            console.print(f"  changed since the last start: {changed}", soft_wrap=True)
+        start = Start(composition, Recorder(path), signals, earlier.status if earlier else {}, changed)
+        return _train(start, console)
 
 
-def _train(composition: Composition, directory: "Recorder", console: Console) -> int:  # noqa: F821
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a run: what to do, where, and what earlier starts left."""
+
+    composition: Composition
+    directory: Recorder
+    signals: Signals
+    earlier: dict[str, Any]
+    """The status of the last start; empty for a new run."""
+    changed: str = ""
+    """What this start does otherwise than the ones before."""
+
+
+def _tell_finished(earlier: Earlier, path: Path, console: Console) -> None:
+    success, step = earlier.status["result"]["success_rate"], earlier.status["step"]
+    console.print(
+        f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; "
+        "fresh=true trains anew, a larger total_steps goes on",
+        soft_wrap=True,
+    )
+
+
+def _compare(earlier: Earlier | None, composition: Composition) -> str:
+    """Refuse to go on with another configuration; say what else changed."""
+    if earlier is None:
+        return ""
+    if earlier.config is None:
+        logger.warning("config.yaml is missing or damaged: the one in the checkpoint counts")
+        return ""
+    added = added_keys(earlier.config, composition.values)
+    if added:
+        logger.warning("keys that the last start did not know: %s", ", ".join(added))
+    return describe_change(changed_keys(earlier.config, composition.values))
+
+
+def _train(start: Start, console: Console) -> int:
+    from mtrl.algo import NonFinite
+    from mtrl.checkpoint import CheckpointFailedError
+    from mtrl.env.stock import NotFiniteError
+    from mtrl.env.workers import WorkerError, WorkerLostError
     from mtrl.run import train
+    from mtrl.session import UnstableError
 
+    directory = start.directory
     try:
-        train(composition, directory)
-    except KeyboardInterrupt:
-        directory.fail("interrupted", "Ctrl-C")
-        console.print(f"interrupted; what there is lies in {directory.path}", soft_wrap=True)
-        return INTERRUPTED
+        train(start)
+    except Preempted as signal:
+        directory.fail("interrupted", str(signal))
+        console.print(f"{signal}: saved in {directory.path}; the same command goes on", soft_wrap=True)
+        return signal.exit_code
+    except (WorkerLostError, CheckpointFailedError) as error:
+        return _end(directory, "interrupted", error, TRY_AGAIN)
+    except (NonFinite, NotFiniteError, WorkerError, UnstableError) as error:
+        directory.dump(getattr(error, "transition", None))
+        return _end(directory, "failed", error, FAILED)
     except BaseException as error:
+        full = isinstance(error, OSError) and error.errno in _NO_SPACE
+        if full:
+            return _end(directory, "interrupted", error, TRY_AGAIN)
         # Only the status is written here; the error itself goes on.
         directory.fail("failed", f"{type(error).__name__}: {error}")
         raise
     console.print(f"run directory: {directory.path}", soft_wrap=True)
     return 0
+
+
+def _end(directory: Recorder, state: str, error: BaseException, code: int) -> int:
+    directory.fail(state, f"{type(error).__name__}: {error}")
+    again = "; the same command tries again from the last checkpoint" if code == TRY_AGAIN else ""
+    print(f"mtrl: {error}{again}", file=sys.stderr)
+    return code
 
 
 def summary(composition: Composition, path: Path) -> str:

@@ -169,19 +169,33 @@ class Metrics:
         tasks: The task set.
         per_task_temperature: Whether the learner has one temperature per task.
         tensorboard: Mirror to TensorBoard.
+        resumed_at: Step from which the run is continued; TensorBoard hides what it was told of later ones.
     """
 
     def __init__(
-        self, directory: Path, tasks: Sequence[str], *, per_task_temperature: bool, tensorboard: bool
+        self,
+        directory: Path,
+        tasks: Sequence[str],
+        *,
+        per_task_temperature: bool,
+        tensorboard: bool,
+        resumed_at: int | None = None,
     ) -> None:
         self.tasks = tuple(tasks)
         self._metrics = CsvLog(directory / "metrics.csv", metrics_columns(tasks, per_task_temperature))
         self._timing = CsvLog(directory / "timing.csv", TIMING)
         self._writer: SummaryWriter | None = None
         if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils import tensorboard as torch_tensorboard
 
-            self._writer = SummaryWriter(str(directory / "tensorboard"))
+            self._writer = torch_tensorboard.SummaryWriter(
+                str(directory / "tensorboard"), purge_step=None if resumed_at is None else resumed_at + 1
+            )
+
+    @property
+    def logs(self) -> dict[str, CsvLog]:
+        """The files by name."""
+        return {"metrics": self._metrics, "timing": self._timing}
 
     def write(self, step: int, episodes: Episodes, learner: Logger, clock: Clock, stage: int | None) -> None:
         """Append a row to each file; ``learner`` holds what the algorithm logged since the last one."""
@@ -211,6 +225,6 @@ class Metrics:
             self._writer.close()
 
 
-def _plain(value: Any) -> float:  # noqa: ANN401  (a number of numpy, torch or Python)
+def _plain(value: Any) -> float:  # (a number of numpy, torch or Python)
     number = float(value)
     return int(number) if number.is_integer() and isinstance(value, int) else number

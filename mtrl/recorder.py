@@ -1,22 +1,26 @@
 """The directory of one run, as its trainer sees it: what state it is in, and what is written about it."""
 
-import json
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mtrl.compose import Composition
-from mtrl.evaluation import Evaluation
 from mtrl.identity import differences
 from mtrl.records import environment, write_json, write_yaml
 
+if TYPE_CHECKING:
+    from mtrl.evaluation import Evaluation
+
 logger = logging.getLogger(__name__)
+
+LOGS = ("metrics.csv", "evaluation.csv", "timing.csv")
 
 
 class Recorder:
@@ -32,46 +36,54 @@ class Recorder:
         self._status: dict[str, Any] = {}
         self._handler: logging.Handler | None = None
 
-    def status(self) -> dict[str, Any] | None:
-        """Return what ``status.json`` says, or None where there is no run."""
-        file = self.path / "status.json"
-        return json.loads(file.read_text()) if file.is_file() else None
+    def start(
+        self,
+        composition: Composition,
+        chosen: Mapping[str, Any],
+        *,
+        step: int = 0,
+        earlier: Mapping[str, Any] | None = None,
+        changed: str = "",
+    ) -> None:
+        """Make the directory, or go on in it, and write down what is about to run, on what.
 
-    def move_aside(self) -> Path | None:
-        """Rename the directory so that a new run can take its name; return where it is now, or None if none was."""
-        if not self.path.exists():
-            return None
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        aside = self.path.with_name(f"{self.path.name}.{stamp}")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = self.path.with_name(f"{self.path.name}.{stamp}-{number}")
-        self.path.rename(aside)
-        return aside
-
-    def start(self, composition: Composition, chosen: Mapping[str, Any]) -> None:
-        """Make the directory and write down what is about to run, on what."""
-        self.checkpoints.mkdir(parents=True)
+        Args:
+            composition: The run.
+            chosen: What it uses of the machine.
+            step: Environment steps that were made before this start.
+            earlier: The status that the last start left.
+            changed: What this start does otherwise than the ones before.
+        """
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        if step == 0:
+            # What an earlier start logged before its first checkpoint is made again.
+            for name in LOGS:
+                (self.path / name).unlink(missing_ok=True)
         self._handler = logging.FileHandler(self.path / "run.log")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._handler)
-        write_yaml(self.path / "config.yaml", {**composition.values, "choices": composition.choices})
+        if step == 0 or not (self.path / "config.yaml").is_file():
+            write_yaml(self.path / "config.yaml", {**composition.values, "choices": composition.choices})
         write_json(self.path / "environment.json", environment())
+        starts = (earlier or {}).get("starts")
         self._status = {
             "state": "running",
-            "step": 0,
+            "step": step,
             "total_steps": composition.config.total_steps,
             "hardware": dict(chosen),
             "differences": differences(composition, from_recipe=True),
             "starts": [
+                *(starts if isinstance(starts, list) else []),
                 {
                     "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                     "host": socket.gethostname(),
                     "pid": os.getpid(),
-                    "step": 0,
-                }
+                    "step": step,
+                    "total_steps": composition.config.total_steps,
+                    **({"changed": changed} if changed else {}),
+                },
             ],
+            "checkpoint": step or None,
             "result": None,
         }
         write_json(self.path / "status.json", self._status)
@@ -81,7 +93,17 @@ class Recorder:
         self._status["step"] = step
         write_json(self.path / "status.json", self._status)
 
-    def finish(self, step: int, evaluation: Evaluation) -> None:
+    def set_checkpoint(self, step: int) -> None:
+        """Write down that a checkpoint of ``step`` is on the disk."""
+        self._status |= {"checkpoint": step, "step": step}
+        write_json(self.path / "status.json", self._status)
+
+    def note(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Write down ``entry`` under a name of its own, in place of an earlier one."""
+        self._status[name] = dict(entry)
+        write_json(self.path / "status.json", self._status)
+
+    def finish(self, step: int, evaluation: "Evaluation") -> None:
         """Write down that the run is done and what it came to."""
         result = {
             "success_rate": evaluation.success_rate,
@@ -92,9 +114,19 @@ class Recorder:
 
     def fail(self, state: str, reason: str) -> None:
         """Write down that the run ended before its time: "interrupted" or "failed"."""
-        if self._status:
-            self._status["reason"] = reason
+        if not self._status:
+            return
+        self._status["reason"] = reason
+        try:
             self._end(state, self._status["step"], None)
+        except OSError as error:
+            # The reason is what the caller is about to tell; a full disk must not hide it.
+            logger.error("status.json cannot be written: %s", error)
+
+    def dump(self, transition: Mapping[str, Any] | None) -> None:
+        """Keep the transition that was refused, for whoever looks for the cause."""
+        if transition is not None:
+            np.savez(self.path / "refused_transition.npz", **transition)
 
     def _end(self, state: str, step: int, result: dict[str, Any] | None) -> None:
         self._status |= {"state": state, "step": step, "result": result}
@@ -102,9 +134,3 @@ class Recorder:
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
-
-    def keep_newest(self, count: int) -> None:
-        """Delete all but the newest ``count`` checkpoints; the best one and those of stages stay."""
-        steps = sorted(self.checkpoints.glob("step_*"), key=lambda path: int(path.name.removeprefix("step_")))
-        for path in steps[:-count]:
-            shutil.rmtree(path)

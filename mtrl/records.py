@@ -1,7 +1,8 @@
-"""What a run writes about itself: CSV logs that only grow, and small JSON and YAML files replaced in one step."""
+"""What a run writes about itself: CSV logs that only grow, and small files replaced in one step."""
 
 import csv
 import json
+import logging
 import os
 import platform
 import socket
@@ -15,8 +16,21 @@ from typing import Any
 
 import yaml
 
+from mtrl.config import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
 _VERSIONS = (
-    "mtrl-metaworld metaworld mujoco gymnasium stable-baselines3 torch numpy numba hydra-core omegaconf".split()
+    "mtrl-metaworld",
+    "metaworld",
+    "mujoco",
+    "gymnasium",
+    "stable-baselines3",
+    "torch",
+    "numpy",
+    "numba",
+    "hydra-core",
+    "omegaconf",
 )
 
 
@@ -28,18 +42,35 @@ class CsvLog:
         columns: Its header.
 
     Raises:
-        ValueError: The file has other columns.
+        ConfigurationError: The file has other columns.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, list(columns)
+        _heal(path)
         if path.exists() and path.stat().st_size:
             with path.open(newline="") as file:
                 found = next(csv.reader(file))
             if found != self.columns:
-                raise ValueError(f"{path} has other columns than this run writes: move it aside with fresh=true")
+                raise ConfigurationError(
+                    f"{path} has other columns than this run writes: move it aside with fresh=true"
+                )
         else:
             self._write([self.columns])
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far, all of them on the disk."""
+        return self.path.stat().st_size
+
+    def cut(self, size: int) -> None:
+        """Forget what was written after the file had ``size`` bytes; a continued run writes it again."""
+        if self.size < size:
+            logger.warning("%s has lost rows: it is shorter than at the last checkpoint", self.path)
+            return
+        with self.path.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
 
     def append(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows; a missing or None value is an empty cell."""
@@ -52,6 +83,18 @@ class CsvLog:
             os.fsync(file.fileno())
 
 
+def _heal(path: Path) -> None:
+    """Remove a last line that a crash tore."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
@@ -60,7 +103,7 @@ def _cell(value: object) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader, or a crash, sees the old or the new file and nothing between."""
+    """Write ``text`` to ``path`` so that a reader, or a crash, finds the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w") as file:
         file.write(text)
@@ -80,7 +123,7 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the run runs on: versions, commit, machine, command line. Environment variables stay out of it."""
+    """Return what the run runs on: versions, commit, machine, command line; no environment variables."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -89,9 +132,14 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "versions": {name: _version(name) for name in _VERSIONS},
+        "versions": versions(),
         "git": _git_state(Path(__file__).parent),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that results depend on; None where one is not installed."""
+    return {name: _version(name) for name in _VERSIONS}
 
 
 def _version(distribution: str) -> str | None:
@@ -111,7 +159,7 @@ def _processor() -> str:
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit of the checkout that holds ``folder`` and whether it has changes; None outside of one."""
+    """Return the commit of the checkout of ``folder`` and whether it has changes; None outside of one."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}

@@ -15,7 +15,7 @@ from mtrl.status import render, summary
 
 
 def run_member(_: DictConfig) -> int:
-    """Run the member that Hydra's launcher has composed and return its exit code, which stops no other member."""
+    """Run the member that Hydra's launcher has composed; its exit code stops no other member."""
     overrides = list(HydraConfig.get().overrides.task)
     return subprocess.run([sys.executable, "-m", "mtrl", *overrides], check=False).returncode
 

@@ -1,0 +1,82 @@
+"""A model on disk: ``model.zip`` in stable-baselines3's format, and the normaliser where there is one."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
+
+from mtrl.algo import check_finite
+from mtrl.checkpoint.files import new_directory
+from mtrl.checkpoint.values import DamagedError
+from mtrl.env.normalize import TaskNormalize
+from mtrl.records import write_json
+
+MODEL, NORMALISER, SCORE = "model.zip", "normaliser.npz", "score.json"
+
+
+def save_model(
+    target: Path, model: BaseAlgorithm, *, step: int, score: tuple[float, float] | None = None
+) -> None:
+    """Write the model to the directory ``target``, in place of what is there, in one step.
+
+    Args:
+        target: The checkpoint's directory.
+        model: The agent; its replay buffer is not saved.
+        step: Environment steps it was trained for.
+        score: Mean success rate and mean return of its evaluation, where it has one.
+
+    Raises:
+        NonFinite: A weight is NaN or infinite; nothing was written.
+    """
+    check_finite(model)
+    with new_directory(target) as folder:
+        write_model(folder, model, step=step, score=score)
+
+
+def write_model(
+    folder: Path, model: BaseAlgorithm, *, step: int, score: tuple[float, float] | None = None
+) -> None:
+    """Write the model's files to an existing directory."""
+    # Through memory: on a full disk torch's own writer hides the cause.
+    content = io.BytesIO()
+    model.save(content)
+    (folder / MODEL).write_bytes(content.getbuffer())
+    normalizer = model.get_vec_normalize_env()
+    if isinstance(normalizer, TaskNormalize):
+        normalizer.save_statistics(folder / NORMALISER)
+    success, mean_return = score or (None, None)
+    write_json(folder / SCORE, {"step": step, "success_rate": success, "mean_return": mean_return})
+
+
+def load_weights(path: Path, model: BaseAlgorithm) -> None:
+    """Give ``model`` the weights and optimisers of a ``model.zip``; what the file pickles is not read.
+
+    Raises:
+        DamagedError: The file is no model, or one of other shapes.
+    """
+    try:
+        _, parameters, variables = load_from_zip_file(path, device=model.device, load_data=False)
+        # Adam's step counters come back on the device they had; the rest is copied in place.
+        model.set_parameters(parameters, exact_match=True, device=model.device)
+        _set_variables(model, variables or {})
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DamagedError(f"{path.name} does not hold this agent's weights ({first})") from error
+
+
+def _set_variables(model: BaseAlgorithm, variables: Mapping[str, Any]) -> None:
+    """Set what ``set_parameters`` leaves out: the temperature."""
+    _, names = model._get_torch_save_params()
+    for name in names:
+        ours = recursive_getattr(model, name)
+        if ours is None:
+            continue
+        saved = variables[name]
+        if saved.shape != ours.shape:
+            raise ValueError(f"{name} has shape {tuple(saved.shape)} instead of {tuple(ours.shape)}")
+        with torch.no_grad():
+            ours.copy_(saved)

@@ -1,0 +1,228 @@
+"""The checkpoints of one run: complete or absent, verified before they are used, never one pickle read.
+
+::
+
+    buffer/seg_<low>_<high>.npz    transitions; written once, shared by checkpoints
+    checkpoints/step_<n>/          model.zip state.json state.npz normaliser.npz score.json manifest.json
+    checkpoints/best, stage_<k>/   model.zip normaliser.npz score.json
+
+A manifest names every file of its checkpoint with size and SHA-256, and is written last.
+"""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from mtrl.algo import check_finite
+from mtrl.checkpoint import segments
+from mtrl.checkpoint.agent import AgentState, Stateful
+from mtrl.checkpoint.files import discard, new_directory, recover, sha256
+from mtrl.checkpoint.model import MODEL, load_weights, write_model
+from mtrl.checkpoint.segments import Segment
+from mtrl.checkpoint.values import DamagedError, read_json, read_values, write_values
+from mtrl.records import write_json
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Version of what a manifest describes."""
+_MANIFEST, _STATE, _ARRAYS = "manifest.json", "state.json", "state.npz"
+_BAD = ".bad-"
+
+
+class CheckpointFailedError(RuntimeError):
+    """No checkpoint could be written several times in a row; the same run can be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One verified checkpoint."""
+
+    path: Path
+    step: int
+    total_added: int
+    """Transitions that were ever added to the replay buffer."""
+    segments: tuple[Segment, ...]
+    configuration: dict[str, Any]
+    """The resolved configuration of the run that wrote it."""
+    versions: dict[str, Any]
+    """Versions of the packages that wrote it."""
+
+
+class Store:
+    """Writes and reads the checkpoints of one run.
+
+    Args:
+        path: The run directory.
+        keep: Newest checkpoints to keep; ``best`` and those of stages stay anyway.
+        configuration: What a new checkpoint says about its run.
+        versions: The same for packages.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep: int = 3,
+        configuration: Mapping[str, Any] | None = None,
+        versions: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.checkpoints, self.buffer = path / "checkpoints", path / "buffer"
+        self._keep = keep
+        self._configuration, self._versions = dict(configuration or {}), dict(versions or {})
+        self._segments: list[Segment] = []
+        self._kept: dict[str, tuple[Segment, ...]] = {}
+
+    def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> Path:
+        """Write a checkpoint of ``model`` between two rollouts, with the state of every section.
+
+        Raises:
+            NonFinite: A weight is NaN or infinite; nothing was written.
+            OSError: The disk is full or broken; earlier checkpoints are untouched.
+        """
+        check_finite(model)
+        step, replay = model.num_timesteps, model.replay_buffer
+        target = self.checkpoints / f"step_{step}"
+        states = {name: section.get_state() for name, section in sections.items()}
+        states["agent"] = AgentState(model).get_state()
+        written = segments.write_new(self.buffer, replay, self._segments)
+        with new_directory(target) as folder:
+            write_model(folder, model, step=step)
+            write_values(folder / _STATE, folder / _ARRAYS, states)
+            files = {file.name: _facts(file) for file in sorted(folder.iterdir())}
+            manifest = {
+                "format": FORMAT,
+                "step": step,
+                "total_added": replay.total_added,
+                "files": files,
+                "segments": [segment.as_dict() for segment in written],
+                "configuration": self._configuration,
+                "versions": self._versions,
+            }
+            write_json(folder / _MANIFEST, manifest)
+        self._segments = written
+        self._kept[target.name] = tuple(written)
+        self._prune()
+        return target
+
+    def newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is as it was written, or None if there never was one.
+
+        Damaged ones on the way are put aside and named in the log.
+
+        Raises:
+            DamagedError: There are checkpoints, and none is whole.
+        """
+        recover(self.checkpoints)
+        recover(self.buffer)
+        reasons = []
+        for path in reversed(_steps(self.checkpoints)):
+            try:
+                found = _verified(path, self.buffer)
+            except DamagedError as error:
+                reasons.append(f"{path.name}: {error}")
+                _put_aside(path, error)
+                continue
+            self._take_over(found)
+            return found
+        if reasons or any(self.checkpoints.glob(f"{_BAD}*")):
+            raise DamagedError("; ".join(reasons) or "every checkpoint was put aside as damaged")
+        return None
+
+    def _take_over(self, found: Checkpoint) -> None:
+        """Go on from ``found``: share its segments and keep what the older checkpoints name."""
+        self._segments = list(found.segments)
+        for path in _steps(self.checkpoints):
+            try:
+                self._kept[path.name] = _manifest(path).segments
+            except DamagedError as error:
+                _put_aside(path, error)
+        self._prune()
+
+    def restore(self, found: Checkpoint, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> None:
+        """Continue ``found`` exactly, with an agent and sections made anew from the same configuration.
+
+        Raises:
+            DamagedError: It lacks something that this run has, or has something that this run lacks.
+        """
+        states = read_values(found.path / _STATE, found.path / _ARRAYS)
+        if states.keys() != {"agent", *sections}:
+            differing = ", ".join(sorted(states.keys() ^ {"agent", *sections}))
+            raise DamagedError(
+                f"{found.path.name} and this version of mtrl differ in the state of: {differing}"
+            )
+        load_weights(found.path / MODEL, model)
+        segments.restore(self.buffer, found.segments, model.replay_buffer, found.total_added)
+        try:
+            for name, section in sections.items():
+                section.set_state(states[name])
+            AgentState(model).set_state(states["agent"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedError(f"{found.path.name} does not hold this run's state ({error!r})") from error
+
+    def _prune(self) -> None:
+        for path in _steps(self.checkpoints)[: -self._keep]:
+            discard(path)
+        present = {path.name for path in _steps(self.checkpoints)}
+        self._kept = {name: kept for name, kept in self._kept.items() if name in present}
+        segments.prune(self.buffer, [segment for kept in self._kept.values() for segment in kept])
+
+
+def _put_aside(path: Path, error: DamagedError) -> None:
+    logger.warning("checkpoint %s is put aside: %s", path.name, error)
+    path.rename(path.with_name(f"{_BAD}{path.name}-{uuid.uuid4().hex[:8]}"))
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    return {"size": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _steps(folder: Path) -> list[Path]:
+    """Return the checkpoints by rising step."""
+    named = [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal()]
+    return sorted(named, key=lambda path: int(path.name.removeprefix("step_")))
+
+
+def _manifest(path: Path) -> Checkpoint:
+    """Return what a checkpoint's manifest says."""
+    if path.is_symlink():
+        raise DamagedError("it is a link")
+    content = read_json(path / _MANIFEST)
+    try:
+        if content["format"] != FORMAT:
+            raise DamagedError(f"its format {content['format']} is not this version's {FORMAT}")
+        return Checkpoint(
+            path,
+            int(content["step"]),
+            int(content["total_added"]),
+            tuple(
+                Segment(int(s["low"]), int(s["high"]), int(s["size"]), str(s["sha256"]))
+                for s in content["segments"]
+            ),
+            dict(content["configuration"]),
+            dict(content["versions"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{_MANIFEST} lacks {error}") from error
+
+
+def _verified(path: Path, buffer: Path) -> Checkpoint:
+    found = _manifest(path)
+    if path.name != f"step_{found.step}":
+        raise DamagedError(f"{_MANIFEST} is of step {found.step}")
+    files = read_json(path / _MANIFEST)["files"]
+    if not isinstance(files, dict) or not {MODEL, _STATE, _ARRAYS} <= files.keys():
+        raise DamagedError(f"{_MANIFEST} does not name every file")
+    for name, facts in files.items():
+        file = path / name
+        if Path(name).name != name or file.is_symlink() or not file.is_file():
+            raise DamagedError(f"{name} is missing")
+        if _facts(file) != facts:
+            raise DamagedError(f"{name} is not what was written")
+    segments.verify(buffer, found.segments)
+    return found

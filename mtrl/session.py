@@ -1,0 +1,355 @@
+"""What happens around the agent's updates: logs, evaluations, checkpoints, the display, the end."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from mtrl.algo import check_finite
+from mtrl.algo.rollout import OverlappedRollouts
+from mtrl.checkpoint import Checkpoint, CheckpointFailedError, Stateful, Store, save_model
+from mtrl.config import Config, SACConfig
+from mtrl.curriculum import Curriculum, Transition
+from mtrl.environments import make_evaluation_env
+from mtrl.evaluation import COLUMNS, Evaluation, TaskResult, evaluate
+from mtrl.hardware import Hardware
+from mtrl.metrics import Clock, Episodes, Every, Metrics
+from mtrl.progress import ProgressView, result_table
+from mtrl.recorder import Recorder
+from mtrl.records import CsvLog
+from mtrl.signals import Preempted, Signals
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 3
+"""Checkpoints in a row that may fail before the run ends."""
+MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
+"""Episodes that may break down, and the share of all of them."""
+
+
+class Stop(Exception):
+    """Training ends here, at a point where nothing is half done; how a callback ends ``learn``."""
+
+
+class UnstableError(RuntimeError):
+    """The simulation breaks down too often to learn from."""
+
+
+class Session(BaseCallback):
+    """What happens around the agent's updates: logs, evaluations, checkpoints, the display, the end.
+
+    Everything that looks at the whole state happens at the start of a rollout: the transition of the last
+    step is then in the buffer and the updates that follow it are made, which is not so in mid-step.
+    """
+
+    model: OffPolicyAlgorithm
+
+    def __init__(
+        self,
+        cfg: Config,
+        chosen: Hardware,
+        directory: Recorder,
+        store: Store,
+        signals: Signals,
+        curriculum: Curriculum | None = None,
+        resumed_at: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.cfg, self.chosen, self.directory, self.curriculum = cfg, chosen, directory, curriculum
+        self.store, self.signals = store, signals
+        self.episodes = Episodes(cfg.env.tasks)
+        self.clock = Clock()
+        per_task = isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task"
+        self.metrics = Metrics(
+            directory.path,
+            cfg.env.tasks,
+            per_task_temperature=per_task,
+            tensorboard=cfg.logging.tensorboard,
+            resumed_at=resumed_at,
+        )
+        self.evaluations = CsvLog(directory.path / "evaluation.csv", COLUMNS)
+        self.view = ProgressView(cfg.total_steps, resumed_at or 0, cfg.logging.progress)
+        self.best = (-1.0, -np.inf)
+        self.latest: Evaluation | None = None
+        self._latest_at = (-1, 0)
+        self._log, self._evaluate = Every(cfg.logging.every), Every(cfg.evaluation.every)
+        self._save = Every(cfg.checkpoint.every)
+        self._saved_at = time.monotonic()
+        self._learning_since: float | None = None
+        self._learning_seconds = 0.0
+        self._evaluation_envs: dict[str, VecEnv] = {}
+        self._written_at = -1
+        self._failures = 0
+        self.sections: dict[str, Stateful] = {"session": self, "episodes": self.episodes}
+        if curriculum is not None:
+            self.sections["curriculum"] = curriculum
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the rest of the run, and its logs, depend on beside the agent."""
+        latest = [asdict(row) for row in self.latest.results] if self.latest else None
+        return {
+            "best": list(self.best),
+            "latest": latest,
+            "latest_at": list(self._latest_at),
+            "written_at": self._written_at,
+            "due": {name: every.last for name, every in self._every().items()},
+            "logs": {name: log.size for name, log in self._logs().items()},
+            "seconds": self.clock.seconds,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``get_state`` was called; the logs lose the rows they were given since."""
+        success, mean_return = state["best"]
+        self.best = (success, mean_return)
+        latest = state["latest"]
+        self.latest = None if latest is None else Evaluation(tuple(TaskResult(**row) for row in latest))
+        step, episodes = state["latest_at"]
+        self._latest_at, self._written_at = (step, episodes), state["written_at"]
+        for name, every in self._every().items():
+            every.last = state["due"][name]
+        for name, log in self._logs().items():
+            log.cut(state["logs"][name])
+        self.clock = Clock(state["seconds"])
+
+    def _every(self) -> dict[str, Every]:
+        return {"log": self._log, "evaluate": self._evaluate, "save": self._save}
+
+    def _logs(self) -> dict[str, CsvLog]:
+        return {"evaluation": self.evaluations, **self.metrics.logs}
+
+    def resume(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
+        """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
+        self.store.restore(checkpoint, agent, self.sections)
+        self.clock.resume_at(checkpoint.step)
+
+    def _on_training_start(self) -> None:
+        if self.curriculum is None:
+            return
+        if self.num_timesteps == 0:
+            self.curriculum.first_episodes_began(self.training_env)
+        elif self.curriculum.stage < self.cfg.curriculum.start_stage:
+            stage, why = self.cfg.curriculum.start_stage, "curriculum.start_stage asked for the next"
+            self._tell(self.curriculum.go_to(self.training_env, stage, self.num_timesteps, why))
+        self._note_curriculum()
+
+    def _on_step(self) -> bool:
+        dones = self.locals["dones"]
+        if dones.any():
+            self.episodes.record(dones, self.locals["infos"])
+            if self.curriculum is not None:
+                self.curriculum.episodes_ended(self.training_env, dones, self.locals["infos"])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._learning_since = time.perf_counter()
+
+    def _on_rollout_start(self) -> None:
+        self._count_learning()
+        step = self.num_timesteps
+        if self.view.wants_rates():
+            self.view.update(step, self.episodes.success_rates())
+        if step == 0:
+            self.signals.check()
+            return
+        logged = self._log.due(step)
+        if logged:
+            self._write_metrics()
+        try:
+            self._look(step)
+        except Preempted:
+            self._checkpoint()
+            raise
+        minutes = (time.monotonic() - self._saved_at) / 60
+        # After a failure with every row of metrics.csv, for the disk may have room again.
+        again = self._failures > 0 and logged
+        if self._save.due(step) or again or minutes >= self.cfg.checkpoint.minutes:
+            self._checkpoint()
+
+    def _look(self, step: int) -> None:
+        """Evaluate, and follow the curriculum, where that is due; a signal undoes what it interrupts."""
+        self.signals.check()
+        with self._undone_by_signal():
+            if self._evaluate.due(step) and step < self.cfg.total_steps:
+                self._evaluate_now(self.cfg.evaluation.episodes)
+                self._stop_if_solved()
+            if self.curriculum is not None:
+                self._follow_curriculum(self.curriculum)
+
+    @contextmanager
+    def _undone_by_signal(self) -> Iterator[None]:
+        """Go back to where the block began if a signal comes in it; the next start does it again."""
+        before = {name: section.get_state() for name, section in self.sections.items()}
+        try:
+            yield
+        except Preempted:
+            for name, section in self.sections.items():
+                section.set_state(before[name])
+            raise
+
+    def _count_learning(self) -> None:
+        """Tell the clock what the updates took: as the learner says, or all the time between two rollouts."""
+        if isinstance(self.model, OverlappedRollouts):
+            self.clock.add("learning", self.model.learning_seconds - self._learning_seconds)
+            self._learning_seconds = self.model.learning_seconds
+        elif self._learning_since is not None:
+            self.clock.add("learning", time.perf_counter() - self._learning_since)
+            self._learning_since = None
+
+    def _follow_curriculum(self, curriculum: Curriculum) -> None:
+        """Look at the success where that is due, and go on to the next stage where this one is over."""
+        step, success = self.num_timesteps, None
+        if curriculum.wants_check(step):
+            success = self._measure(curriculum.tasks_to_check, self.cfg.curriculum.check_episodes)
+        transition = curriculum.advance(self.training_env, step, success)
+        if transition is not None:
+            self._tell(transition)
+        if success is not None or transition is not None:
+            shares = dict(zip(self.cfg.env.tasks, curriculum.rotation.weights, strict=True))
+            logger.info("step %d: stage %d, success %s, shares %s", step, curriculum.stage, success, shares)
+            shares = {f"share/{task}": share for task, share in shares.items()}
+            self.metrics.mirror("curriculum", shares | {"stage": curriculum.stage}, step)
+            self._note_curriculum()
+
+    def _measure(self, tasks: Sequence[int], episodes: int) -> dict[int, float]:
+        """Return the success rate of some tasks, by id, on the goals that the run trains on."""
+        with self.clock.doing("evaluation"):
+            env, names = self._evaluation_env("train"), self.cfg.env.tasks
+            result = evaluate(self._act, env, names, episodes, "train", only=tasks)
+        return {names.index(row.task): row.success_rate for row in result.results}
+
+    def _tell(self, transition: Transition) -> None:
+        """Keep the model that a stage ended with, and say why it ended."""
+        target = self.directory.checkpoints / f"stage_{transition.ended}"
+        save_model(target, self.model, step=transition.step)
+        line = f"stage {transition.ended} ended after {transition.steps:,} steps, {transition.why}"
+        self.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
+        logger.info("step %d: %s", transition.step, line)
+        self.metrics.mirror("curriculum", {"stage": transition.ended}, transition.step - 1)
+
+    def _note_curriculum(self) -> None:
+        if self.curriculum is not None:
+            curriculum = self.curriculum
+            entry = {"stage": curriculum.stage, "stages": len(curriculum.stages), "began": curriculum.began}
+            entry |= {"summary": curriculum.summary(), "transitions": curriculum.history}
+            self.directory.note("curriculum", entry)
+
+    def _write_metrics(self) -> None:
+        if self.episodes.unstable > max(MAX_UNSTABLE, MAX_UNSTABLE_SHARE * self.episodes.count):
+            raise UnstableError(
+                f"the simulation broke down in {self.episodes.unstable} of {self.episodes.count} episodes: "
+                "look at the actions, and at the versions of mujoco and metaworld"
+            )
+        check_finite(self.model)
+        stage = None if self.curriculum is None else self.curriculum.stage
+        self._written_at = self.num_timesteps
+        self.metrics.write(self.num_timesteps, self.episodes, self.model.logger, self.clock, stage)
+        self.directory.set_step(self.num_timesteps)
+
+    def _evaluate_now(self, episodes: int) -> Evaluation:
+        """Evaluate the present policy, write it down, and keep the model if it is the best so far."""
+        tasks, goals, step = self.cfg.env.tasks, self.cfg.evaluation.goals, self.num_timesteps
+        with self.clock.doing("evaluation"):
+            result = evaluate(self._act, self._evaluation_env(goals), tasks, episodes, goals)
+        self.latest, self._latest_at = result, (step, episodes)
+        rows = [
+            {"step": step, **{name: getattr(row, name) for name in COLUMNS[1:]}} for row in result.results
+        ]
+        self.evaluations.append(rows)
+        scalars = {f"success_rate/{row.task}": row.success_rate for row in result.results}
+        scalars |= {f"return/{row.task}": row.mean_return for row in result.results}
+        means = {"success_rate": result.success_rate, "return": result.mean_return}
+        self.metrics.mirror(f"evaluation_{goals}", means | scalars, step)
+        if result.score > self.best:
+            target = self.directory.checkpoints / "best"
+            if self._saved(lambda: save_model(target, self.model, step=step, score=result.score)):
+                self.best = result.score
+        self.view.say(
+            f"step {step:,}: success {result.success_rate:.1%}, return {result.mean_return:,.0f} "
+            f"over {episodes} episodes a task ({self.clock.seconds:,.0f} s)"
+        )
+        return result
+
+    def _evaluation_env(self, goals: str) -> VecEnv:
+        if goals not in self._evaluation_envs:
+            self._evaluation_envs[goals] = make_evaluation_env(self.cfg, self.chosen, goals)
+        return self._evaluation_envs[goals]
+
+    def _act(self, obs: np.ndarray) -> np.ndarray:
+        self.signals.check()
+        normalizer = self.model.get_vec_normalize_env()
+        return self.model.predict(
+            obs if normalizer is None else normalizer.normalize_obs(obs), deterministic=True
+        )[0]
+
+    def _stop_if_solved(self) -> None:
+        """End the run once an official evaluation reaches ``stop.success``; a small one only asks for it."""
+        enough, official = self.cfg.stop.success, self.cfg.evaluation.final_episodes
+        if enough is None or self.latest is None or self.latest.success_rate < enough:
+            return
+        if self._latest_at[1] < official and self._evaluate_now(official).success_rate < enough:
+            return
+        self.view.say(f"solved: success {self.latest.success_rate:.1%} is at least stop.success={enough}")
+        raise Stop
+
+    def _checkpoint(self) -> None:
+        if self._saved(lambda: self.store.save(self.model, self.sections)):
+            self._saved_at = time.monotonic()
+            self.directory.set_checkpoint(self.num_timesteps)
+
+    def _saved(self, save: Callable[[], object]) -> bool:
+        """Tell whether ``save`` succeeded; the last of several failures in a row ends the run."""
+        try:
+            save()
+        except OSError as error:
+            self._failures += 1
+            logger.warning("step %d: nothing could be saved (%s)", self.num_timesteps, error)
+            if self._failures >= MAX_FAILURES:
+                raise CheckpointFailedError(
+                    f"nothing could be saved {MAX_FAILURES} times in a row ({error}): make room on the disk"
+                ) from error
+            return False
+        self._failures = 0
+        return True
+
+    def finish(self) -> Evaluation:
+        """Make the official evaluation, unless the last one was it, save, and close everything."""
+        self._count_learning()
+        # What is due at this step is made here; a start that goes on from it must not make it again.
+        self._log.due(self.num_timesteps)
+        self._evaluate.due(self.num_timesteps)
+        official = self.cfg.evaluation.final_episodes
+        try:
+            try:
+                with self._undone_by_signal():
+                    if self._latest_at != (self.num_timesteps, official):
+                        self._evaluate_now(official)
+                if self._written_at != self.num_timesteps:
+                    self._write_metrics()
+            finally:
+                self._checkpoint()
+        finally:
+            self.close()
+        assert self.latest is not None
+        title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {self.clock.seconds:,.0f} s"
+        Console(file=sys.stdout).print(result_table(self.latest, title))
+        if self.curriculum is not None:
+            self._note_curriculum()
+            Console(file=sys.stdout).print(self.curriculum.summary(), soft_wrap=True)
+        self.directory.finish(self.num_timesteps, self.latest)
+        return self.latest
+
+    def close(self) -> None:
+        """Release the display, the files and the evaluation's environments."""
+        self.view.close()
+        self.metrics.close()
+        for env in self._evaluation_envs.values():
+            env.close()

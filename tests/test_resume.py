@@ -1,0 +1,264 @@
+"""A run that was interrupted and continued is the run that was not, bit for bit."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from mtrl.compose import compose_run
+from mtrl.config import ConfigurationError
+from mtrl.identity import run_directory
+from mtrl.lifecycle import run_once
+from mtrl.session import Session
+from mtrl.signals import Signals
+
+TINY = [
+    "experiment=smoke",
+    "env.horizon=20",
+    "total_steps=240",
+    "algo.learning_starts=40",
+    "algo.batch_size=16",
+    "algo.buffer_size=150",
+    "variant.actor_layers=[8]",
+    "variant.critic_layers=[8]",
+    "evaluation.every=80",
+    "evaluation.episodes=1",
+    "evaluation.final_episodes=1",
+    "checkpoint.every=1000",
+    "logging.every=30",
+    "logging.progress=off",
+    "logging.tensorboard=false",
+    "hardware.torch_threads=1",
+    "hardware.threads=1",
+]
+
+
+@dataclass
+class Made:
+    """What a run left that must not depend on interruptions."""
+
+    path: Path
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        newest = self.newest
+        _, parameters, variables = load_from_zip_file(newest / "model.zip", load_data=False)
+        flat = {}
+
+        def flatten(name, value):
+            if torch.is_tensor(value):
+                flat[name] = value.detach().numpy()
+            elif isinstance(value, dict):
+                for key, item in value.items():
+                    flatten(f"{name}.{key}", item)
+            elif isinstance(value, list):
+                for index, item in enumerate(value):
+                    flatten(f"{name}.{index}", item)
+
+        flatten("parameters", parameters)
+        flatten("variables", variables)
+        return flat
+
+    @property
+    def newest(self) -> Path:
+        return max(self.path.glob("checkpoints/step_*"), key=lambda path: int(path.name[5:]))
+
+    @property
+    def transitions(self) -> dict[str, np.ndarray]:
+        manifest = json.loads((self.newest / "manifest.json").read_text())
+        parts = []
+        for segment in manifest["segments"]:
+            with np.load(self.path / "buffer" / f"seg_{segment['low']}_{segment['high']}.npz") as file:
+                parts.append({name: file[name] for name in file.files})
+        held = min(150, manifest["total_added"])
+        return {name: np.concatenate([part[name] for part in parts])[-held:] for name in parts[0]}
+
+    @property
+    def agent_state(self) -> str:
+        """Everything but the clock, with arrays as lists."""
+        from mtrl.checkpoint.values import read_values
+
+        state = read_values(self.newest / "state.json", self.newest / "state.npz")
+        state["session"].pop("seconds")
+        state["session"].pop("logs")
+        return json.dumps(state, default=lambda array: array.tolist(), sort_keys=True)
+
+    def log(self, name: str) -> str:
+        return (self.path / name).read_text()
+
+
+def start(output: Path, *overrides: str) -> tuple[int, Made]:
+    composition = compose_run([*TINY, *overrides, f"output={output}"])
+    code = run_once(composition)
+    return code, Made(run_directory(composition))
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+    """Let a signal arrive in the steps given, each once."""
+    waiting = list(steps)
+    original = Session._on_step
+
+    def on_step(self):
+        if waiting and self.model.num_timesteps >= waiting[0]:
+            waiting.pop(0)
+            self.signals.received = 15
+        return original(self)
+
+    monkeypatch.setattr(Session, "_on_step", on_step)
+
+
+def assert_equal(resumed: Made, whole: Made) -> None:
+    assert resumed.log("metrics.csv") == whole.log("metrics.csv")
+    assert resumed.log("evaluation.csv") == whole.log("evaluation.csv")
+    for mine, theirs in ((resumed.weights, whole.weights), (resumed.transitions, whole.transitions)):
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    assert resumed.agent_state == whole.agent_state
+
+
+STOCK, WORKERS = (
+    ["hardware.backend=stock", "hardware.workers=1"],
+    ["hardware.backend=stock", "hardware.workers=2"],
+)
+NATIVE = ["hardware.backend=native"]
+NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param([*NATIVE, "algo=sac"], id="sac-native", marks=pytest.mark.slow),
+        pytest.param([*NATIVE, "algo=sac", *NORMALISED], id="sac-native-normalised", marks=pytest.mark.slow),
+        pytest.param([*STOCK, "algo=sac", *NORMALISED], id="sac-stock-normalised"),
+        pytest.param([*WORKERS, "algo=sac"], id="sac-workers", marks=pytest.mark.slow),
+        pytest.param([*WORKERS, "algo=td3", *NORMALISED], id="td3-workers-normalised"),
+        pytest.param([*NATIVE, "algo=td3", "variant=shared"], id="td3-native", marks=pytest.mark.slow),
+        pytest.param([*STOCK, "algo=td3", "algo.n_steps=3"], id="td3-stock-n-steps", marks=pytest.mark.slow),
+        pytest.param([*NATIVE, "algo=ddpg", "variant=plain", *NORMALISED], id="ddpg-native-normalised"),
+        pytest.param([*STOCK, "algo=ddpg"], id="ddpg-stock", marks=pytest.mark.slow),
+        pytest.param([*NATIVE, "algo=sac", "algo.overlap=true", "algo.updates=0.4"], id="sac-overlap"),
+        pytest.param(
+            [
+                *NATIVE,
+                "algo=sac",
+                "algo.temperature=per_task",
+                "algo.balanced_batches=true",
+                "algo.reward_scaling=per_task",
+                "algo.n_steps=3",
+                "env.copies_per_task=2",
+            ],
+            id="sac-every-option",
+        ),
+        pytest.param(
+            [*NATIVE, "algo=sac", "algo.cls=stable_baselines3.SAC", "variant=shared"],
+            id="sb3-sac",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_continued_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys, overrides):
+    torch.set_num_threads(1)
+    code, whole = start(tmp_path / "whole", *overrides)
+    assert code == 0
+    # In mid-episode before the first update, and where an evaluation is due.
+    interrupt_at(monkeypatch, [26, 160])
+    for expected in (143, 143, 0):
+        code, resumed = start(tmp_path / "resumed", *overrides)
+        assert code == expected
+    starts = [entry["step"] for entry in json.loads(resumed.log("status.json"))["starts"]]
+    assert starts[0] < starts[1] < starts[2]
+    assert_equal(resumed, whole)
+
+
+def test_a_curriculum_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    curriculum = [*NATIVE, "curriculum=sequential", "curriculum.min_steps=60", "curriculum.check_every=40"]
+    curriculum += ["curriculum.check_episodes=1", "curriculum.thresholds=[0.0]"]
+    code, whole = start(tmp_path / "whole", *curriculum)
+    assert code == 0
+    interrupt_at(monkeypatch, [50, 110])
+    assert [start(tmp_path / "resumed", *curriculum)[0] for _ in range(3)] == [143, 143, 0]
+    assert_equal(Made(whole.path.parents[3] / "resumed" / whole.path.relative_to(tmp_path / "whole")), whole)
+
+
+def test_a_larger_total_goes_on_and_a_smaller_one_is_done(tmp_path, capsys):
+    code, made = start(tmp_path, *NATIVE, "total_steps=120")
+    assert code == 0
+    assert start(tmp_path, *NATIVE, "total_steps=240")[0] == 0
+    status = json.loads(made.log("status.json"))
+    assert (status["state"], status["step"], [entry["step"] for entry in status["starts"]]) == (
+        "finished",
+        240,
+        [0, 120],
+    )
+    whole = start(tmp_path / "whole", *NATIVE)[1]
+    assert made.log("metrics.csv") == whole.log("metrics.csv")
+    for name, value in made.weights.items():
+        np.testing.assert_array_equal(value, whole.weights[name], err_msg=name)
+    before = (made.path / "status.json").stat().st_mtime_ns
+    assert start(tmp_path, *NATIVE, "total_steps=100")[0] == 0
+    assert "this run is finished" in capsys.readouterr().out
+    assert (made.path / "status.json").stat().st_mtime_ns == before
+
+
+def test_phases_are_calls_of_one_command(tmp_path, capsys):
+    phases = [*NATIVE, "phases=[60,120,180]"]
+    for phase, end in ((1, 60), (2, 120), (3, 180)):
+        code, made = start(tmp_path, *phases, f"phase={phase}")
+        assert code == 0
+        assert json.loads(made.log("status.json"))["step"] == end
+
+
+def test_fresh_moves_the_earlier_run_aside(tmp_path, capsys):
+    made = start(tmp_path, *NATIVE, "total_steps=60")[1]
+    before = made.log("metrics.csv")
+    assert start(tmp_path, *NATIVE, "total_steps=80", "fresh=true")[0] == 0
+    aside = [path for path in made.path.parent.iterdir() if path != made.path]
+    assert len(aside) == 1
+    assert (aside[0] / "metrics.csv").read_text() == before
+    assert json.loads(made.log("status.json"))["step"] == 80
+
+
+def test_another_configuration_in_the_directory_is_refused_with_the_differing_keys(tmp_path, capsys):
+    made = start(tmp_path, *NATIVE, "total_steps=60")[1]
+    config = yaml.safe_load(made.log("config.yaml"))
+    config["algo"]["gamma"] = 0.5
+    (made.path / "config.yaml").write_text(yaml.safe_dump(config))
+    before = made.log("status.json")
+    with pytest.raises(ConfigurationError, match=r"algo\.gamma \(0\.5 there, 0\.99 now\).*fresh=true"):
+        start(tmp_path, *NATIVE)
+    assert made.log("status.json") == before
+
+
+def test_what_changed_since_the_last_start_is_said(tmp_path, capsys, caplog):
+    made = start(tmp_path, *NATIVE, "total_steps=60")[1]
+    config = yaml.safe_load(made.log("config.yaml"))
+    del config["algo"]["tau"]
+    (made.path / "config.yaml").write_text(yaml.safe_dump(config))
+    manifest_path = made.newest / "manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    manifest["versions"]["torch"] = "1.0"
+    manifest_path.write_text(json.dumps(manifest))
+    assert start(tmp_path, *NATIVE, "total_steps=80", "evaluation.every=50")[0] == 0
+    said = capsys.readouterr().out
+    assert "evaluation.every: 80 -> 50" in said
+    assert "algo.tau" in caplog.text
+    assert "torch was 1.0 at the last checkpoint" in caplog.text
+
+
+def test_signals_are_remembered_once_and_twice_means_now(monkeypatch):
+    left = []
+    monkeypatch.setattr("os._exit", left.append)
+    with Signals() as signals:
+        signals._handle(15, None)
+        signals._handle(15, None)
+        assert (signals.received, left) == (15, [])
+        signals._handle(12, None)
+        assert left == []
+        signals._handle(2, None)
+        assert left == [130]
