@@ -77,6 +77,11 @@ def no_numba(monkeypatch):
 
 
 @pytest.fixture
+def disabled_numba(monkeypatch):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+
+
+@pytest.fixture
 def no_symbol(monkeypatch):
     def missing():
         raise AttributeError("undefined symbol: mj_forward")
@@ -103,6 +108,7 @@ def other_layout(monkeypatch):
     [
         ("unwritable_cache", "set NUMBA_CACHE_DIR"),
         ("no_numba", "numba is not installed"),
+        ("disabled_numba", "unset NUMBA_DISABLE_JIT"),
         ("no_symbol", "lacks a symbol"),
         ("other_layout", "lays out its data"),
     ],

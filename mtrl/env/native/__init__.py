@@ -33,10 +33,12 @@ def unavailable() -> str | None:
     if find_spec("numba") is None:
         return "numba is not installed: pip install 'mtrl-metaworld[native]'"
     try:
-        import numba  # noqa: F401
+        import numba
         import numpy
     except ImportError as error:
         return f"numba cannot be imported ({error}): pip install --upgrade numba"
+    if numba.config.DISABLE_JIT:
+        return "numba is told to compile nothing: unset NUMBA_DISABLE_JIT"
     if numpy.lib.NumpyVersion(numpy.__version__) < "2.0.0":
         return f"numpy {numpy.__version__} rounds float32 actions differently: pip install 'numpy>=2'"
     try:
