@@ -50,8 +50,6 @@ class WorkerVecEnv(VecEnv):
         self._owned = [chunk.tolist() for chunk in np.array_split(np.arange(len(make_envs)), workers)]
         # A forked child would inherit torch's and MuJoCo's threads in an unknown state.
         context = multiprocessing.get_context("forkserver")
-        # Imported once, before the workers are forked, instead of in each of them.
-        context.set_forkserver_preload([__name__, "mtrl.env.stock"])
         # Imported once for all workers, and no thread is started by it.
         context.set_forkserver_preload(["mtrl.env.stock", "mtrl.env.workers"])
         self._remotes: list[Connection] = []
