@@ -57,10 +57,9 @@ def light():
 
     def make(copies=4, workers=2, timeout=20.0):
         names = [f"copy {i} (task-{i})" for i in range(copies)]
-        made.append(
-            WorkerVecEnv([partial(Light, i) for i in range(copies)], workers, names=names, timeout=60)
-        )
-        # Starting takes seconds where others use the machine; only answers are to be awaited for a short time.
+        make_envs = [partial(Light, i) for i in range(copies)]
+        made.append(WorkerVecEnv(make_envs, workers, names=names, timeout=60))
+        # Starting takes seconds where others use the machine; only answers are awaited for a short time.
         made[-1]._timeout = timeout
         return made[-1]
 
