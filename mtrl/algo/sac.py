@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from mtrl.algo.errors import NonFinite, check_finite
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import OverlappedRollouts
-from mtrl.algo.update import Batch, prepare, update
+from mtrl.algo.update import Batch, move_targets, prepare, update
 from mtrl.variant import StackedSACPolicy
 
 REWARD_SCALES_EVERY = 500
@@ -201,8 +201,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             batch = prepare(self, batch_size)
             total += self._update(self, batch)
             if step % self.target_update_interval == 0:
-                with torch.no_grad():
-                    torch._foreach_lerp_(self.target_parameters, self.critic_parameters, self.tau)
+                move_targets(self)
         self._n_updates += gradient_steps
         self._record(total / gradient_steps, batch)
 

@@ -59,53 +59,80 @@ def update(learner: "SAC", batch: Batch) -> torch.Tensor:
         Losses of actor, critic and temperature, the mean Q-value of the batch, and the temperatures it was
         made with, shape (5,) or (4 + n_tasks,), on the device.
     """
-    actor, critic, grouping = learner.actor, learner.critic, batch.grouping
-    actor_grouping = grouping if actor.n_heads > 1 else None
-    critic_grouping = grouping if critic.n_heads > 1 else None
-
-    actions, log_prob = actor.action_log_prob(batch.observations, actor_grouping)
+    actions, log_prob = learner.actor.action_log_prob(batch.observations, _grouping(learner.actor, batch))
     log_prob = log_prob.unsqueeze(1)
-
-    # the gradient of the temperature's loss, -(log_temperature * (log_prob + target_entropy)).mean(), is
-    # known
     temperatures = learner.temperatures()
     temperature = temperatures if len(temperatures) == 1 else temperatures[batch.tasks].unsqueeze(1)
     temperature_loss = temperature.new_zeros(())
     if learner.ent_coef_optimizer is not None:
-        with torch.no_grad():
-            excess = log_prob + learner.target_entropy
-            log_temperature = learner.log_ent_coef
-            if len(log_temperature) == 1:
-                log_temperature.grad = -excess.mean(0)
-            else:
-                log_temperature.grad = torch.zeros_like(log_temperature).index_add_(
-                    0, batch.tasks, excess[:, 0], alpha=-1 / len(excess)
-                )
-            temperature_loss = (log_temperature * log_temperature.grad).sum()
-        learner.ent_coef_optimizer.step()
+        temperature_loss = _update_temperature(learner, batch, log_prob.detach())
+    critic_loss, q_value = update_critics(learner, batch, temperature)
+    actor_loss = _update_actor(learner, batch, actions, log_prob, temperature)
+    return torch.cat([torch.stack([actor_loss, critic_loss, temperature_loss, q_value]), temperatures])
 
+
+def _update_temperature(learner: "SAC", batch: Batch, log_prob: torch.Tensor) -> torch.Tensor:
+    """Move the temperatures towards the target entropy.
+
+    The gradient of the loss, -(log_temperature * (log_prob + target_entropy)).mean(), needs no autograd.
+    """
+    log_temperature = learner.log_ent_coef
     with torch.no_grad():
-        next_actions, next_log_prob = actor.action_log_prob(batch.next_observations, actor_grouping)
-        next_q = learner.critic_target.q_values(batch.next_observations, next_actions, critic_grouping)
+        excess = log_prob + learner.target_entropy
+        if len(log_temperature) == 1:
+            log_temperature.grad = -excess.mean(0)
+        else:
+            log_temperature.grad = torch.zeros_like(log_temperature).index_add_(
+                0, batch.tasks, excess[:, 0], alpha=-1 / len(excess)
+            )
+        loss = (log_temperature * log_temperature.grad).sum()
+    learner.ent_coef_optimizer.step()
+    return loss
+
+
+def update_critics(
+    learner: "SAC", batch: Batch, temperature: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move the critics towards the soft Bellman target; return their loss and mean Q-value."""
+    critic, grouping = learner.critic, _grouping(learner.critic, batch)
+    with torch.no_grad():
+        next_actions, next_log_prob = learner.actor.action_log_prob(
+            batch.next_observations, _grouping(learner.actor, batch)
+        )
+        next_q = learner.critic_target.q_values(batch.next_observations, next_actions, grouping)
         next_value = next_q.amin(0) - temperature * next_log_prob.unsqueeze(1)
         target = torch.addcmul(batch.rewards, batch.continues, next_value)
 
-    q_values = critic.q_values(batch.observations, batch.actions, critic_grouping)
+    q_values = critic.q_values(batch.observations, batch.actions, grouping)
     # the loss is half the mean squared error, summed over the critics; its gradient is known, too
     error = q_values.detach() - target
-    critic_loss = error.square().sum() * (0.5 / len(target))
-    learner.critic.optimizer.zero_grad()
+    loss = error.square().sum() * (0.5 / len(target))
+    critic.optimizer.zero_grad()
     q_values.backward(error / len(target), inputs=learner.critic_parameters)
     learner.clip_gradient(learner.critic_parameters)
-    learner.critic.optimizer.step()
+    critic.optimizer.step()
+    return loss, q_values.detach().mean()
 
-    # naming the actor's parameters leaves the critics alone: no gradient of theirs is computed
-    q_of_policy = critic.q_values(batch.observations, actions, critic_grouping).amin(0)
-    actor_loss = (temperature * log_prob - q_of_policy).mean()
+
+def _update_actor(
+    learner: "SAC", batch: Batch, actions: torch.Tensor, log_prob: torch.Tensor, temperature: torch.Tensor
+) -> torch.Tensor:
+    """Move the actor towards actions of high value and entropy; return its loss."""
+    q_values = learner.critic.q_values(batch.observations, actions, _grouping(learner.critic, batch))
+    loss = (temperature * log_prob - q_values.amin(0)).mean()
     learner.actor.optimizer.zero_grad()
-    actor_loss.backward(inputs=learner.actor_parameters)
+    # naming the actor's parameters leaves the critics alone: no gradient of theirs is computed
+    loss.backward(inputs=learner.actor_parameters)
     learner.clip_gradient(learner.actor_parameters)
     learner.actor.optimizer.step()
+    return loss.detach()
 
-    measured = torch.stack([actor_loss.detach(), critic_loss, temperature_loss, q_values.detach().mean()])
-    return torch.cat([measured, temperatures])
+
+def move_targets(learner: "SAC") -> None:
+    """Move the target critics a share ``tau`` towards the critics."""
+    with torch.no_grad():
+        torch._foreach_lerp_(learner.target_parameters, learner.critic_parameters, learner.tau)
+
+
+def _grouping(network: torch.nn.Module, batch: Batch) -> Grouping | None:
+    return batch.grouping if network.n_heads > 1 else None

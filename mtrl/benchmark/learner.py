@@ -1,0 +1,280 @@
+"""Updates per second: ours against stable-baselines3's SAC, and critics with heads per task against shared
+ones.
+
+Every comparison takes turns in one process, on the same number of threads and the same random transitions. An
+update is a whole call of ``train``: drawing the batch, temperature, critics, actor, targets. A critic update
+is its part that concerns the critics: target, loss, step, target networks.
+"""
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtrl.benchmark.pairing import ratio, take_turns, typical
+
+_TASKS = 10
+_TRANSITIONS = 5_000
+
+
+class _Size(NamedTuple):
+    actor: Sequence[int]
+    critic: Sequence[int]
+    batch: int
+    layer_norm: bool = False
+
+
+_SIZES = {
+    "[256]x3 batch 256": _Size([256] * 3, [256] * 3, 256),
+    "[128]x2 batch 256": _Size([128] * 2, [128] * 2, 256),
+    "[128]x2 batch 256 LayerNorm": _Size([128] * 2, [128] * 2, 256, layer_norm=True),
+    "[400]x3 batch 1280": _Size([400] * 3, [400] * 3, 1280),
+    "[512,1024,1024,512] batch 256": _Size([512, 1024, 1024, 512], [512, 1024, 1024, 512], 256),
+}
+_HEADS = {"batch 250": 250, "batch 1280": 1280}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this subcommand."""
+    parser.add_argument("--rounds", type=int, default=9, help="counted rounds of each comparison (9)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="about how long one block lasts (0.5)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
+    parser.add_argument("--device", default="cpu", help="device of the learners (cpu)")
+    parser.add_argument(
+        "--compile", default="off", help="how our update runs: off, inductor, cuda_graph (off)"
+    )
+    parser.add_argument(
+        "--sizes", nargs="*", default=list(_SIZES), choices=list(_SIZES), help="networks to compare (all)"
+    )
+    parser.add_argument("--no-heads", action="store_true", help="leave out the critics with heads")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure and return updates per second and their ratios.
+
+    Of the keys, ``sac_over_sb3`` is the ratio at [256]x3 batch 256; ``multihead_over_shared`` is, for each
+    batch size, the rate of critic updates of 10 separate [256]x3 critics over that of one shared critic on
+    the same balanced batches, and ``masks_over_shared`` the same for a plain loop over task masks.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(arguments.threads)
+    try:
+        return _run(arguments)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "threads": arguments.threads,
+        "device": arguments.device,
+        "compile": arguments.compile,
+        "rounds": arguments.rounds,
+        "cores": os.cpu_count(),
+        "load_average": [os.getloadavg()[0]],
+        "sizes": {},
+    }
+    for name in arguments.sizes:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        size = _SIZES[name]
+        contenders = {
+            "sb3": _updates(_stock(size, arguments.device), size.batch, arguments.seconds),
+            "ours": _updates(_own(size, arguments), size.batch, arguments.seconds),
+        }
+        rates = take_turns(contenders, arguments.rounds)
+        row = {key: typical(rates, key) for key in rates}
+        result["sizes"][name] = row | {"ours_over_sb3": ratio(rates, "ours", "sb3")}
+    if "[256]x3 batch 256" in result["sizes"]:
+        result["sac_over_sb3"] = result["sizes"]["[256]x3 batch 256"]["ours_over_sb3"]
+    if not arguments.no_heads:
+        result["heads"] = {}
+        for name, batch in _HEADS.items():
+            print(f"measuring heads, {name} ...", file=sys.stderr, flush=True)
+            result["heads"][name] = _heads(batch, arguments)
+        for key in ("multihead_over_shared", "masks_over_shared"):
+            result[key] = {name: row[key] for name, row in result["heads"].items()}
+    result["load_average"].append(os.getloadavg()[0])
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the result as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    where = f"{result['device']}, {result['threads']} threads, compile={result['compile']}"
+    console = Console()
+    table = Table("network", "stable-baselines3", "ours", "ours/sb3", title=f"updates per second, {where}")
+    for name, row in result["sizes"].items():
+        table.add_row(name, f"{row['sb3']:.1f}", f"{row['ours']:.1f}", f"{row['ours_over_sb3']:.2f}")
+    console.print(table)
+    if "heads" in result:
+        columns = ("shared", "multihead", "linear_heads", "masks")
+        title = f"critic updates per second, {_TASKS} tasks, [256]x3, balanced batches"
+        table = Table("", *columns, "multihead/shared", "masks/shared", title=title)
+        for name, row in result["heads"].items():
+            rates = [f"{row[column]:.1f}" for column in columns]
+            ratios = [f"{row[f'{column}_over_shared']:.2f}" for column in ("multihead", "masks")]
+            table.add_row(name, *rates, *ratios)
+        console.print(table)
+    before, after = result["load_average"]
+    console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
+
+
+def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Compare critic updates: one shared critic, separate critics, linear heads, separate ones by task
+    masks."""
+    size = _Size([256] * 3, [256] * 3, batch_size)
+    separate = {"critic_heads": True, "shared_layers": 0}
+    contenders = {
+        "shared": _critic_updates(_own(size, arguments, balanced=True), arguments.seconds),
+        "multihead": _critic_updates(_own(size, arguments, balanced=True, **separate), arguments.seconds),
+        "linear_heads": _critic_updates(
+            _own(size, arguments, balanced=True, critic_heads=True), arguments.seconds
+        ),
+        "masks": _critic_updates(_masked(_own(size, arguments, balanced=True)), arguments.seconds),
+    }
+    rates = take_turns(contenders, arguments.rounds)
+    row = {name: typical(rates, name) for name in rates}
+    return row | {f"{name}_over_shared": ratio(rates, name, "shared") for name in rates if name != "shared"}
+
+
+def _block(work: Callable[[], None], seconds: float) -> Callable[[], float]:
+    """Return a block that repeats ``work`` for about ``seconds`` and returns how often a second it did."""
+    work()
+    started = time.perf_counter()
+    work()
+    repeats = max(2, round(seconds / (time.perf_counter() - started)))
+
+    def block() -> float:
+        started = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        _synchronize()
+        return repeats / (time.perf_counter() - started)
+
+    return block
+
+
+def _synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _updates(learner: Any, batch_size: int, seconds: float) -> Callable[[], float]:
+    return _block(lambda: learner.train(1, batch_size), seconds)
+
+
+def _critic_updates(learner: Any, seconds: float) -> Callable[[], float]:
+    from mtrl.algo.update import move_targets, prepare, update_critics
+
+    batch = prepare(learner, learner.batch_size)
+    temperature = learner.temperatures()
+
+    def work() -> None:
+        update_critics(learner, batch, temperature)
+        move_targets(learner)
+
+    return _block(work, seconds)
+
+
+def _masked(learner: Any) -> Any:
+    """Give the learner ten separate critics that a loop over task masks evaluates, as the predecessor's
+    did."""
+    import torch
+    from torch import nn
+
+    from mtrl.networks import StackedMLP
+    from mtrl.optimizer import FusedAdam
+
+    class MaskedCritics(nn.Module):
+        n_heads = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads = nn.ModuleList(StackedMLP(2, 39 + _TASKS + 4, [256] * 3, 1) for _ in range(_TASKS))
+
+        def q_values(self, obs: torch.Tensor, actions: torch.Tensor, grouping: None) -> torch.Tensor:
+            inputs = torch.cat([obs, actions], dim=1)
+            tasks = obs[:, -_TASKS:].argmax(1)
+            values = torch.zeros(2, len(obs), 1)
+            for task, head in enumerate(self.heads):
+                mask = tasks == task
+                if mask.any():
+                    values[:, mask] = head(inputs[mask])
+            return values
+
+    learner.critic, learner.critic_target = MaskedCritics(), MaskedCritics()
+    learner.critic.optimizer = FusedAdam(learner.critic.parameters())
+    learner.critic_parameters = list(learner.critic.parameters())
+    learner.target_parameters = list(learner.critic_target.parameters())
+    return learner
+
+
+def _stock(size: _Size, device: str) -> Any:
+    from stable_baselines3 import SAC
+
+    layers = {"pi": list(size.actor), "qf": list(size.critic)}
+    learner = SAC("MlpPolicy", _env(), policy_kwargs={"net_arch": layers}, **_arguments(size, device))
+    return _filled(learner)
+
+
+def _own(size: _Size, arguments: argparse.Namespace, *, balanced: bool = False, **policy: Any) -> Any:
+    from mtrl.algo import SAC
+
+    policy |= {"actor_layers": size.actor, "critic_layers": size.critic, "layer_norm": size.layer_norm}
+    learner = SAC(
+        "MlpPolicy",
+        _env(),
+        n_tasks=_TASKS,
+        balanced_batches=balanced,
+        compile=arguments.compile,
+        policy_kwargs=policy,
+        **_arguments(size, arguments.device),
+    )
+    return _filled(learner)
+
+
+def _arguments(size: _Size, device: str) -> dict[str, Any]:
+    return {"buffer_size": _TRANSITIONS, "batch_size": size.batch, "device": device, "seed": 0}
+
+
+def _env() -> Any:
+    """Return environments of MT10's shape that are never stepped."""
+    import gymnasium
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    class Shape(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (39 + _TASKS,), np.float32)
+        action_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+
+    return DummyVecEnv([Shape for _ in range(_TASKS)])
+
+
+def _filled(learner: Any) -> Any:
+    """Fill the buffer with random transitions, ten tasks in turn."""
+    from stable_baselines3.common.logger import Logger
+
+    generator = np.random.default_rng(0)
+    infos = [{"task_id": task} for task in range(_TASKS)]
+    done = np.zeros(_TASKS, dtype=bool)
+    for _ in range(_TRANSITIONS // _TASKS):
+        observations = [
+            np.concatenate([generator.normal(size=(_TASKS, 39)), np.eye(_TASKS)], axis=1).astype(np.float32)
+            for _ in range(2)
+        ]
+        actions = generator.uniform(-1, 1, (_TASKS, 4)).astype(np.float32)
+        learner.replay_buffer.add(*observations, actions, generator.random(_TASKS), done, infos)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        learner.set_logger(Logger(None, []))
+    return learner
