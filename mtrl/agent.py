@@ -1,4 +1,4 @@
-"""From the configuration to a stable-baselines3 agent: the one place that knows every algorithm's arguments."""
+"""From the configuration to a stable-baselines3 agent: the one place that knows all arguments."""
 
 from fractions import Fraction
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo import TaskReplayBuffer
@@ -22,22 +23,11 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
     Raises:
         ValueError: The algorithm refuses its arguments.
     """
-    algo_class = load_class(cfg.algo.cls)
     n_tasks = len(cfg.env.tasks)
-    heads = cfg.variant if isinstance(cfg.variant, MultiheadConfig) else None
-    policy, policy_kwargs = policy_for(
-        algo_class,
-        cfg.variant.name,
-        n_tasks,
-        actor_layers=cfg.variant.actor_layers,
-        critic_layers=cfg.variant.critic_layers,
-        layer_norm=cfg.variant.layer_norm,
-        shared_layers=heads.shared_layers if heads else None,
-        actor_heads=heads.actor_heads if heads else False,
-    )
+    policy, policy_kwargs = policy_of(cfg)
     train_freq, gradient_steps = update_schedule(cfg.algo, env.num_envs)
     arguments: dict[str, Any] = {
-        "learning_rate": cfg.algo.learning_rate,
+        "learning_rate": cfg.learning_rate,
         "buffer_size": cfg.algo.buffer_size,
         "learning_starts": cfg.algo.learning_starts,
         "batch_size": cfg.algo.batch_size,
@@ -50,7 +40,22 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
         "device": hardware.device,
     }
     arguments |= _replay(cfg, n_tasks) | _own_arguments(cfg.algo, n_tasks, hardware) | cfg.algo.kwargs
-    return algo_class(policy, env, **arguments)
+    return load_class(cfg.algo.cls)(policy, env, **arguments)
+
+
+def policy_of(cfg: Config) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
+    """Return the policy of ``cfg`` and its arguments, as the algorithm's class takes them."""
+    heads = cfg.variant if isinstance(cfg.variant, MultiheadConfig) else None
+    return policy_for(
+        load_class(cfg.algo.cls),
+        cfg.variant.name,
+        len(cfg.env.tasks),
+        actor_layers=cfg.variant.actor_layers,
+        critic_layers=cfg.variant.critic_layers,
+        layer_norm=cfg.variant.layer_norm,
+        shared_layers=heads.shared_layers if heads else None,
+        actor_heads=heads.actor_heads if heads else False,
+    )
 
 
 def update_schedule(algo: AlgoConfig, n_envs: int) -> tuple[int, int]:
@@ -74,13 +79,18 @@ def _replay(cfg: Config, n_tasks: int) -> dict[str, Any]:
 def _own_arguments(algo: AlgoConfig, n_tasks: int, hardware: Hardware) -> dict[str, Any]:
     """Return the arguments that one family of algorithms has and others lack."""
     if isinstance(algo, TD3Config):
-        noise = {name: getattr(algo, name) for name in ("policy_delay", "target_policy_noise", "target_noise_clip")}
+        noise = {
+            name: getattr(algo, name) for name in ("policy_delay", "target_policy_noise", "target_noise_clip")
+        }
         return {"action_noise": _action_noise(algo.action_noise), **noise}
     if isinstance(algo, DDPGConfig):
         return {"action_noise": _action_noise(algo.action_noise)}
     if not isinstance(algo, SACConfig):
         return {}
-    entropy = {"ent_coef": _number_or_auto(algo.ent_coef), "target_entropy": _number_or_auto(algo.target_entropy)}
+    entropy = {
+        "ent_coef": _number_or_auto(algo.ent_coef),
+        "target_entropy": _number_or_auto(algo.target_entropy),
+    }
     if algo.cls != OWN_SAC:
         return entropy
     names = (

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtrl import hardware
 from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
+from mtrl.sources import find_model
 from mtrl.stages import stages_of
 from mtrl.tasks import ACTION_SIZE, MT10, OBSERVATION_SIZE, check_tasks
 
@@ -31,6 +32,8 @@ def check(cfg: Config) -> None:
     _check_batches(cfg)
     _check_variant(cfg)
     stages_of(cfg)
+    if cfg.transfer.source is not None:
+        find_model(cfg.transfer.source)
     _check_memory(cfg)
     _check_output(Path(cfg.output))
     _check_backend(cfg)

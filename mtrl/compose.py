@@ -46,6 +46,8 @@ class Composition:
     """The resolved configuration as nested plain values."""
     verbose: bool
     """Whether ``hydra.verbose=true`` asks for the debug log."""
+    overrides: tuple[str, ...] = ()
+    """What it was composed from."""
 
 
 @cache
@@ -75,8 +77,16 @@ _SCHEMAS: dict[str, dict[str, type]] = {
 
 
 def with_free_keys(overrides: Sequence[str]) -> list[str]:
-    """Return ``overrides`` with Hydra's ``++`` before the two places where keys are free."""
-    return [f"++{text}" if text.startswith(_FREE_KEYS) else text for text in overrides]
+    """Return ``overrides`` as Hydra reads them: ``++`` before free keys, quotes around awkward paths."""
+    return [f"++{text}" if text.startswith(_FREE_KEYS) else _quoted(text) for text in overrides]
+
+
+def _quoted(text: str) -> str:
+    key, _, value = text.partition("=")
+    # The name of a run directory holds = and commas.
+    if key == "transfer.source" and value[:1] not in ("'", '"') and ("=" in value or Path(value).exists()):
+        return f'{key}="{value}"'
+    return text
 
 
 def groups() -> dict[str, list[str]]:
@@ -118,7 +128,7 @@ def compose_run(overrides: Sequence[str]) -> Composition:
     typed = _instantiate(cfg, choices["experiment"])
     check(typed)
     values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
-    return Composition(typed, choices, values, verbose)
+    return Composition(typed, choices, values, verbose, tuple(overrides))
 
 
 def members(overrides: Sequence[str]) -> list[list[str]]:

@@ -13,6 +13,7 @@ from mtrl.tasks import HORIZON
 
 REWARDS = ("v1", "v2")
 GOALS = ("train", "heldout")
+TRANSFER_PARTS = ("actor", "critic", "temperature", "optimiser", "replay", "normalisation")
 
 
 class ConfigurationError(ValueError):
@@ -302,6 +303,44 @@ class AdaptiveCurriculumConfig(CurriculumConfig):
 
 
 @dataclass(slots=True)
+class TransferConfig:
+    """What the networks start from, where that is another run."""
+
+    source: str | None
+    """A run directory (its best model), a checkpoint, or a zip of stable-baselines3; null starts anew."""
+    train: list[str]
+    """Overrides of a run that is trained first, if it is not yet, and is then the source."""
+    source_tasks: list[str]
+    """Tasks of a zip in the order of its one-hot; a run directory knows its own."""
+    parts: list[str]
+    """What is taken over: actor, critic, temperature, optimiser, replay, normalisation."""
+    new_tasks: str
+    """Tasks that the source lacks begin like the most related of its tasks, their mean, or fresh."""
+    learning_rate_multiplier: float
+    """Factor on algo.learning_rate."""
+    freeze_steps: dict[str, float]
+    """Environment steps for which actor, critic and temperature stay as they came."""
+    baseline: bool
+    """Train the same run from scratch, too, and compare the two."""
+
+    def __post_init__(self) -> None:
+        """Check each value by itself."""
+        for part in self.parts:
+            _choice("transfer.parts", part, TRANSFER_PARTS)
+        _choice("transfer.new_tasks", self.new_tasks, ("related", "mean", "fresh"))
+        _positive("transfer.learning_rate_multiplier", self.learning_rate_multiplier)
+        for part, steps in self.freeze_steps.items():
+            _steps(f"transfer.freeze_steps.{part}", steps, 0)
+        either = self.source is None or not self.train
+        _require(either, "transfer.source and transfer.train both name a source: set one of them to null or []")
+
+    @property
+    def active(self) -> bool:
+        """Whether the run starts from another one."""
+        return self.source is not None or bool(self.train)
+
+
+@dataclass(slots=True)
 class HardwareConfig:
     """What the run uses of the machine; nothing here changes a hyperparameter."""
 
@@ -429,6 +468,7 @@ class Config:
     algo: AlgoConfig
     variant: VariantConfig
     curriculum: CurriculumConfig
+    transfer: TransferConfig
     hardware: HardwareConfig
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
@@ -446,6 +486,12 @@ class Config:
             self.total_steps = self.phases[self.phase - 1]
         self.total_steps = _steps("total_steps", self.total_steps)
         _require(bool(self.output), "output is empty: name a directory for run directories with output=...")
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of this run: of the algorithm, or that times the transfer's factor."""
+        factor = self.transfer.learning_rate_multiplier if self.transfer.active else 1.0
+        return self.algo.learning_rate * factor
 
     @property
     def n_envs(self) -> int:

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mtrl.compose import Composition, defaults_of
+from mtrl.compose import Composition, compose_run, defaults_of
+from mtrl.sources import content, find_model
 
 # Neither decides what is learned: how long, on what machine, what is written down.
 _NOT_LEARNED = frozenset(
@@ -25,7 +26,9 @@ _NOT_LEARNED = frozenset(
         "evaluation",
     )
 )
-_NOT_LEARNED_KEYS = frozenset({"curriculum.start_stage"})
+_NOT_LEARNED_KEYS = frozenset(
+    {"curriculum.start_stage", "transfer.source", "transfer.train", "transfer.baseline"}
+)
 _READABLE_LENGTH = 80
 
 
@@ -66,12 +69,53 @@ def differences(composition: Composition, *, from_recipe: bool) -> dict[str, Any
     flat, usual_values = _flat(composition.values), _flat(base)
     changed = {key: value for key, value in flat.items() if usual_values.get(key, _ABSENT) != value}
     learned = {key: value for key, value in changed.items() if is_learned(key)}
+    if not composition.config.transfer.active:
+        learned = {key: value for key, value in learned.items() if not key.startswith("transfer.")}
+    else:
+        learned["transfer.from"] = _origin(composition)
     return differing | {key: value for key, value in learned.items() if not key.endswith(".name")}
 
 
 def is_learned(key: str) -> bool:
     """Tell whether a flat key of the configuration decides what is learned."""
     return key.split(".")[0] not in _NOT_LEARNED and key not in _NOT_LEARNED_KEYS
+
+
+def _origin(composition: Composition) -> str:
+    """Return what a run starts from: the identity of a run trained for it, or the content of a model."""
+    first = source_run(composition)
+    if first is None:
+        return content(find_model(str(composition.config.transfer.source)))[:8]
+    # Without its seed, which is this run's: runs that differ in the seed alone stay side by side.
+    folder = run_directory(first).relative_to(first.config.output).parent
+    return f"{folder} at {first.config.total_steps}"
+
+
+def source_run(composition: Composition) -> Composition | None:
+    """Return the run that ``transfer.train`` describes, None without one.
+
+    It takes over from this run what its networks and its place depend on: they must fit, and lie together.
+
+    Raises:
+        ConfigurationError: It cannot run.
+    """
+    cfg = composition.config
+    if not cfg.transfer.train:
+        return None
+    named = {words.split("=")[0].lstrip("+") for words in cfg.transfer.train}
+    own = [words for words in composition.overrides if words.split("=")[0].lstrip("+").startswith(_SHARED)]
+    layers = {key: getattr(cfg.variant, key) for key in ("actor_layers", "critic_layers", "layer_norm")}
+    own += [f"variant.{key}={_hydra(value)}" for key, value in layers.items()]
+    kept = [words for words in own if words.split("=")[0].lstrip("+") not in named]
+    return compose_run([*kept, f"seed={cfg.seed}", f"output={cfg.output}", *cfg.transfer.train])
+
+
+_SHARED = ("algo", "env.", "hardware", "checkpoint.", "logging.", "evaluation.")
+"""Overrides on the command line that hold for the run and for the one trained before it."""
+
+
+def _hydra(value: object) -> str:
+    return str(value).replace(" ", "").lower()
 
 
 _ABSENT = object()

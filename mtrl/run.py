@@ -17,6 +17,7 @@ from mtrl.environments import make_training_env
 from mtrl.evaluation import Evaluation
 from mtrl.records import versions
 from mtrl.session import Session, Stop
+from mtrl.transfer import freeze, prepare_transfer
 
 if TYPE_CHECKING:
     from mtrl.lifecycle import Start
@@ -39,6 +40,7 @@ def train(start: "Start") -> Evaluation:
         versions=versions(),
     )
     checkpoint = find_checkpoint(store, start)
+    transfer = None if checkpoint else prepare_transfer(cfg)
     open_choices = reuse_hardware(cfg.hardware, start.earlier) if checkpoint else cfg.hardware
     backend = choose_backend(open_choices.backend, cfg.env.tasks, cfg.env.reward)
     chosen = hardware.choose(open_choices, backend)
@@ -50,11 +52,15 @@ def train(start: "Start") -> Evaluation:
     try:
         agent = make_agent(cfg, env, chosen)
         agent.set_logger(Logger(folder=None, output_formats=[]))
+        if cfg.transfer.active:
+            freeze(cfg, agent)
         resumed_at = checkpoint.step if checkpoint else None
         curriculum = begin_curriculum(cfg, env)
         session = Session(cfg, chosen, directory, store, start.signals, curriculum, resumed_at)
         if checkpoint:
             session.resume(checkpoint, agent)
+        elif transfer is not None:
+            directory.note("transfer", transfer.begin(agent))
         with contextlib.suppress(Stop):
             agent.learn(
                 cfg.total_steps - done,

@@ -1,0 +1,6 @@
+"""Start from the weights of another run, mapped from its tasks to this run's by name."""
+
+from mtrl.transfer.source import Source, read_source
+from mtrl.transfer.start import Transfer, freeze, prepare_transfer
+
+__all__ = ["Source", "Transfer", "freeze", "prepare_transfer", "read_source"]

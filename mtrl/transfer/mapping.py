@@ -1,0 +1,237 @@
+"""Weights of one task set given to another, task by task name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mtrl.config import ConfigurationError
+from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from mtrl.transfer.layout import Linear, Network
+
+MEAN, FRESH = "mean", "fresh"
+"""A new task begins with the mean of the source's tasks, or with the weights it was initialised with."""
+
+RELATED = {
+    "push-v3": ("reach-v3", "pick-place-v3"),
+    "pick-place-v3": ("push-v3", "reach-v3"),
+    "reach-v3": ("push-v3", "pick-place-v3"),
+    "door-open-v3": ("drawer-open-v3",),
+    "drawer-open-v3": ("drawer-close-v3", "door-open-v3"),
+    "drawer-close-v3": ("drawer-open-v3", "door-open-v3"),
+    "window-open-v3": ("window-close-v3",),
+    "window-close-v3": ("window-open-v3",),
+    "button-press-topdown-v3": ("reach-v3",),
+    "peg-insert-side-v3": ("pick-place-v3", "push-v3"),
+}
+"""From which tasks each transfers well, the most related first: the predecessor's pairs, and for the tasks it
+does not pair those with the same motion."""
+
+Origin = int | str
+"""Where the weights of a task come from: the id of a task of the source, ``MEAN`` or ``FRESH``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a transfer."""
+
+    name: str
+    """What to call it in a refusal."""
+    tasks: tuple[str, ...]
+    task_id: bool
+    """Whether observations carry the task's one-hot."""
+
+
+def origins(source: Sequence[str], target: Sequence[str], new_tasks: str) -> list[Origin]:
+    """Return where the weights of each task of ``target`` come from.
+
+    Args:
+        source: Tasks of the source.
+        target: Tasks of the run.
+        new_tasks: What tasks that the source lacks begin with: "related" (the mean where none is), ``MEAN``
+            or ``FRESH``.
+    """
+    found: list[Origin] = []
+    for task in target:
+        if task in source:
+            found.append(source.index(task))
+        elif new_tasks == "related":
+            related = [source.index(other) for other in RELATED.get(task, ()) if other in source]
+            found.append(related[0] if related else MEAN)
+        else:
+            found.append(new_tasks)
+    return found
+
+
+def map_network(
+    given: Network,
+    own: Network,
+    source: Side,
+    target: Side,
+    origin: Sequence[Origin],
+    *,
+    part: str,
+    n: int,
+    moments: bool = False,
+) -> Network:
+    """Return the weights of ``given`` in the shape of ``own``.
+
+    Args:
+        given: Network of the source.
+        own: The same network of the run, as initialised.
+        source: Whose network ``given`` is.
+        target: Whose network ``own`` is.
+        origin: Where the weights of each task come from (``origins``).
+        part: "actor", "critic" or one of their targets.
+        n: Networks in the stack, without heads.
+        moments: They are Adam's moments and not weights.
+
+    Raises:
+        ConfigurationError: The two do not fit; both sides are named.
+    """
+    _check_widths(given, own, source, target, part, n)
+    layers = []
+    for index, (theirs, ours) in enumerate(zip(given.layers, own.layers, strict=True)):
+        layer, initial = theirs, ours
+        if index == 0:
+            layer = _map_inputs(layer, initial, source, target, origin, part, n, moments)
+        layers.append(_map_heads(layer, initial, source, target, origin, part, n))
+    pairs = zip(given.norms, own.norms, strict=True)
+    norms = [_map_heads(theirs, ours, source, target, origin, part, n) for theirs, ours in pairs]
+    return Network(layers, norms)
+
+
+def _check_widths(given: Network, own: Network, source: Side, target: Side, part: str, n: int) -> None:
+    copies = len(given.layers[0].weight)
+    if copies not in (n, n * len(source.tasks)):
+        raise ConfigurationError(
+            f"the {part} of {source.name} has {copies} networks and that of {target.name} {n}, for they "
+            "are of different algorithms: use the source's with algo=..."
+        )
+    if given.widths != own.widths:
+        raise ConfigurationError(
+            f"the {part} of {source.name} has layers {given.widths} and that of {target.name} {own.widths}: "
+            f"set variant.{part.split('_')[0]}_layers={str(given.widths).replace(' ', '')}"
+        )
+    if len(given.norms) != len(own.norms):
+        has, lacks = (source, target) if given.norms else (target, source)
+        raise ConfigurationError(
+            f"the {part} of {has.name} has LayerNorm and that of {lacks.name} has not: "
+            f"set variant.layer_norm={str(bool(given.norms)).lower()}"
+        )
+    theirs, ours = given.layers[-1].weight.shape[2], own.layers[-1].weight.shape[2]
+    if theirs != ours:
+        raise ConfigurationError(
+            f"the {part} of {source.name} has {theirs} outputs and that of {target.name} {ours}, for they "
+            "are of different algorithms: use the source's with algo=..."
+        )
+
+
+def _map_inputs(
+    given: Linear,
+    own: Linear,
+    source: Side,
+    target: Side,
+    origin: Sequence[Origin],
+    part: str,
+    n: int,
+    moments: bool,
+) -> Linear:
+    """Return the first layer with rows for the one-hot of the run's tasks; its heads are the source's."""
+    actions = ACTION_SIZE if part.startswith("critic") else 0
+    size = OBSERVATION_SIZE + (len(source.tasks) if source.task_id else 0) + actions
+    if given.weight.shape[1] != size:
+        raise ConfigurationError(
+            f"the {part} of {source.name} takes {given.weight.shape[1]} inputs and its tasks need {size}: "
+            "it was trained on other observations"
+        )
+    observation, one_hot, action = given.weight.split(
+        [OBSERVATION_SIZE, size - OBSERVATION_SIZE - actions, actions], dim=1
+    )
+    bias = given.bias
+    if target.task_id:
+        rows = _rows(one_hot, own, source, target, origin, n)
+        return Linear(torch.cat([observation, rows, action], dim=1), bias)
+    if source.task_id:
+        if len(source.tasks) > 1:
+            raise ConfigurationError(
+                f"{source.name} is told its {len(source.tasks)} tasks and {target.name} is not "
+                "(variant=plain): use variant=shared"
+            )
+        # The one-hot of a single task is always 1.
+        bias = bias if moments else bias + one_hot
+    return Linear(torch.cat([observation, action], dim=1), bias)
+
+
+def _rows(
+    one_hot: torch.Tensor, own: Linear, source: Side, target: Side, origin: Sequence[Origin], n: int
+) -> torch.Tensor:
+    """Return the rows of the one-hot of the run's tasks, (copies, tasks, outputs)."""
+    if not source.task_id:
+        # Without influence at first: the policy acts as its source did, which was not told the task.
+        return one_hot.new_zeros(len(one_hot), len(target.tasks), one_hot.shape[2])
+    initial = own.weight[:, OBSERVATION_SIZE : OBSERVATION_SIZE + len(target.tasks)]
+    if len(initial) != len(one_hot):
+        # With heads on one side only; the mean over the run's heads stands for the initial weights.
+        initial = initial.view(n, -1, *initial.shape[1:]).mean(1).repeat_interleave(len(one_hot) // n, 0)
+    return _choose(one_hot, initial, origin, dim=1)
+
+
+def _map_heads(
+    given: Linear, own: Linear, source: Side, target: Side, origin: Sequence[Origin], part: str, n: int
+) -> Linear:
+    """Return a layer with the heads of the run's tasks."""
+    return Linear(
+        _heads(given.weight, own.weight, source, target, origin, part, n),
+        _heads(given.bias, own.bias, source, target, origin, part, n),
+    )
+
+
+def _heads(
+    given: torch.Tensor,
+    own: torch.Tensor,
+    source: Side,
+    target: Side,
+    origin: Sequence[Origin],
+    part: str,
+    n: int,
+) -> torch.Tensor:
+    theirs, ours = len(given) // n, len(own) // n
+    if theirs == 1:
+        return given.repeat_interleave(ours, 0)
+    if ours == 1:
+        raise ConfigurationError(
+            f"the {part} of {source.name} has a head for each of its {theirs} tasks where {target.name} has "
+            "one for all: use variant=multihead with the source's shared_layers and actor_heads"
+        )
+    given, own = given.view(n, theirs, *given.shape[1:]), own.view(n, ours, *own.shape[1:])
+    return _choose(given, own, origin, dim=1).flatten(0, 1)
+
+
+def _choose(given: torch.Tensor, own: torch.Tensor, origin: Sequence[Origin], dim: int) -> torch.Tensor:
+    """Return, along ``dim``, what each task of the run begins with."""
+    chosen = []
+    for task, place in enumerate(origin):
+        if place == MEAN:
+            chosen.append(given.mean(dim))
+        elif place == FRESH:
+            chosen.append(own.select(dim, task))
+        else:
+            chosen.append(given.select(dim, place))
+    return torch.stack(chosen, dim)
+
+
+def map_temperatures(given: torch.Tensor, own: torch.Tensor, origin: Sequence[Origin]) -> torch.Tensor:
+    """Return the logarithms of the source's temperatures, (1,) or (tasks,), in the shape of ``own``."""
+    if len(given) == 1:
+        return given.expand_as(own).clone()
+    if len(own) == 1:
+        return given.mean(0, keepdim=True)
+    return _choose(given, own, origin, dim=0)
+
+
+def map_columns(given: Mapping[str, torch.Tensor], own: torch.Tensor, name: str) -> torch.Tensor:
+    """Return statistics of observations in the shape of ``own``; columns of the one-hot are neutral."""
+    mapped = own.clone()
+    mapped[:OBSERVATION_SIZE] = given[name][:OBSERVATION_SIZE]
+    return mapped

@@ -1,0 +1,194 @@
+"""Gives a new agent the weights of a source, and holds parts of it still for a while."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import stable_baselines3
+import torch
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from mtrl.agent import policy_of
+from mtrl.checks import load_class
+from mtrl.config import Config, ConfigurationError
+from mtrl.env.normalize import TaskNormalize
+from mtrl.env.stock import action_space, observation_space
+from mtrl.transfer.layout import State, parts_of, read_network, write_network
+from mtrl.transfer.mapping import FRESH, Origin, Side, map_columns, map_network, map_temperatures, origins
+from mtrl.transfer.moments import map_optimiser
+from mtrl.transfer.source import Source, read_source
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A transfer that was found to be possible."""
+
+    cfg: Config
+    source: Source
+    side: Side
+    """The run's own side."""
+    origin: tuple[Origin, ...]
+    """Where the weights of each task of the run come from."""
+
+    def weights(self, own: State, parts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Return the source's weights of ``parts`` as entries of a policy's ``state_dict`` like ``own``.
+
+        Raises:
+            ConfigurationError: The networks do not fit; both sides are named.
+        """
+        mapped: dict[str, torch.Tensor] = {}
+        given = self.source.policy
+        for part in parts_of(own):
+            if part.split("_")[0] not in parts:
+                continue
+            if part not in parts_of(given):
+                raise ConfigurationError(
+                    f"{self.source.side.name} has no {part} and {self.side.name} does, for they are of "
+                    "different algorithms: use the source's with algo=..."
+                )
+            ours, theirs = read_network(own, part), read_network(given, part)
+            sides, n = (self.source.side, self.side, self.origin), self._stack(part)
+            network = map_network(theirs, ours, *sides, part=part, n=n)
+            mapped |= write_network(network, own, part)
+        return mapped
+
+    def _stack(self, part: str) -> int:
+        """Return how many networks, heads aside, a part consists of."""
+        one = part.startswith("actor") or issubclass(load_class(self.cfg.algo.cls), stable_baselines3.DDPG)
+        return 1 if one else 2
+
+    def begin(self, agent: OffPolicyAlgorithm) -> dict[str, Any]:
+        """Give the agent what ``transfer.parts`` names, and return the lineage of its weights."""
+        parts = self.cfg.transfer.parts
+        state = agent.policy.state_dict()
+        mapped = self.weights(state, parts)
+        agent.policy.load_state_dict({**state, **mapped})
+        given, own = self.source.log_temperature, getattr(agent, "log_ent_coef", None)
+        if "temperature" in parts and given is not None and own is not None:
+            with torch.no_grad():
+                own.copy_(map_temperatures(given.to(own.device), own.detach(), self.origin))
+        if "optimiser" in parts:
+            self._begin_optimisers(agent)
+        if "normalisation" in parts:
+            self._begin_normaliser(agent)
+        return self.lineage()
+
+    def _begin_optimisers(self, agent: OffPolicyAlgorithm) -> None:
+        for part in ("actor", "critic"):
+            given = self.source.optimisers.get(f"{part}.optimizer")
+            if part in self.cfg.transfer.parts and given is not None:
+                sides = (self.source.side, self.side, self.origin)
+                network = getattr(agent, part)
+                n = self._stack(part)
+                state = map_optimiser(given, self.source.policy, network, *sides, part=part, n=n)
+                network.optimizer.load_state_dict(state)
+
+    def _begin_normaliser(self, agent: OffPolicyAlgorithm) -> None:
+        normalizer, given = agent.get_vec_normalize_env(), self.source.normaliser
+        if not isinstance(normalizer, TaskNormalize) or given is None:
+            return
+        state = normalizer.statistics()
+        if normalizer.norm_obs and bool(given["norm_obs"]):
+            for name in ("observation_mean", "observation_var"):
+                tensors = {name: torch.from_numpy(np.array(given[name]))}
+                state[name] = map_columns(tensors, torch.from_numpy(state[name]), name).numpy()
+            state["observation_count"] = given["observation_count"]
+        if normalizer.norm_reward and bool(given["norm_reward"]):
+            state |= {name: value for name, value in given.items() if name.startswith("return_")}
+        normalizer.restore(state)
+
+    def lineage(self) -> dict[str, Any]:
+        """Return where the weights come from, as plain values."""
+        source, tasks = self.source, self.source.side.tasks
+        named = [place if isinstance(place, str) else tasks[place] for place in self.origin]
+        return {
+            "source": str(source.files.model),
+            "sha256": source.content,
+            "step": source.step,
+            "tasks": list(tasks),
+            "parts": list(self.cfg.transfer.parts),
+            "origins": dict(zip(self.side.tasks, named, strict=True)),
+            "lineage": source.lineage,
+        }
+
+
+def prepare_transfer(cfg: Config) -> Transfer | None:
+    """Return the transfer that a run starts with, None without one; nothing is changed yet.
+
+    Raises:
+        ConfigurationError: The source cannot be read or does not fit, in one sentence.
+    """
+    if cfg.transfer.source is None:
+        return None
+    source = read_source(cfg)
+    _check_algorithm(cfg, source)
+    _check_normalisation(cfg, source)
+    tasks = tuple(cfg.env.tasks)
+    side = Side(f"this run ({cfg.experiment})", tasks, cfg.variant.task_id)
+    # A zip that was not told its tasks has nothing that depends on them.
+    known = source.side.tasks
+    origin = origins(known, tasks, cfg.transfer.new_tasks) if known else [FRESH] * len(tasks)
+    transfer = Transfer(cfg, source, side, tuple(origin))
+    transfer.weights(_initial_state(cfg), cfg.transfer.parts)
+    return transfer
+
+
+def _check_algorithm(cfg: Config, source: Source) -> None:
+    theirs, ours = (source.algorithm or "").split(".")[-1], cfg.algo.cls.split(".")[-1]
+    if theirs and theirs != ours:
+        raise ConfigurationError(
+            f"{source.side.name} was trained with {theirs} and this run uses {ours}: "
+            f"use algo={theirs.lower()}"
+        )
+
+
+def _check_normalisation(cfg: Config, source: Source) -> None:
+    theirs = source.normaliser is not None and bool(source.normaliser["norm_obs"])
+    ours = cfg.env.normalize_observations
+    if theirs != ours:
+        says = {True: "normalised", False: "raw"}
+        raise ConfigurationError(
+            f"{source.side.name} saw {says[theirs]} observations and this run sees {says[ours]} ones: "
+            f"set env.normalize_observations={str(theirs).lower()}"
+        )
+    if theirs and "normalisation" not in cfg.transfer.parts:
+        raise ConfigurationError(
+            "transfer.parts lacks normalisation, without which the source's networks read other "
+            "observations: add it"
+        )
+
+
+def _initial_state(cfg: Config) -> State:
+    """Return the ``state_dict`` that this run's policy begins with, without its environments."""
+    algo_class = load_class(cfg.algo.cls)
+    policy, kwargs = policy_of(cfg)
+    if isinstance(policy, str):
+        policy = algo_class.policy_aliases[policy]
+    if issubclass(algo_class, stable_baselines3.DDPG):
+        kwargs = kwargs | {"n_critics": 1}
+    spaces = observation_space(len(cfg.env.tasks), cfg.variant.task_id), action_space()
+    return policy(*spaces, lambda _: 1.0, **kwargs).state_dict()
+
+
+def freeze(cfg: Config, agent: OffPolicyAlgorithm) -> None:
+    """Hold each part still until the environment steps of ``transfer.freeze_steps`` have passed."""
+    optimisers = {
+        "actor": agent.actor.optimizer,
+        "critic": agent.critic.optimizer,
+        "temperature": getattr(agent, "ent_coef_optimizer", None),
+    }
+    for part, optimiser in optimisers.items():
+        steps = int(cfg.transfer.freeze_steps.get(part, 0))
+        if steps and optimiser is not None:
+            optimiser.register_step_pre_hook(_still_until(steps, agent))
+
+
+def _still_until(steps: int, agent: OffPolicyAlgorithm) -> Callable[..., None]:
+    def hold(optimiser: torch.optim.Optimizer, *_: object) -> None:
+        # The learner sets the learning rate anew before its updates.
+        if agent.num_timesteps < steps:
+            for group in optimiser.param_groups:
+                group["lr"] = 0.0
+
+    return hold
