@@ -90,12 +90,9 @@ def map_network(
         ConfigurationError: The two do not fit; both sides are named.
     """
     _check_widths(given, own, source, target, part, n)
-    layers = []
-    for index, (theirs, ours) in enumerate(zip(given.layers, own.layers, strict=True)):
-        layer, initial = theirs, ours
-        if index == 0:
-            layer = _map_inputs(layer, initial, source, target, origin, part, n, moments)
-        layers.append(_map_heads(layer, initial, source, target, origin, part, n))
+    layers = [_map_first(given.layers[0], own.layers[0], source, target, origin, part, n, moments)]
+    for theirs, ours in zip(given.layers[1:], own.layers[1:], strict=True):
+        layers.append(_map_heads(theirs, ours, source, target, origin, part, n))
     pairs = zip(given.norms, own.norms, strict=True)
     norms = [_map_heads(theirs, ours, source, target, origin, part, n) for theirs, ours in pairs]
     return Network(layers, norms)
@@ -127,7 +124,7 @@ def _check_widths(given: Network, own: Network, source: Side, target: Side, part
         )
 
 
-def _map_inputs(
+def _map_first(
     given: Linear,
     own: Linear,
     source: Side,
@@ -137,37 +134,66 @@ def _map_inputs(
     n: int,
     moments: bool,
 ) -> Linear:
-    """Return the first layer with rows for the one-hot of the run's tasks; its heads are the source's."""
-    actions = ACTION_SIZE if part.startswith("critic") else 0
-    size = OBSERVATION_SIZE + (len(source.tasks) if source.task_id else 0) + actions
-    if given.weight.shape[1] != size:
-        raise ConfigurationError(
-            f"the {part} of {source.name} takes {given.weight.shape[1]} inputs and its tasks need {size}: "
-            "it was trained on other observations"
+    """Return the first layer, with rows for the one-hot of the run's tasks where it has any.
+
+    A network whose heads begin with this layer is not given the one-hot.
+    """
+    observation, one_hot, action = _inputs(given, source, part)
+    if own.weight.shape[1] > observation.shape[1] + action.shape[1]:
+        rows = _rows(one_hot, own, target, origin, n)
+        return _map_heads(
+            Linear(torch.cat([observation, rows, action], dim=1), given.bias),
+            own,
+            source,
+            target,
+            origin,
+            part,
+            n,
         )
-    observation, one_hot, action = given.weight.split(
-        [OBSERVATION_SIZE, size - OBSERVATION_SIZE - actions, actions], dim=1
+    mapped = _map_heads(
+        Linear(torch.cat([observation, action], dim=1), given.bias), own, source, target, origin, part, n
     )
-    bias = given.bias
-    if target.task_id:
-        rows = _rows(one_hot, own, source, target, origin, n)
-        return Linear(torch.cat([observation, rows, action], dim=1), bias)
-    if source.task_id:
-        if len(source.tasks) > 1:
-            raise ConfigurationError(
-                f"{source.name} is told its {len(source.tasks)} tasks and {target.name} is not "
-                "(variant=plain): use variant=shared"
-            )
-        # The one-hot of a single task is always 1.
-        bias = bias if moments else bias + one_hot
-    return Linear(torch.cat([observation, action], dim=1), bias)
+    if one_hot.shape[1] and not moments:
+        # What the one-hot added for a task, which is always the same, becomes part of the bias.
+        mapped.bias = mapped.bias + _constant(one_hot, own, source, target, origin, n)
+    return mapped
 
 
-def _rows(
+def _inputs(given: Linear, source: Side, part: str) -> tuple[torch.Tensor, ...]:
+    """Return the rows of the first layer for the observation, the one-hot (perhaps none) and the action."""
+    actions = ACTION_SIZE if part.startswith("critic") else 0
+    one_hot = given.weight.shape[1] - OBSERVATION_SIZE - actions
+    if one_hot not in (0, len(source.tasks)):
+        raise ConfigurationError(
+            f"the {part} of {source.name} takes {given.weight.shape[1]} inputs, which are not Meta-World's "
+            f"{OBSERVATION_SIZE} and a one-hot of {len(source.tasks)}: it was trained on other observations"
+        )
+    return given.weight.split([OBSERVATION_SIZE, one_hot, actions], dim=1)
+
+
+def _constant(
     one_hot: torch.Tensor, own: Linear, source: Side, target: Side, origin: Sequence[Origin], n: int
 ) -> torch.Tensor:
+    """Return what the rows of the one-hot add to the bias of each of the run's heads, or of its only one."""
+    if len(own.weight) > n or len(source.tasks) == 1:
+        every = one_hot.view(n, -1, *one_hot.shape[1:])
+        # Each of the source's heads meets its own task only.
+        by_task = (
+            every[:, 0] if every.shape[1] == 1 else torch.stack([*every.diagonal(0, 1, 2).unbind(-1)], 1)
+        )
+        if len(own.weight) == n:
+            return by_task
+        chosen = _choose(by_task, torch.zeros_like(by_task[:, :1]).expand(-1, len(origin), -1), origin, dim=1)
+        return chosen.flatten(0, 1)[:, None]
+    raise ConfigurationError(
+        f"{source.name} is told its {len(source.tasks)} tasks and {target.name} is not (variant=plain): "
+        "use variant=shared"
+    )
+
+
+def _rows(one_hot: torch.Tensor, own: Linear, target: Side, origin: Sequence[Origin], n: int) -> torch.Tensor:
     """Return the rows of the one-hot of the run's tasks, (copies, tasks, outputs)."""
-    if not source.task_id:
+    if not one_hot.shape[1]:
         # Without influence at first: the policy acts as its source did, which was not told the task.
         return one_hot.new_zeros(len(one_hot), len(target.tasks), one_hot.shape[2])
     initial = own.weight[:, OBSERVATION_SIZE : OBSERVATION_SIZE + len(target.tasks)]

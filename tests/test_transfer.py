@@ -1,0 +1,318 @@
+"""Weights of one task set given to another act as they did, and what does not fit is refused."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+
+from mtrl.agent import make_agent
+from mtrl.compose import compose_run
+from mtrl.config import ConfigurationError
+from mtrl.environments import make_training_env
+from mtrl.hardware import Hardware
+from mtrl.identity import run_directory
+from mtrl.records import write_yaml
+from mtrl.tasks import MT3, OBSERVATION_SIZE
+from mtrl.transfer import freeze, prepare_transfer
+
+torch.set_num_threads(1)
+CPU = Hardware("cpu", "native", 1, 1, 1, "off")
+SMALL = (
+    "env.horizon=20",
+    "env.copies_per_task=1",
+    "algo.batch_size=60",
+    "algo.buffer_size=1000",
+    "algo.learning_starts=40",
+    "variant.actor_layers=[16,12]",
+    "variant.critic_layers=[14,10]",
+    "logging.tensorboard=false",
+    "hardware=cpu",
+)
+
+
+def composed(*overrides):
+    return compose_run([*SMALL, *overrides])
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Return a function that makes an agent, trained for some steps and saved as a run's best model."""
+    opened = []
+
+    def build(*overrides, steps=0, save=False):
+        composition = composed(f"output={tmp_path}", *overrides)
+        env = make_training_env(composition.config, CPU)
+        opened.append(env)
+        agent = make_agent(composition.config, env, CPU)
+        if steps:
+            agent.learn(steps)
+        path = run_directory(composition)
+        if save:
+            best = path / "checkpoints" / "best"
+            best.mkdir(parents=True)
+            agent.save(best / "model.zip")
+            write_yaml(path / "config.yaml", {**composition.values, "choices": composition.choices})
+        return composition.config, agent, path
+
+    yield build
+    for env in opened:
+        env.close()
+
+
+def transferred(build, path, *overrides):
+    cfg, agent, _ = build(*overrides, f"transfer.source={path}")
+    lineage = prepare_transfer(cfg).begin(agent)
+    return cfg, agent, lineage
+
+
+def observations(tasks, task=None, n=32):
+    """Return random observations, with the one-hot of ``task`` among ``tasks`` where one is given."""
+    obs = np.random.default_rng(0).normal(size=(n, OBSERVATION_SIZE)).astype(np.float32)
+    if task is None:
+        return obs
+    one_hot = np.zeros((n, len(tasks)), dtype=np.float32)
+    one_hot[:, list(tasks).index(task)] = 1
+    return np.concatenate([obs, one_hot], axis=1)
+
+
+def actions(agent, obs):
+    return agent.predict(obs, deterministic=True)[0]
+
+
+def q_values(agent, obs):
+    moves = torch.linspace(-1, 1, 4 * len(obs)).view(-1, 4)
+    with torch.no_grad():
+        return torch.cat(agent.critic(torch.from_numpy(obs), moves), 1).numpy()
+
+
+def assert_same(first, second):
+    np.testing.assert_allclose(first, second, atol=2e-5, rtol=1e-5)
+
+
+def test_one_task_becomes_three_and_acts_as_it_did(build):
+    _, source, path = build("experiment=mt1", "task=pick-place-v3", steps=120, save=True)
+    _, target, lineage = transferred(build, path, "experiment=mt3")
+    theirs = observations(["pick-place-v3"], "pick-place-v3")
+    for task in MT3:
+        # Every task of the run begins as the source's only one.
+        assert_same(actions(target, observations(MT3, task)), actions(source, theirs))
+        assert_same(q_values(target, observations(MT3, task)), q_values(source, theirs))
+    assert lineage["origins"] == dict.fromkeys(MT3, "pick-place-v3")
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
+def test_tasks_are_mapped_by_name_in_another_order(build, algo):
+    few = ["push-v3", "reach-v3"]
+    many = ["drawer-open-v3", "reach-v3", "window-open-v3", "push-v3"]
+    own = ("experiment=mt3", f"algo={algo}", "algo.batch_size=40")
+    _, source, path = build(*own, f"env.tasks=[{','.join(few)}]", steps=80, save=True)
+    _, target, _ = transferred(build, path, *own, f"env.tasks=[{','.join(many)}]")
+    for task in few:
+        ours, theirs = observations(many, task), observations(few, task)
+        assert_same(actions(target, ours), actions(source, theirs))
+        assert_same(q_values(target, ours), q_values(source, theirs))
+
+
+@pytest.mark.parametrize("shared_layers", ["0", "1", "all"])
+def test_heads_are_mapped_by_name(build, shared_layers):
+    few, many = ["push-v3", "reach-v3"], ["reach-v3", "pick-place-v3", "push-v3", "peg-insert-side-v3"]
+    own = (
+        "experiment=mt3",
+        "variant=multihead",
+        f"variant.shared_layers={shared_layers}",
+        "variant.actor_heads=true",
+        "algo.temperature=per_task",
+        "algo.batch_size=60",
+    )
+    _, source, path = build(*own, f"env.tasks=[{','.join(few)}]", steps=80, save=True)
+    _, target, lineage = transferred(build, path, *own, f"env.tasks=[{','.join(many)}]")
+    for task, origin in {"reach-v3": "reach-v3", "push-v3": "push-v3", "pick-place-v3": "push-v3"}.items():
+        ours, theirs = observations(many, task), observations(few, origin)
+        assert_same(actions(target, ours), actions(source, theirs))
+        assert_same(q_values(target, ours), q_values(source, theirs))
+    assert lineage["origins"]["pick-place-v3"] == "push-v3"
+    their_temperatures = source.log_ent_coef.detach().numpy()
+    assert_same(target.log_ent_coef.detach().numpy()[[2, 0]], their_temperatures)
+
+
+def test_a_policy_that_was_not_told_the_task_acts_alike_for_all(build):
+    _, source, path = build("experiment=mt3", "variant=plain", steps=60, save=True)
+    _, target, _ = transferred(build, path, "experiment=mt3", "variant=shared")
+    expected = actions(source, observations(MT3))
+    for task in MT3:
+        assert_same(actions(target, observations(MT3, task)), expected)
+
+
+def test_one_network_for_all_becomes_a_critic_for_each(build):
+    own = ("experiment=mt3", "variant.layer_norm=false")
+    _, source, path = build(*own, "env.tasks=[reach-v3,push-v3]", "algo.batch_size=60", steps=60, save=True)
+    _, target, _ = transferred(build, path, *own, "variant=multihead", "variant.shared_layers=0")
+    for task, origin in {"reach-v3": "reach-v3", "push-v3": "push-v3", "pick-place-v3": "push-v3"}.items():
+        ours, theirs = observations(MT3, task), observations(["reach-v3", "push-v3"], origin)
+        assert_same(actions(target, ours), actions(source, theirs))
+        assert_same(q_values(target, ours), q_values(source, theirs))
+
+
+def test_a_single_task_loses_its_one_hot_without_a_change(build):
+    _, source, path = build("experiment=mt1", "task=reach-v3", steps=60, save=True)
+    _, target, _ = transferred(build, path, "experiment=mt3", "variant=plain")
+    expected = actions(source, observations(["reach-v3"], "reach-v3"))
+    assert_same(actions(target, observations(MT3)), expected)
+
+
+@pytest.mark.parametrize("rule", ["mean", "fresh"])
+def test_new_tasks_begin_as_asked(build, rule):
+    few, many = ["reach-v3", "push-v3"], ["reach-v3", "pick-place-v3"]
+    own = ("experiment=mt3", "variant=multihead", "variant.actor_heads=true", "variant.shared_layers=all")
+    _, source, path = build(*own, f"env.tasks=[{','.join(few)}]", steps=60, save=True)
+    cfg, target, _ = build(
+        *own, f"env.tasks=[{','.join(many)}]", f"transfer.source={path}", f"transfer.new_tasks={rule}"
+    )
+    initial = target.actor.net.layers[-1].weight.detach().clone()
+    prepare_transfer(cfg).begin(target)
+    head = target.actor.net.layers[-1].weight.detach()
+    theirs = source.actor.net.layers[-1].weight.detach()
+    assert torch.equal(head[0], theirs[0])
+    assert torch.equal(head[1], theirs.mean(0) if rule == "mean" else initial[1])
+
+
+@pytest.mark.parametrize("kind", ["SAC", "TD3"])
+def test_a_zip_of_stable_baselines3_is_a_source(build, tmp_path, kind):
+    layers = {"pi": [16, 12], "qf": [14, 10]}
+    _, plain, _ = build("experiment=mt1", "variant=plain", f"algo={kind.lower()}")
+    source = getattr(stable_baselines3, kind)(
+        "MlpPolicy", plain.env, policy_kwargs={"net_arch": layers}, buffer_size=10, device="cpu"
+    )
+    source.save(tmp_path / "theirs.zip")
+    _, target, _ = transferred(
+        build,
+        tmp_path / "theirs.zip",
+        "experiment=mt3",
+        f"algo={kind.lower()}",
+        "variant.layer_norm=false",
+    )
+    obs = observations(MT3)
+    assert_same(actions(target, observations(MT3, "push-v3")), actions(source, obs))
+    assert_same(q_values(target, observations(MT3, "push-v3")), q_values(source, obs))
+
+
+def test_optimisers_go_with_their_weights(build):
+    _, source, path = build("experiment=mt1", "task=push-v3", steps=120, save=True)
+    parts = "transfer.parts=[actor,critic,temperature,optimiser]"
+    _, target, _ = transferred(build, path, "experiment=mt3", parts)
+    theirs = source.actor.optimizer.state_dict()["state"]
+    ours = target.actor.optimizer.state_dict()["state"]
+    assert torch.equal(ours[2]["exp_avg"], theirs[2]["exp_avg"])
+    assert float(ours[0]["step"]) == float(theirs[0]["step"]) > 0
+    assert ours[0]["exp_avg"].shape == target.actor.net.layers[0].weight.shape
+    # It learns on with them.
+    target.learn(60)
+
+
+def test_a_frozen_part_waits_and_the_others_learn(build):
+    _, _, path = build("experiment=mt1", "task=push-v3", save=True)
+    cfg, agent, _ = build(
+        "experiment=mt1", "task=reach-v3", f"transfer.source={path}", "transfer.freeze_steps.actor=100"
+    )
+    prepare_transfer(cfg).begin(agent)
+    freeze(cfg, agent)
+    before = [parameter.detach().clone() for parameter in agent.actor.parameters()]
+    critic = next(agent.critic.parameters()).detach().clone()
+    agent.learn(90)
+    assert all(map(torch.equal, before, agent.actor.parameters()))
+    assert not torch.equal(critic, next(agent.critic.parameters()))
+    agent.learn(60, reset_num_timesteps=False)
+    assert not any(map(torch.equal, before, agent.actor.parameters()))
+
+
+def test_normalisation_comes_along(build):
+    normal = "env.normalize_observations=true"
+    _, source, path = build("experiment=mt1", "task=push-v3", normal, steps=60, save=True)
+    source.get_vec_normalize_env().save_statistics(path / "checkpoints" / "best" / "normaliser.npz")
+    _, target, _ = transferred(build, path, "experiment=mt3", normal)
+    theirs, ours = source.get_vec_normalize_env().obs_rms, target.get_vec_normalize_env().obs_rms
+    np.testing.assert_array_equal(ours.mean[:OBSERVATION_SIZE], theirs.mean[:OBSERVATION_SIZE])
+    np.testing.assert_array_equal(ours.mean[OBSERVATION_SIZE:], 0)
+    assert ours.count == theirs.count
+    with pytest.raises(ConfigurationError, match=r"env\.normalize_observations=true"):
+        prepare_transfer(composed("experiment=mt3", f"transfer.source={path}").config)
+
+
+def test_the_learning_rate_is_lowered_only_for_a_transfer(build):
+    _, scratch, path = build("experiment=mt1", "task=push-v3", save=True)
+    _, target, _ = transferred(build, path, "experiment=mt1", "task=reach-v3")
+    assert target.learning_rate == pytest.approx(0.3 * scratch.learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["variant.actor_layers=[16]"], r"layers \[16, 12\] and .*\[16\]"),
+        (["variant.critic_layers=[14,11]"], "variant.critic_layers=\\[14,10\\]"),
+        (["variant.layer_norm=false"], "LayerNorm"),
+        (["algo=td3"], "trained with SAC and this run uses TD3"),
+        (["variant=plain"], "is told its 3 tasks"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_sides(build, overrides, words):
+    _, _, path = build("experiment=mt3", "variant.layer_norm=true", save=True)
+    composition = composed("experiment=mt3", "variant.layer_norm=true", f"transfer.source={path}", *overrides)
+    with pytest.raises(ConfigurationError, match=words) as refusal:
+        prepare_transfer(composition.config)
+    assert "the source" in str(refusal.value)
+    assert "this run" in str(refusal.value)
+
+
+def test_a_head_for_each_task_does_not_become_one_for_all(build):
+    own = ("experiment=mt3", "variant=multihead", "variant.shared_layers=all")
+    _, _, path = build(*own, save=True)
+    with pytest.raises(ConfigurationError, match="use variant=multihead"):
+        prepare_transfer(composed("experiment=mt3", f"transfer.source={path}").config)
+
+
+def test_a_source_without_a_model_is_refused(tmp_path):
+    for path, words in (
+        (tmp_path, "holds no model"),
+        (tmp_path / "nowhere", "does not exist"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            composed("experiment=mt3", f"transfer.source={path}")
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigurationError, match="no saved model yet"):
+        composed("experiment=mt3", f"transfer.source={tmp_path}")
+
+
+def test_a_corrupt_source_is_refused(build):
+    _, _, path = build("experiment=mt1", save=True)
+    model = path / "checkpoints" / "best" / "model.zip"
+    whole = model.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"no zip", whole[:3000] + b"\0" * 64 + whole[3064:]):
+        model.write_bytes(damaged)
+        with pytest.raises(ConfigurationError, match=r"transfer\.source=.*") as refusal:
+            prepare_transfer(composed("experiment=mt1", f"transfer.source={path}").config)
+        assert "\n" not in str(refusal.value)
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("data", json.dumps({}))
+    with pytest.raises(ConfigurationError, match="holds no policy"):
+        composed("experiment=mt1", f"transfer.source={path}")
+
+
+def test_the_run_directory_follows_the_content_of_the_source(build, tmp_path):
+    _, _, path = build("experiment=mt1", "task=push-v3", save=True)
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(path, copy)
+    here, there, none = (
+        run_directory(composed("experiment=mt3", *words))
+        for words in ([f"transfer.source={path}"], [f"transfer.source={copy}"], [])
+    )
+    assert here == there != none
+    build("experiment=mt1", "task=push-v3", "seed=2", save=True)
+    model = run_directory(composed(f"output={tmp_path}", "experiment=mt1", "task=push-v3", "seed=2"))
+    other = run_directory(composed("experiment=mt3", f"transfer.source={model}"))
+    assert other not in (here, none)
+    lowered = run_directory(composed("experiment=mt3", "transfer.learning_rate_multiplier=0.1"))
+    assert lowered == none
