@@ -16,7 +16,7 @@ TINY = (
     "env.copies_per_task=1",
     "total_steps=300",
     "algo.learning_starts=100",
-    "algo.batch_size=50",
+    "algo.batch_size=150",
     "algo.buffer_size=1000",
     "variant.actor_layers=[16,16]",
     "variant.critic_layers=[16,16]",
@@ -30,7 +30,7 @@ TINY = (
     "hardware.threads=1",
     "hardware.torch_threads=1",
 )
-"""Overrides that make any recipe a matter of a second or two; 50 divides among 1, 2, 10, 25 and 50 tasks."""
+"""Overrides that make any recipe a matter of seconds; 150 divides among 1, 2, 3, 10, 25 and 50 tasks."""
 
 
 @pytest.fixture
