@@ -1,0 +1,50 @@
+"""A million transitions of MT10 fit, and take memory only as they come."""
+
+import numpy as np
+import psutil
+import torch
+
+from mtrl.algo import TaskReplayBuffer
+from mtrl.checks import replay_bytes
+from mtrl.compose import compose_run
+from mtrl.env.stock import action_space, observation_space
+
+MEBIBYTE = 2**20
+
+
+def resident():
+    return psutil.Process().memory_info().rss
+
+
+def test_a_million_transitions_of_mt10_take_450_mb_and_only_as_they_come():
+    spaces = observation_space(10, task_id=True), action_space()
+    before = resident()
+    buffer = TaskReplayBuffer(1_000_000, *spaces, device="cpu", n_envs=10, n_tasks=10)
+    allocated = resident() - before
+    assert buffer.size() == 0
+    assert allocated < 20 * MEBIBYTE
+    obs, action = np.ones((10, 49), np.float32), np.ones((10, 4), np.float32)
+    infos = [{"task_id": task} for task in range(10)]
+    for _ in range(5_000):
+        buffer.add(obs, obs, action, np.ones(10), np.zeros(10, bool), infos)
+    filled = resident() - before
+    # A twentieth is held: as much is taken, and not the whole.
+    assert 450e6 / 20 * 0.5 < filled < 450e6 / 20 * 2
+    samples = buffer.sample(64)
+    assert samples.observations.dtype == torch.float32
+    assert samples.observations.shape == (64, 49)
+    tensors = [value for value in vars(buffer).values() if torch.is_tensor(value)]
+    arrays = [value for value in vars(buffer).values() if isinstance(value, np.ndarray)]
+    held = sum(t.element_size() * t.nelement() for t in tensors) + sum(array.nbytes for array in arrays)
+    assert 420e6 < held <= 450e6
+    assert TaskReplayBuffer.bytes_needed(1_000_000, 49, 4, balanced=True) <= 450e6
+
+
+def test_what_the_check_of_free_memory_counts_is_what_the_buffer_takes():
+    for experiment, n_tasks, task_id in (("mt10", 10, True), ("mt3", 3, False)):
+        words = [f"experiment={experiment}", f"variant={'shared' if task_id else 'plain'}"]
+        cfg = compose_run([*words, "algo.buffer_size=1000", "algo.batch_size=150"]).config
+        spaces = observation_space(n_tasks, task_id), action_space()
+        buffer = TaskReplayBuffer(1000, *spaces, device="cpu", n_tasks=n_tasks)
+        held = sum(t.element_size() * t.nelement() for t in vars(buffer).values() if torch.is_tensor(t))
+        assert held <= replay_bytes(cfg) <= held * 1.3
