@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"make_vec_env": "mtrl.env", "load": "mtrl.evaluation"}
+_PUBLIC = {"make_vec_env": "mtrl.env", "load": "mtrl.policy"}
 __all__ = ["__version__", "load", "make_vec_env"]
 
 

@@ -2,17 +2,21 @@
 
 Episode *i* of a task plays goal *i* mod 50. Meta-World's own function draws goals with replacement and ends
 an episode at success; on one list of goals the success rates agree, returns and lengths do not.
+``python -m mtrl.evaluation RUN...`` applies it to saved policies.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.tasks import GOALS
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
 
 Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From observations ``(n_envs, obs_dim)`` to actions ``(n_envs, 4)``."""
@@ -56,7 +60,7 @@ class Evaluation:
 
 def evaluate(
     act: Act,
-    env: VecEnv,
+    env: "VecEnv",
     tasks: Sequence[str],
     episodes: int,
     goals: str = "train",
@@ -116,3 +120,11 @@ def evaluate(
             for task in played
         )
     )
+
+
+if __name__ == "__main__":
+    import sys
+
+    from mtrl.evaluation_command import main
+
+    sys.exit(main())

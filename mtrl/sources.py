@@ -21,8 +21,12 @@ class ModelFiles:
     """The run directory that it belongs to; None for a zip of unknown origin."""
 
 
-def find_model(source: str) -> ModelFiles:
+def find_model(source: str, key: str = "transfer.source=") -> ModelFiles:
     """Return the model that ``source`` names: a run directory (its best model), a checkpoint, or a zip.
+
+    Args:
+        source: Where to look.
+        key: What refusals put before it.
 
     Raises:
         ConfigurationError: There is none, or its file is damaged, in one sentence.
@@ -33,16 +37,16 @@ def find_model(source: str) -> ModelFiles:
     elif (path / _MODEL).is_file():
         model = path / _MODEL
     elif (path / "checkpoints").is_dir():
-        model = _best(path) / _MODEL
+        model = _best(path, key) / _MODEL
     elif path.exists():
         raise ConfigurationError(
-            f"transfer.source={source} holds no model: name a run directory, a checkpoint, or a model.zip"
+            f"{key}{source} holds no model: name a run directory, a checkpoint, or a model.zip"
         )
     else:
         raise ConfigurationError(
-            f"transfer.source={source} does not exist: name a run directory, a checkpoint, or a model.zip"
+            f"{key}{source} does not exist: name a run directory, a checkpoint, or a model.zip"
         )
-    _check_zip(source, model)
+    _check_zip(f"{key}{source}", model)
     normaliser = model.parent / _NORMALISER
     # <run>/checkpoints/<checkpoint>/model.zip
     run = model.parent.parent.parent if model.name == _MODEL else None
@@ -50,14 +54,14 @@ def find_model(source: str) -> ModelFiles:
     return ModelFiles(model, normaliser if normaliser.is_file() else None, run if known else None)
 
 
-def _best(run: Path) -> Path:
+def _best(run: Path, key: str) -> Path:
     checkpoints = run / "checkpoints"
     steps = sorted(checkpoints.glob("step_*"), key=_step)
     for path in (checkpoints / "best", *reversed(steps)):
         if (path / _MODEL).is_file():
             return path
     raise ConfigurationError(
-        f"transfer.source={run} has no saved model yet: let it train to its first checkpoint"
+        f"{key}{run} has no saved model yet: let it train to its first checkpoint"
     )
 
 
@@ -66,20 +70,20 @@ def _step(path: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def _check_zip(source: str, model: Path) -> None:
+def _check_zip(named: str, model: Path) -> None:
     try:
         with zipfile.ZipFile(model) as archive:
             damaged = archive.testzip()
             names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError) as error:
         raise ConfigurationError(
-            f"transfer.source={source} cannot be read ({error}): name a whole model.zip, "
+            f"{named} cannot be read ({error}): name a whole model.zip, "
             "or another checkpoint"
         ) from error
     if damaged is not None or "policy.pth" not in names:
         what = "is damaged" if damaged is not None else "holds no policy"
         raise ConfigurationError(
-            f"transfer.source={source} {what}: name a model.zip that stable-baselines3 or mtrl has saved"
+            f"{named} {what}: name a model.zip that stable-baselines3 or mtrl has saved"
         )
 
 

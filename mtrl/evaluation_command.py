@@ -1,0 +1,321 @@
+"""The command ``python -m mtrl.evaluation RUN...``: play saved policies and compare what they reach."""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mtrl.rundir import find_runs
+from mtrl.statistics import wilson_interval
+from mtrl.tasks import GOALS, HORIZON
+
+if TYPE_CHECKING:
+    from mtrl.evaluation import Evaluation
+    from mtrl.policy import Policy
+
+COPIES = 10
+"""Copies of each task that play side by side: the policy answers all of them at once."""
+
+COLUMNS = (
+    "run",
+    "step",
+    "task",
+    "goals",
+    "episodes",
+    "success_rate",
+    "low",
+    "high",
+    "mean_return",
+    "mean_length",
+)
+_SIDE_BY_SIDE = 4
+"""Runs that one table holds as columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One policy and what it reached."""
+
+    name: str
+    policy: "Policy"
+    evaluation: "Evaluation"
+    seconds: float
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row per task, with the ends of Wilson's 95 % interval of its success rate."""
+        rows = []
+        for result in self.evaluation.results:
+            low, high = wilson_interval(result.success_rate * result.episodes, result.episodes)
+            interval = {"low": float(low), "high": float(high)}
+            rows.append({"run": self.name, "step": self.policy.step, **asdict(result), **interval})
+        return rows
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mtrl.evaluation",
+        description="Play the policies of runs by the protocol: deterministic, each goal in turn, full episodes.",
+    )
+    add_source_options(parser, "+")
+    parser.add_argument(
+        "--episodes", type=int, default=GOALS, help=f"of each task; {GOALS}, the official evaluation"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    form.add_argument("--csv", action="store_true", help="print CSV, one row a run and task")
+    options = parser.parse_args(arguments)
+    if options.episodes < 1:
+        parser.error("--episodes: an evaluation needs at least 1 episode")
+    return options
+
+
+def add_source_options(parser: argparse.ArgumentParser, count: str | None) -> None:
+    """Add what names a policy, and what a zip without its run does not say of itself."""
+    what = "run directories, what holds them, checkpoints, or zips of stable-baselines3"
+    parser.add_argument("runs" if count else "run", nargs=count, metavar="RUN", help=what)
+    parser.add_argument(
+        "--goals",
+        choices=("train", "heldout"),
+        help="the run's own 50 goals, or 50 that no run trains on; as the run was evaluated by default",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="unpickle zips that lie in no run; this can run any program"
+    )
+    parser.add_argument(
+        "--tasks",
+        type=lambda words: tuple(words.split(",")),
+        default=(),
+        metavar="TASK,...",
+        help="of such a zip, in the order of its one-hot",
+    )
+    parser.add_argument("--seed", type=int, help="of such a zip: the seed of its training goals")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate, print, and return the exit code: 0, or 2 if something could not be evaluated."""
+    options = parse(arguments)
+    sources, problems = _sources(options.runs)
+    measured: list[Measured] = []
+    for source in sources:
+        try:
+            measured.append(measure(source, options))
+        except ValueError as error:
+            problems.append(str(error))
+    notes = _notes(measured)
+    for sentence in (*problems, *notes):
+        print(f"mtrl: {sentence}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"runs": [_as_json(one) for one in measured], "problems": problems, "notes": notes}))
+    elif options.csv:
+        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for one in measured for row in one.rows())
+    elif measured:
+        _show(measured)
+    return 2 if problems else 0
+
+
+def measure(source: str, options: argparse.Namespace) -> Measured:
+    """Load one policy and play it.
+
+    Raises:
+        ValueError: It cannot be loaded or played, in one sentence.
+    """
+    import torch
+
+    from mtrl.hardware import available_cores
+    from mtrl.policy import load
+
+    torch.set_num_threads(max(1, available_cores() // 2))
+    policy = load(source, trust=options.trust, tasks=options.tasks, seed=options.seed)
+    started = time.perf_counter()
+    evaluation = play(policy, options.episodes, options.goals)
+    return Measured(_name(source), policy, evaluation, time.perf_counter() - started)
+
+
+def play(policy: "Policy", episodes: int, goals: str | None = None) -> "Evaluation":
+    """Return what ``policy`` reaches in ``episodes`` episodes of each of its tasks.
+
+    Args:
+        policy: A loaded policy.
+        episodes: Of each task; 50 is the official evaluation.
+        goals: "train", "heldout", or None for those of the run's own evaluation.
+
+    Raises:
+        ValueError: The tasks or the training goals are unknown, in one sentence.
+    """
+    from mtrl.env import make_vec_env
+    from mtrl.evaluation import evaluate
+
+    goals = check_playable(policy, goals)
+    setting = policy.setting
+    env = make_vec_env(
+        policy.tasks,
+        min(COPIES, episodes),
+        seed=setting.seed or 0,
+        goals=goals,
+        horizon=setting.horizon,
+        reward=setting.reward,
+        task_id=policy.task_id,
+    )
+    try:
+        return evaluate(lambda obs: policy.predict(obs)[0], env, policy.tasks, episodes, goals)
+    finally:
+        env.close()
+
+
+def check_playable(policy: "Policy", goals: str | None) -> str:
+    """Return which goals to play.
+
+    Raises:
+        ValueError: The tasks or the training goals are unknown, in one sentence.
+    """
+    if not policy.tasks:
+        raise ValueError(
+            f"{policy.model} does not say what its tasks are: name them in the order of its one-hot with "
+            "--tasks reach-v3,push-v3"
+        )
+    if goals == "train" and policy.setting.seed is None:
+        raise ValueError(
+            f"{policy.model} does not say which goals it was trained on: give their --seed, or --goals heldout"
+        )
+    return goals or policy.setting.goals
+
+
+def _sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what to load; a directory that holds runs stands for all of them."""
+    sources, problems = [], []
+    for word in words:
+        path = Path(word)
+        one = not path.is_dir() or (path / "model.zip").is_file() or (path / "config.yaml").is_file()
+        if one or (path / "checkpoints").is_dir():
+            sources.append(word)
+            continue
+        runs, complaints = find_runs([path])
+        sources += map(str, runs)
+        problems += complaints
+    return list(dict.fromkeys(sources)), problems
+
+
+def _name(source: str) -> str:
+    return source.rstrip("/")
+
+
+def _notes(measured: Sequence[Measured]) -> list[str]:
+    """Return what a reader of the figures must know: whatever sets the runs' protocols apart."""
+    import mtrl
+
+    notes = []
+    for one in measured:
+        version = one.policy.setting.version
+        if version is not None and version != mtrl.__version__:
+            notes.append(f"{one.name} was trained by mtrl {version}, and this is {mtrl.__version__}")
+    for what, of in (
+        ("rewards, so returns do not compare", lambda one: one.policy.setting.reward),
+        ("horizons, so nothing compares", lambda one: one.policy.setting.horizon),
+        ("goals, so success rates do not compare", lambda one: one.evaluation.results[0].goals),
+        ("tasks, so means do not compare", lambda one: sorted(one.policy.tasks)),
+    ):
+        values = list(dict.fromkeys(str(of(one)) for one in measured))
+        if len(values) > 1:
+            notes.append(f"the runs have different {what}: {' and '.join(values)}")
+    return notes
+
+
+def _as_json(one: Measured) -> dict[str, Any]:
+    setting, evaluation = one.policy.setting, one.evaluation
+    return {
+        "run": one.name,
+        "model": str(one.policy.model),
+        "step": one.policy.step,
+        "seed": setting.seed,
+        "reward": setting.reward,
+        "horizon": setting.horizon,
+        "success_rate": evaluation.success_rate,
+        "mean_return": evaluation.mean_return,
+        "seconds": round(one.seconds, 3),
+        "tasks": [{k: v for k, v in row.items() if k not in ("run", "step")} for row in one.rows()],
+    }
+
+
+def _show(measured: Sequence[Measured]) -> None:
+    # A file or a pipe has no width: there, a row is one line however long.
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    if len(measured) == 1:
+        console.print(_table_of_one(measured[0]))
+    elif len(measured) <= _SIDE_BY_SIDE:
+        console.print(_table_side_by_side(measured))
+    else:
+        console.print(_table_of_many(measured))
+    protocol = measured[0].policy.setting
+    console.print(
+        f"{measured[0].evaluation.results[0].episodes} episodes a task, deterministic, "
+        f"{protocol.horizon} steps, success at any of them; brackets are Wilson's 95 % intervals"
+        + (f" (Meta-World's own horizon is {HORIZON})" if protocol.horizon != HORIZON else "")
+    )
+
+
+def _table_of_one(one: Measured) -> Table:
+    trained = "" if one.policy.step is None else f" after {one.policy.step:,} steps"
+    goals = one.evaluation.results[0].goals
+    table = Table(title=f"{one.name}{trained}, {goals} goals, {one.seconds:.1f} s", title_justify="left")
+    table.add_column("task")
+    for column in ("success", "95 %", "return", "length", "episodes"):
+        table.add_column(column, justify="right")
+    for row in one.rows():
+        numbers = (f"{row['mean_return']:,.0f}", f"{row['mean_length']:.0f}", str(row["episodes"]))
+        table.add_row(row["task"], f"{row['success_rate']:.1%}", _interval(row), *numbers)
+    if len(one.evaluation.results) > 1:
+        table.add_section()
+        evaluation = one.evaluation
+        mean = (f"{evaluation.success_rate:.1%}", "", f"{evaluation.mean_return:,.0f}", "", "")
+        table.add_row("mean", *mean)
+    return table
+
+
+def _table_side_by_side(measured: Sequence[Measured]) -> Table:
+    table = Table(title="success", title_justify="left")
+    table.add_column("task")
+    for one in measured:
+        table.add_column(one.name, justify="right", overflow="fold")
+    by_run = [{row["task"]: row for row in one.rows()} for one in measured]
+    for task in dict.fromkeys(task for rows in by_run for task in rows):
+        cells = [
+            f"{rows[task]['success_rate']:.1%} {_interval(rows[task])}" if task in rows else "-"
+            for rows in by_run
+        ]
+        table.add_row(task, *cells)
+    table.add_section()
+    table.add_row("mean", *(f"{one.evaluation.success_rate:.1%}" for one in measured))
+    table.add_row("return", *(f"{one.evaluation.mean_return:,.0f}" for one in measured))
+    return table
+
+
+def _table_of_many(measured: Sequence[Measured]) -> Table:
+    table = Table(title="--csv and --json give every task", title_justify="left")
+    table.add_column("run", overflow="fold")
+    for column in ("success", "worst task", "return"):
+        table.add_column(column, justify="right")
+    for one in sorted(measured, key=lambda one: one.evaluation.score, reverse=True):
+        worst = min(one.rows(), key=lambda row: row["success_rate"])
+        table.add_row(
+            one.name,
+            f"{one.evaluation.success_rate:.1%}",
+            f"{worst['task']} {worst['success_rate']:.1%} {_interval(worst)}",
+            f"{one.evaluation.mean_return:,.0f}",
+        )
+    return table
+
+
+def _interval(row: dict[str, Any]) -> str:
+    # A backslash keeps rich from reading the bracket as a style.
+    return f"\\[{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
