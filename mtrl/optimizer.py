@@ -38,9 +38,7 @@ class FusedAdam(torch.optim.Adam):
         """
         if closure is not None:
             raise ValueError("FusedAdam takes no closure: use torch.optim.Adam")
-        if self._lists is None:
-            self._lists = self._make_lists()
-        params, averages, square_averages, steps = self._lists
+        params, averages, square_averages, steps = self.tensors()
         group = self.param_groups[0]
         steps[0].add_(1)
         torch._fused_adam_(
@@ -59,8 +57,14 @@ class FusedAdam(torch.optim.Adam):
             maximize=False,
         )
 
+    def tensors(self) -> list[list[torch.Tensor]]:
+        """Return parameters, their two averages, and the step count once per parameter; the same lists each
+        time."""
+        if self._lists is None:
+            self._lists = self._make_lists()
+        return self._lists
+
     def _make_lists(self) -> list[list[torch.Tensor]]:
-        """Return parameters, their two averages, and the step count once per parameter."""
         params = self.param_groups[0]["params"]
         count = torch.zeros((), dtype=torch.float32, device=params[0].device)
         if self.state:

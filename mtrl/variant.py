@@ -34,6 +34,8 @@ def task_of(obs: torch.Tensor, n_tasks: int) -> torch.Tensor:
 class StackedCritic(BaseModel):
     """All Q-functions, and their heads per task, as one stack.
 
+    Entirely separate critics (``shared_layers`` 0) see the observation without the one-hot.
+
     Args:
         observation_space: Flat Box; with heads, its last ``n_heads`` entries are the task's one-hot.
         action_space: Flat Box.
@@ -56,7 +58,11 @@ class StackedCritic(BaseModel):
     ) -> None:
         super().__init__(observation_space, action_space)
         self.n_critics, self.n_heads = n_critics, n_heads
-        inputs = math.prod(observation_space.shape) + get_action_dim(action_space)
+        # to a network that one task has to itself the one-hot is a constant
+        self.obs_dim = math.prod(observation_space.shape) - (
+            n_heads if n_heads > 1 and shared_layers == 0 else 0
+        )
+        inputs = self.obs_dim + get_action_dim(action_space)
         self.net = StackedMLP(n_critics, inputs, layers, 1, layer_norm, n_heads, shared_layers)
 
     def q_values(
@@ -68,7 +74,8 @@ class StackedCritic(BaseModel):
     ) -> torch.Tensor:
         """Return the Q-values of the first ``n_critics`` (None: all), shape (n_critics, batch, 1)."""
         tasks = task_of(obs, self.n_heads) if self.n_heads > 1 and grouping is None else None
-        return self.net(torch.cat([obs, actions], dim=1), tasks, grouping, n_critics)
+        inputs = torch.cat([obs[:, : self.obs_dim], actions], dim=1)
+        return self.net(inputs, tasks, grouping, n_critics)
 
     def forward(self, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return each critic's Q-values, shape (batch, 1): stable-baselines3's interface."""

@@ -198,7 +198,7 @@ def test_ddpg_keeps_a_single_critic():
     env = DummyVecEnv([lambda: Line(0, True)])
     model = stable_baselines3.DDPG(policy, env, policy_kwargs=kwargs, buffer_size=10, device="cpu")
     assert model.critic.n_critics == 1
-    assert model.critic.net.layers[0].weight.shape == (TASKS, OBS + TASKS + 2, 8)
+    assert model.critic.net.layers[0].weight.shape == (TASKS, OBS + 2, 8)
 
 
 def test_algorithms_keep_their_own_networks_where_those_suffice():

@@ -12,9 +12,11 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from mtrl.algo.errors import NonFinite, check_finite
+from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import OverlappedRollouts
 from mtrl.algo.update import Batch, move_targets, prepare, update
+from mtrl.optimizer import FusedAdam
 from mtrl.variant import StackedSACPolicy
 
 REWARD_SCALES_EVERY = 500
@@ -103,10 +105,13 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         if self.ent_coef_optimizer is not None:
             if self.temperature == "per_task":
                 self.log_ent_coef = self.log_ent_coef.detach().repeat(self.n_tasks).requires_grad_(True)
-            self.ent_coef_optimizer = torch.optim.Adam(
-                [self.log_ent_coef], lr=self.lr_schedule(1), fused=True
-            )
-        self._update = torch.compile(update) if self.compile == "inductor" else update
+            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))
+        self._update = GraphedUpdate() if self.compile == "cuda_graph" else update
+        if self.compile == "inductor":
+            # the optimisers stay outside: torch.compile breaks its graph at every backward
+            self.actor.action_log_prob = torch.compile(self.actor.action_log_prob)
+            for critic in (self.critic, self.critic_target):
+                critic.q_values = torch.compile(critic.q_values)
 
     def _check_options(self) -> None:
         """Refuse options that contradict each other."""
