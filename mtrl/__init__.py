@@ -13,7 +13,7 @@ _PUBLIC = {"make_vec_env": "mtrl.env", "load": "mtrl.policy"}
 __all__ = ["__version__", "load", "make_vec_env"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  (PEP 562)
+def __getattr__(name: str) -> Any:
     """Import a public function on first use (PEP 562)."""
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)

@@ -1,4 +1,4 @@
-"""Running normalisation of observations and rewards that leaves the task's one-hot alone and is saved without pickle."""
+"""Running normalisation of observations and rewards: the one-hot is left alone, nothing is pickled."""
 
 from pathlib import Path
 
