@@ -324,4 +324,6 @@ def _no_learning(_: float) -> float:
 def _first(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # torch names the module first and what is wrong with it on the lines below.
-    return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else (lines or [type(error).__name__])[0])[:200]
+    return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else (lines or [type(error).__name__])[0])[
+        :200
+    ]

@@ -60,9 +60,7 @@ def _best(run: Path, key: str) -> Path:
     for path in (checkpoints / "best", *reversed(steps)):
         if (path / _MODEL).is_file():
             return path
-    raise ConfigurationError(
-        f"{key}{run} has no saved model yet: let it train to its first checkpoint"
-    )
+    raise ConfigurationError(f"{key}{run} has no saved model yet: let it train to its first checkpoint")
 
 
 def _step(path: Path) -> int:
@@ -77,14 +75,11 @@ def _check_zip(named: str, model: Path) -> None:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError) as error:
         raise ConfigurationError(
-            f"{named} cannot be read ({error}): name a whole model.zip, "
-            "or another checkpoint"
+            f"{named} cannot be read ({error}): name a whole model.zip, or another checkpoint"
         ) from error
     if damaged is not None or "policy.pth" not in names:
         what = "is damaged" if damaged is not None else "holds no policy"
-        raise ConfigurationError(
-            f"{named} {what}: name a model.zip that stable-baselines3 or mtrl has saved"
-        )
+        raise ConfigurationError(f"{named} {what}: name a model.zip that stable-baselines3 or mtrl has saved")
 
 
 def content(files: ModelFiles) -> str:

@@ -1,0 +1,35 @@
+"""Run directories with an untrained agent's weights, for the tests of what reads them: a second instead of many."""
+
+from contextlib import closing
+
+import numpy as np
+import torch
+from conftest import TINY
+
+from mtrl import hardware
+from mtrl.agent import make_agent
+from mtrl.checkpoint import save_model
+from mtrl.compose import compose_run
+from mtrl.environments import make_training_env
+from mtrl.identity import run_directory
+from mtrl.records import environment, write_json, write_yaml
+
+TASKS = ("reach-v3", "door-open-v3")
+
+
+def save_run(root, *overrides, steps=60):
+    """Return the directory of a run of ``overrides`` whose agent has seen ``steps`` random steps."""
+    torch.set_num_threads(1)
+    composition = compose_run([*TINY, "hardware.backend=native", f"output={root}", *overrides])
+    cfg, path = composition.config, run_directory(composition)
+    env = make_training_env(cfg, hardware.choose(cfg.hardware, "native"))
+    env.reset()
+    for _ in range(steps):
+        env.step(np.array([env.action_space.sample() for _ in range(env.num_envs)]))
+    with closing(env):
+        agent = make_agent(cfg, env, hardware.choose(cfg.hardware, "native"))
+        save_model(path / "checkpoints" / "best", agent, step=steps, score=(0.5, 10.0))
+    write_yaml(path / "config.yaml", {**composition.values, "choices": composition.choices})
+    write_json(path / "environment.json", environment())
+    write_json(path / "status.json", {"state": "finished", "step": steps, "total_steps": steps})
+    return path
