@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -270,8 +270,12 @@ class Session(BaseCallback):
         self.metrics.mirror(f"evaluation_{goals}", means | scalars, step)
         if result.score > self.best:
             target = self.directory.checkpoints / "best"
-            if self._saved(lambda: save_model(target, self.model, step=step, score=result.score)):
+            try:
+                save_model(target, self.model, step=step, score=result.score)
                 self.best = result.score
+            except OSError as error:
+                # The score stays, so that the next good model is tried again.
+                logger.warning("step %d: the best model could not be saved (%s)", step, error)
         self.view.say(
             f"step {step:,}: success {result.success_rate:.1%}, return {result.mean_return:,.0f} "
             f"over {episodes} episodes a task ({self.clock.seconds:,.0f} s)"
@@ -301,14 +305,13 @@ class Session(BaseCallback):
         raise Stop
 
     def _checkpoint(self) -> None:
-        if self._saved(lambda: self.store.save(self.model, self.sections)):
-            self._saved_at = time.monotonic()
-            self.directory.set_checkpoint(self.num_timesteps)
+        """Save everything; the last of several failures in a row ends the run.
 
-    def _saved(self, save: Callable[[], object]) -> bool:
-        """Tell whether ``save`` succeeded; the last of several failures in a row ends the run."""
+        Raises:
+            CheckpointFailedError: Nothing could be saved for too long.
+        """
         try:
-            save()
+            self.store.save(self.model, self.sections)
         except OSError as error:
             self._failures += 1
             logger.warning("step %d: nothing could be saved (%s)", self.num_timesteps, error)
@@ -316,9 +319,10 @@ class Session(BaseCallback):
                 raise CheckpointFailedError(
                     f"nothing could be saved {MAX_FAILURES} times in a row ({error}): make room on the disk"
                 ) from error
-            return False
+            return
         self._failures = 0
-        return True
+        self._saved_at = time.monotonic()
+        self.directory.set_checkpoint(self.num_timesteps)
 
     def finish(self) -> Evaluation:
         """Make the official evaluation, unless the last one was it, save, and close everything."""
@@ -336,6 +340,8 @@ class Session(BaseCallback):
                     self._write_metrics()
             finally:
                 self._checkpoint()
+            if self._failures:
+                raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
         finally:
             self.close()
         assert self.latest is not None

@@ -10,6 +10,7 @@ import torch
 import yaml
 from stable_baselines3.common.save_util import load_from_zip_file
 
+from mtrl.checkpoint.store import sealed
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
@@ -243,7 +244,7 @@ def test_what_changed_since_the_last_start_is_said(tmp_path, capsys, caplog):
     manifest_path = made.newest / "manifest.json"
     manifest = json.loads(manifest_path.read_text())
     manifest["versions"]["torch"] = "1.0"
-    manifest_path.write_text(json.dumps(manifest))
+    manifest_path.write_text(json.dumps(sealed(manifest)))
     assert start(tmp_path, *NATIVE, "total_steps=80", "evaluation.every=50")[0] == 0
     said = capsys.readouterr().out
     assert "evaluation.every: 80 -> 50" in said

@@ -2,7 +2,7 @@
 
 from mtrl.checkpoint.agent import Stateful
 from mtrl.checkpoint.model import MODEL, NORMALISER, SCORE, load_weights, save_model
-from mtrl.checkpoint.store import Checkpoint, CheckpointFailedError, Store
+from mtrl.checkpoint.store import Checkpoint, CheckpointFailedError, Store, verify
 from mtrl.checkpoint.values import DamagedError
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "Store",
     "load_weights",
     "save_model",
+    "verify",
 ]

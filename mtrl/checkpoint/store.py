@@ -9,6 +9,8 @@
 A manifest names every file of its checkpoint with size and SHA-256, and is written last.
 """
 
+import hashlib
+import json
 import logging
 import uuid
 from collections.abc import Mapping
@@ -104,7 +106,7 @@ class Store:
                 "configuration": self._configuration,
                 "versions": self._versions,
             }
-            write_json(folder / _MANIFEST, manifest)
+            write_json(folder / _MANIFEST, sealed(manifest))
         self._segments = written
         self._kept[target.name] = tuple(written)
         self._prune()
@@ -123,7 +125,7 @@ class Store:
         reasons = []
         for path in reversed(_steps(self.checkpoints)):
             try:
-                found = _verified(path, self.buffer)
+                found = verify(path, self.buffer)
             except DamagedError as error:
                 reasons.append(f"{path.name}: {error}")
                 _put_aside(path, error)
@@ -188,11 +190,19 @@ def _steps(folder: Path) -> list[Path]:
     return sorted(named, key=lambda path: int(path.name.removeprefix("step_")))
 
 
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the SHA-256 of its own content, by which a flipped bit in it is noticed."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return content | {"seal": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
 def _manifest(path: Path) -> Checkpoint:
     """Return what a checkpoint's manifest says."""
     if path.is_symlink():
         raise DamagedError("it is a link")
     content = read_json(path / _MANIFEST)
+    if sealed(content) != content:
+        raise DamagedError(f"{_MANIFEST} is not what was written")
     try:
         if content["format"] != FORMAT:
             raise DamagedError(f"its format {content['format']} is not this version's {FORMAT}")
@@ -211,11 +221,16 @@ def _manifest(path: Path) -> Checkpoint:
         raise DamagedError(f"{_MANIFEST} lacks {error}") from error
 
 
-def _verified(path: Path, buffer: Path) -> Checkpoint:
+def verify(path: Path, buffer: Path) -> Checkpoint:
+    """Return the checkpoint at ``path`` if it and its part of ``buffer`` are as they were written.
+
+    Raises:
+        DamagedError: naming what is not.
+    """
     found = _manifest(path)
     if path.name != f"step_{found.step}":
         raise DamagedError(f"{_MANIFEST} is of step {found.step}")
-    files = read_json(path / _MANIFEST)["files"]
+    files = read_json(path / _MANIFEST).get("files")
     if not isinstance(files, dict) or not {MODEL, _STATE, _ARRAYS} <= files.keys():
         raise DamagedError(f"{_MANIFEST} does not name every file")
     for name, facts in files.items():

@@ -1,0 +1,122 @@
+"""A full disk, damaged files and missing ones cost at most what was not saved, and are said."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import Left, assert_same
+
+
+def test_a_disk_that_is_full_for_a_while_is_waited_for(nursery, whole, tmp_path):
+    answer = nursery.run(tmp_path, call=["limit_file_size", [4096, 60, 95]])
+    assert answer["code"] == 0, answer["said"]
+    assert "nothing could be saved" in answer["said"]
+    left = Left(tmp_path)
+    assert_same(left.everything(), whole.everything())
+    assert not list(left.path.rglob(".tmp-*"))
+
+
+def test_a_disk_that_stays_full_ends_the_run_with_its_checkpoints_intact(nursery, whole, tmp_path):
+    answer = nursery.run(tmp_path, call=["limit_file_size", [4096, 100, 10_000]])
+    left = Left(tmp_path)
+    assert answer["code"] == 75, answer["said"]
+    assert "make room on the disk" in answer["said"]
+    assert left.verify() == 80
+    assert not list(left.path.rglob(".tmp-*"))
+    assert nursery.run(tmp_path)["code"] == 0
+    assert_same(left.everything(), whole.everything())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+def test_a_small_file_system_that_fills_up(nursery, whole, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        answer = nursery.run(disk)
+        left = Left(disk)
+        assert answer["code"] == 75, answer["said"]
+        left.verify()
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        assert nursery.run(disk)["code"] == 0
+        assert_same(left.everything(), whole.everything())
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_file_in_the_place_of_a_directory_is_refused_before_the_first_step(nursery, tmp_path):
+    (tmp_path / "outputs").write_text("a file")
+    answer = nursery.run(tmp_path / "outputs" / "runs")
+    assert answer["code"] == 2
+    assert "output=" in answer["said"]
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def remove(path):
+    path.unlink()
+
+
+NAMES = ["model.zip", "state.json", "state.npz", "manifest.json", "segment"]
+
+
+@pytest.mark.parametrize(("name", "damage"), [*zip(NAMES, [flip, cut, remove, flip, cut], strict=True)])
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(nursery, whole, halfway, name, damage):
+    newest, before = halfway.steps()[-1], halfway.steps()[-2]
+    segments = json.loads((newest / "manifest.json").read_text())["segments"]
+    segment = f"seg_{segments[-1]['low']}_{segments[-1]['high']}.npz"
+    damage(halfway.path / "buffer" / segment if name == "segment" else newest / name)
+    answer = nursery.run(halfway.path.parents[2])
+    assert answer["code"] == 0, answer["said"]
+    assert f"checkpoint {newest.name} is put aside" in answer["said"]
+    assert halfway.status()["starts"][-1]["step"] == int(before.name.removeprefix("step_"))
+    assert_same(halfway.everything(), whole.everything())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("damage", [flip, cut, remove])
+def test_every_damage_to_every_file(nursery, whole, halfway, name, damage):
+    test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(nursery, whole, halfway, name, damage)
+
+
+def test_without_a_whole_checkpoint_nothing_is_started_anew(nursery, halfway):
+    for path in halfway.steps():
+        flip(path / "state.npz")
+    before = halfway.log("metrics.csv")
+    answer = nursery.run(halfway.path.parents[2])
+    assert answer["code"] == 2
+    assert "no checkpoint" in answer["said"]
+    assert "fresh=true" in answer["said"]
+    # Nor the second time, when the damaged ones are aside.
+    assert nursery.run(halfway.path.parents[2])["code"] == 2
+    assert halfway.log("metrics.csv") == before
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "status.json", "environment.json"])
+def test_damaged_descriptions_are_written_anew(nursery, whole, halfway, name):
+    (halfway.path / name).write_text("{")
+    answer = nursery.run(halfway.path.parents[2])
+    assert answer["code"] == 0, answer["said"]
+    assert_same(halfway.everything(), whole.everything())
+
+
+def test_a_torn_line_and_rows_past_the_checkpoint_are_made_again(nursery, whole, halfway):
+    with (halfway.path / "metrics.csv").open("a") as file:
+        file.write("180,22,0.1\n190,2")
+    answer = nursery.run(halfway.path.parents[2])
+    assert answer["code"] == 0, answer["said"]
+    assert_same(halfway.everything(), whole.everything())

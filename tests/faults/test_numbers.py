@@ -1,0 +1,54 @@
+"""A number that is none stops the run before anything learns from it, and is never saved."""
+
+import numpy as np
+import pytest
+from conftest import Left, assert_same
+
+NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
+
+
+@pytest.mark.parametrize("fault", ["nan_reward", "nan_observation"])
+@pytest.mark.parametrize("overrides", [[], NORMALISED, ["algo=td3"]], ids=["sac", "normalised", "td3"])
+def test_a_nan_of_the_environment_never_reaches_the_buffer(nursery, tmp_path, fault, overrides):
+    answer = nursery.run(tmp_path, *overrides, faults={fault: 70})
+    left = Left(tmp_path, *overrides)
+    assert answer["code"] == 1, answer["said"]
+    assert "copy 1" in answer["said"]
+    assert "Traceback" not in answer["said"]
+    assert left.status()["state"] == "failed"
+    assert left.verify() == 120
+    if not overrides:
+        with np.load(left.path / "refused_transition.npz", allow_pickle=False) as transition:
+            assert not all(np.isfinite(transition[name]).all() for name in transition.files)
+    # Without the fault, the same command goes on.
+    assert nursery.run(tmp_path, *overrides, "total_steps=140")["code"] == 0
+    assert all(np.isfinite(v).all() for k, v in left.everything().items() if k.startswith("transition"))
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+def test_nan_weights_are_found_at_the_next_row_and_never_saved(nursery, tmp_path, algo):
+    answer = nursery.run(tmp_path, f"algo={algo}", call=["poison_weights", [130]])
+    left = Left(tmp_path, f"algo={algo}")
+    assert answer["code"] == 1, answer["said"]
+    assert "NaN" in answer["said"]
+    assert left.verify() == 120
+    weights = [value for value in left.everything().values() if isinstance(value, np.ndarray)]
+    assert all(np.isfinite(value).all() for value in weights)
+
+
+def test_a_run_that_stopped_for_a_nan_continues_exactly_without_it(nursery, whole, tmp_path):
+    assert nursery.run(tmp_path, faults={"nan_reward": 70})["code"] == 1
+    assert nursery.run(tmp_path)["code"] == 0
+    assert_same(Left(tmp_path).everything(), whole.everything())
+
+
+def test_an_unstable_simulation_costs_its_episode_and_often_enough_the_run(nursery, tmp_path):
+    stock = ["hardware.workers=1", "total_steps=240"]
+    answer = nursery.run(tmp_path / "seldom", *stock, tiny=False, call=["break_simulation", [90]])
+    assert answer["code"] == 0, answer["said"]
+    columns, *_, last = Left(tmp_path / "seldom", *stock).log("metrics.csv").splitlines()
+    row = dict(zip(columns.split(","), last.split(","), strict=True))
+    assert int(row["unstable"]) >= 2
+    answer = nursery.run(tmp_path / "often", *stock, tiny=False, call=["break_simulation", [5]])
+    assert answer["code"] == 1, answer["said"]
+    assert "broke down" in answer["said"]

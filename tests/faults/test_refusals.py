@@ -1,0 +1,61 @@
+"""What cannot go on is refused in one sentence, with nothing touched."""
+
+import json
+import signal
+import threading
+import time
+
+import pytest
+from conftest import Left
+from tiny import TINY
+
+from mtrl.compose import compose_run
+from mtrl.config import ConfigurationError
+from mtrl.lifecycle import run_once
+
+
+def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(nursery, tmp_path):
+    left = Left(tmp_path)
+    begun = threading.Thread(
+        target=lambda: nursery.begin(
+            tmp_path,
+            call=["endless_run", [60]],
+            kill_when=[str(tmp_path / "go"), 0],
+            kill_after=0,
+            signal=signal.SIGKILL,
+        )
+    )
+    begun.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not (left.path / "checkpoints" / "step_40").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        holder = json.loads(left.log("run.lock"))
+        before = left.log("status.json")
+        with pytest.raises(
+            ConfigurationError, match=rf"in use by process {holder['pid']} on {holder['host']}"
+        ):
+            run_once(compose_run([*TINY, f"output={tmp_path}"]))
+        assert left.log("status.json") == before
+    finally:
+        (tmp_path / "go").touch()
+        begun.join()
+        assert nursery.end()["code"] == -9
+    assert nursery.run(tmp_path)["code"] == 0
+
+
+def test_too_little_memory_is_refused_with_the_sum(tmp_path, monkeypatch):
+    monkeypatch.setattr("mtrl.hardware.free_memory", lambda: 2**20)
+    with pytest.raises(ConfigurationError, match=r"needs .* GiB for its replay buffer, and .* GiB are free"):
+        compose_run([*TINY, "algo.buffer_size=1e6", f"output={tmp_path}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_that_were_removed_are_not_a_new_run(nursery, halfway):
+    import shutil
+
+    shutil.rmtree(halfway.path / "checkpoints")
+    answer = nursery.run(halfway.path.parents[2])
+    assert answer["code"] == 2
+    assert "are gone" in answer["said"]

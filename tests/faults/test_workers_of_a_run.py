@@ -1,0 +1,79 @@
+"""A worker that dies, stops or raises ends the run with the code that says whether to try again."""
+
+import os
+import signal
+from functools import partial
+
+import gymnasium
+import numpy as np
+import pytest
+from tiny import TINY
+
+from mtrl.compose import compose_run
+from mtrl.env.workers import WorkerVecEnv
+from mtrl.identity import run_directory
+from mtrl.lifecycle import run_once
+
+
+class Fragile(gymnasium.Env):
+    """Breaks in the way given at its 40th step, in training."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (41,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+
+    def __init__(self, task, how):
+        self.task, self.how, self.steps, self.length = task, how, 0, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.length = 0
+        return np.zeros(41, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.length += 1
+        if self.steps == 40:
+            if self.how == "raise":
+                raise KeyError("a broken environment")
+            if self.how is not None:
+                os.kill(os.getpid(), self.how)
+        done = self.length == 16
+        info = {"task_id": self.task, "success": False, "is_success": False}
+        if done:
+            info["episode"] = {"r": 0.0, "l": 16, "t": 0.0}
+        return np.full(41, self.length, np.float32), 0.0, False, done, info
+
+    def set_task(self, task, goal=None):
+        self.task = task
+
+    def get_state(self):
+        return {"steps": self.steps, "length": self.length, "task": self.task}
+
+    def set_state(self, state):
+        self.steps, self.length, self.task = state["steps"], state["length"], state["task"]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        (signal.SIGKILL, 75, "was killed (exit code -9): run the same command again"),
+        (signal.SIGSTOP, 75, "has not answered for 3 s: run the same command again"),
+        ("raise", 1, "a broken environment"),
+    ],
+)
+def test_a_worker_that_fails_is_named_and_the_run_ends(tmp_path, monkeypatch, capsys, how, code, words):
+    kinds = iter([how, None])
+
+    def make(tasks, copies_per_task, **_):
+        kind = next(kinds)
+        makers = [partial(Fragile, task, kind if task else None) for task in range(len(tasks))]
+        names = [f"copy {i} ({task})" for i, task in enumerate(tasks)]
+        return WorkerVecEnv(makers, 2, names=names, timeout=3.0)
+
+    monkeypatch.setattr("mtrl.environments.make_vec_env", make)
+    composition = compose_run([*TINY, "total_steps=120", "evaluation.every=1000", f"output={tmp_path}"])
+    assert run_once(composition) == code
+    said = capsys.readouterr().err
+    assert "copy 1 (push-v3)" in said
+    assert words in said
+    steps = [path.name for path in (run_directory(composition) / "checkpoints").glob("step_*")]
+    assert steps == ["step_40"]
