@@ -201,7 +201,7 @@ def test_segment_written_early_still_learns_what_followed_it():
 
 def test_memory_is_known_before_it_is_allocated():
     held = fill(buffer(1000, 3, n_tasks=3, balanced=True, n_steps=3), vector_steps(600, tasks=(0, 1, 1)))
-    used = held._storage.numel() * 4 + held._next.nbytes + held._previous.nbytes
+    used = held._storage.numel() * 4 + held._chain._next.nbytes + held._chain._previous.nbytes
     used += sum(numbers.nbytes for numbers in held._index._numbers)
     needed = TaskReplayBuffer.bytes_needed(1000, 5, 2, balanced=True, n_steps=3)
     assert 0.75 * needed < used < 1.01 * needed

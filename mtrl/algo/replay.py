@@ -11,7 +11,8 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
-from mtrl.algo.errors import NonFinite
+from mtrl.algo.n_step import EpisodeChain
+from mtrl.algo.rows import RowLayout
 from mtrl.algo.task_index import TaskIndex
 
 
@@ -90,20 +91,8 @@ class TaskReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage, self.handle_timeout_termination = False, True
         self.n_tasks, self.balanced, self.n_steps, self.gamma = n_tasks, balanced, n_steps, gamma
 
-        obs_dim = int(np.prod(self.obs_shape))
-        widths = [obs_dim, self.action_dim, obs_dim, 1, 1, 1, 1]
-        names = [
-            "observations",
-            "actions",
-            "next_observations",
-            "rewards",
-            "terminated",
-            "truncated",
-            "tasks",
-        ]
-        edges = np.cumsum([0, *widths])
-        self._columns = {n: slice(int(a), int(b)) for n, a, b in zip(names, edges, edges[1:], strict=False)}
-        shape = (self.buffer_size, int(edges[-1]))
+        self._layout = RowLayout(int(np.prod(self.obs_shape)), self.action_dim)
+        shape = (self.buffer_size, self._layout.width)
         if self.device.type == "cpu":
             # numpy leaves untouched pages to the operating system, torch.zeros writes them all
             self._storage = torch.from_numpy(np.zeros(shape, dtype=np.float32))
@@ -116,8 +105,7 @@ class TaskReplayBuffer(ReplayBuffer):
     def bytes_needed(
         buffer_size: int, obs_dim: int, action_dim: int, balanced: bool = False, n_steps: int = 1
     ) -> int:
-        """Return the bytes of a full buffer: the ring, and the indices that balance and n-step returns
-        need."""
+        """Return the bytes of a full buffer: the ring, and what balance and n-step returns need."""
         row = 4 * (2 * obs_dim + action_dim + 4)
         # a queue of transition numbers doubles when it is full
         return buffer_size * (row + (16 if balanced else 0) + (8 if n_steps > 1 else 0))
@@ -127,12 +115,7 @@ class TaskReplayBuffer(ReplayBuffer):
         self.total_added = 0
         self.dropped = 0
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
-        # offset to the next transition of the same episode, 0 where there is none (yet), and to the previous
-        # one
-        size = self.buffer_size if self.n_steps > 1 else 0
-        self._next = np.zeros(size, dtype=np.int32)
-        self._previous = np.zeros(size, dtype=np.int32)
-        self._last_number = np.full(self.n_envs, -1, dtype=np.int64)
+        self._chain = EpisodeChain(self.buffer_size, self.n_envs) if self.n_steps > 1 else None
 
     @property
     def pos(self) -> int:
@@ -149,7 +132,7 @@ class TaskReplayBuffer(ReplayBuffer):
         return min(self.total_added, self.buffer_size)
 
     def _column(self, name: str, rows: slice | torch.Tensor = slice(None)) -> torch.Tensor:
-        return self._storage[rows, self._columns[name]]
+        return self._storage[rows, self._layout.columns[name]]
 
     observations = property(lambda self: self._column("observations"), doc="Shape (buffer_size, obs_dim).")
     next_observations = property(lambda self: self._column("next_observations"), doc="As observations.")
@@ -177,25 +160,15 @@ class TaskReplayBuffer(ReplayBuffer):
             ValueError: with more than one task, an info without ``task_id``.
         """
         n = len(infos)
-        columns = self._columns
-        rows = np.zeros((n, self._storage.shape[1]), dtype=np.float32)
-        rows[:, columns["observations"]] = obs.reshape(n, -1)
-        rows[:, columns["actions"]] = action.reshape(n, -1)
-        rows[:, columns["next_observations"]] = next_obs.reshape(n, -1)
-        rows[:, columns["rewards"]] = np.reshape(reward, (n, 1))
         timeout = np.fromiter((info.get("TimeLimit.truncated", False) for info in infos), bool, n)
-        done = np.asarray(done, dtype=bool)
-        rows[:, columns["terminated"]] = (done & ~timeout)[:, None]
-        rows[:, columns["truncated"]] = (done & timeout)[:, None]
-        tasks = self._tasks(infos)
-        rows[:, columns["tasks"]] = tasks[:, None]
         keep = np.fromiter((not info.get("unstable", False) for info in infos), bool, n)
-        if not np.isfinite(rows[keep]).all():
-            self._refuse(rows, tasks, keep)
+        tasks, done = self._tasks(infos), np.asarray(done, dtype=bool)
+        rows = self._layout.pack(obs, next_obs, action, reward, done, timeout, tasks)
+        self._layout.check_finite(rows, keep, self.total_added + self.dropped + n)
 
         numbers = self.total_added + np.cumsum(keep) - 1
-        if self.n_steps > 1:
-            self._link(numbers, keep, done)
+        if self._chain is not None:
+            self._chain.add(numbers, keep, done)
         if not keep.all():
             rows, tasks, numbers = rows[keep], tasks[keep], numbers[keep]
             self.dropped += n - len(rows)
@@ -210,29 +183,6 @@ class TaskReplayBuffer(ReplayBuffer):
                 f"the info of copy {missing[0]} lacks task_id, which a buffer of {self.n_tasks} tasks needs"
             )
         return np.fromiter((info["task_id"] for info in infos), np.int64, len(infos))
-
-    def _refuse(self, rows: NDArray[np.float32], tasks: NDArray[np.int64], keep: NDArray[np.bool_]) -> None:
-        """Name the first tensor of the first copy that is not finite."""
-        copy = int(np.flatnonzero(keep & ~np.isfinite(rows).all(axis=1))[0])
-        transition = {name: rows[copy, column] for name, column in self._columns.items()}
-        tensor = next(name for name, values in transition.items() if not np.isfinite(values).all())
-        # the new observation is the effect of this step, the old one of the step before
-        singular = {"rewards": "reward", "actions": "action"}.get(tensor, "observation")
-        step = self.total_added + self.dropped + len(rows)
-        raise NonFinite(f"{singular} of copy {copy}", step, [int(tasks[copy])], transition)
-
-    def _link(self, numbers: NDArray[np.int64], keep: NDArray[np.bool_], done: NDArray[np.bool_]) -> None:
-        """Chain each transition to the one before it in its episode, for n-step returns."""
-        last = self._last_number
-        rows = numbers % self.buffer_size
-        self._next[rows[keep]] = 0
-        self._previous[rows[keep]] = 0
-        # a predecessor that this very step overwrites is gone
-        linked = keep & (last >= 0) & (last > numbers[-1] - self.buffer_size)
-        offset = (numbers - last)[linked]
-        self._next[last[linked] % self.buffer_size] = offset
-        self._previous[rows[linked]] = offset
-        self._last_number = np.where(keep & ~done, numbers, -1)
 
     def _write(self, rows: NDArray[np.float32], tasks: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
         pos, n = self.pos, len(rows)
@@ -267,13 +217,13 @@ class TaskReplayBuffer(ReplayBuffer):
     def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> TaskSamples:
         """Gather the rows ``batch_inds``, shape (batch,)."""
         batch = self._storage.index_select(0, torch.from_numpy(batch_inds).to(self.device))
-        parts = {name: batch[:, column] for name, column in self._columns.items()}
+        parts = {name: batch[:, column] for name, column in self._layout.columns.items()}
         tasks = parts["tasks"][:, 0].long()
         if env is not None:
             parts["observations"] = self._normalised(parts["observations"], env.normalize_obs)
             parts["rewards"] = self._normalised(parts["rewards"], env.normalize_reward)
         discounts = None
-        if self.n_steps > 1:
+        if self._chain is not None:
             last, discounts = self._sum_rewards(parts, batch_inds, env)
             parts["next_observations"] = self._column("next_observations", last)
             parts["terminated"] = self._column("terminated", last)
@@ -296,27 +246,21 @@ class TaskReplayBuffer(ReplayBuffer):
     def _sum_rewards(
         self, parts: dict[str, torch.Tensor], rows: NDArray[np.int64], env: VecNormalize | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the discounted rewards of the following steps to ``parts["rewards"]``.
+        """Make ``parts["rewards"]`` the discounted sums of the rewards of ``n_steps`` steps.
 
-        As in stable-baselines3's NStepReplayBuffer, the sum stops at the end of the episode or at the newest
+        As in stable-baselines3's NStepReplayBuffer, a sum stops at the end of the episode or at the newest
         transition. Returns the row of the last step of each sum (batch,), and gamma to its length (batch, 1).
         """
-        rewards = parts["rewards"].clone()
-        length = np.ones(len(rows), dtype=np.int64)
-        last = rows.copy()
-        for step in range(1, self.n_steps):
-            offset = self._next[last]
-            goes_on = (offset > 0) & (length == step)
-            last[goes_on] = (last[goes_on] + offset[goes_on]) % self.buffer_size
-            length += goes_on
-            following = self._column("rewards", torch.from_numpy(last).to(self.device))
-            if env is not None:
-                following = self._normalised(following, env.normalize_reward)
-            weight = torch.from_numpy(np.where(goes_on, self.gamma**step, 0.0).astype(np.float32)[:, None])
-            rewards += following * weight.to(self.device)
-        parts["rewards"] = rewards
-        discounts = torch.from_numpy((self.gamma ** length.astype(np.float32)).astype(np.float32)[:, None])
-        return torch.from_numpy(last).to(self.device), discounts.to(self.device)
+        met, length = self._chain.ahead(rows, self.n_steps)
+        steps = np.arange(self.n_steps)
+        weights = np.where(steps < length[:, None], self.gamma**steps, 0.0).astype(np.float32)
+        flat = met * self._storage.shape[1] + self._layout.columns["rewards"].start
+        rewards = self._storage.view(-1)[torch.from_numpy(flat).to(self.device)]
+        if env is not None:
+            rewards = self._normalised(rewards, env.normalize_reward)
+        parts["rewards"] = (rewards * torch.from_numpy(weights).to(self.device)).sum(1, keepdim=True)
+        discounts = torch.from_numpy((self.gamma**length).astype(np.float32)[:, None])
+        return torch.from_numpy(met[:, -1].copy()).to(self.device), discounts.to(self.device)
 
     def mean_reward_per_task(self) -> NDArray[np.float64]:
         """Return the mean of the stored rewards of each task, shape (n_tasks,); NaN for a task without
@@ -338,13 +282,9 @@ class TaskReplayBuffer(ReplayBuffer):
             raise ValueError(f"transitions {low:,} to {high:,} are not in the buffer, which holds {held}")
         rows = np.arange(low, high) % self.buffer_size
         batch = self._storage[torch.from_numpy(rows).to(self.device)].cpu().numpy()
-        result = {name: batch[:, column] for name, column in self._columns.items()}
-        for name in ("rewards", "terminated", "truncated", "tasks"):
-            result[name] = result[name][:, 0]
-        result |= {name: result[name].astype(np.uint8) for name in ("terminated", "truncated")}
-        result["tasks"] = result["tasks"].astype(np.int32)
-        if self.n_steps > 1:
-            result["previous"] = self._previous[rows]
+        result = self._layout.unpack(batch)
+        if self._chain is not None:
+            result["previous"] = self._chain.previous(rows)
         return result
 
     def restore(self, total_added: int, rows: dict[str, NDArray[np.generic]]) -> None:
@@ -362,31 +302,23 @@ class TaskReplayBuffer(ReplayBuffer):
             raise ValueError("the transitions were saved with n_steps=1: resume with that value")
         self.reset()
         self.total_added = total_added - n
-        packed = np.concatenate(
-            [np.asarray(rows[name], dtype=np.float32).reshape(n, -1) for name in self._columns], axis=1
-        )
+        packed = self._layout.repack(rows)
         numbers = np.arange(self.total_added, total_added)
-        if packed.shape[1] != self._storage.shape[1]:
-            raise ValueError(
-                "the saved transitions have other shapes than this buffer's observations and actions"
-            )
         self._write(packed, np.asarray(rows["tasks"], dtype=np.int64), numbers)
-        if self.n_steps > 1:
-            self._previous[numbers % self.buffer_size] = rows["previous"]
-            linked = (rows["previous"] > 0) & (numbers - rows["previous"] >= total_added - n)
-            offsets = np.asarray(rows["previous"])[linked]
-            self._next[(numbers[linked] - offsets) % self.buffer_size] = offsets
+        if self._chain is not None:
+            self._chain.restore(numbers, np.asarray(rows["previous"]))
 
     def get_state(self) -> dict[str, Any]:
         """Return what the transitions do not tell, as plain values that JSON can hold."""
         return {
             "generator": self._generator.bit_generator.state,
-            "last_number": self._last_number.tolist(),
+            "newest": [] if self._chain is None else self._chain.newest.tolist(),
             "dropped": self.dropped,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called, after ``restore``."""
         self._generator.bit_generator.state = state["generator"]
-        self._last_number = np.array(state["last_number"], dtype=np.int64)
+        if self._chain is not None:
+            self._chain.newest = np.array(state["newest"], dtype=np.int64)
         self.dropped = state["dropped"]
