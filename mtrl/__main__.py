@@ -45,9 +45,9 @@ def _run(words: list[str]) -> int:
         print(yaml.safe_dump(composition.values, sort_keys=False), end="")
         return 0
 
-    from mtrl.lifecycle import run_once
+    from mtrl.chain import run_all
 
-    return run_once(composition)
+    return run_all(composition)
 
 
 def _sweep(words: list[str], overrides: list[str]) -> int:

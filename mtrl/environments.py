@@ -1,11 +1,12 @@
 """The environments that a configuration trains and evaluates on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.config import Config
-from mtrl.env.factory import make_vec_env
+from mtrl.env.factory import choose_backend, make_vec_env
 from mtrl.env.finite import RefuseNonFinite
 from mtrl.env.normalize import TaskNormalize
 from mtrl.hardware import Hardware
@@ -26,11 +27,23 @@ def make_training_env(cfg: Config, chosen: Hardware) -> VecEnv:
     return env
 
 
-def make_evaluation_env(cfg: Config, chosen: Hardware, goals: str | None = None) -> VecEnv:
-    """Return the environments that ``cfg`` is evaluated on: never normalised, never ended by success."""
+def make_evaluation_env(
+    cfg: Config, chosen: Hardware, goals: str | None = None, tasks: Sequence[str] | None = None
+) -> VecEnv:
+    """Return the environments that ``cfg`` is evaluated on: never normalised, never ended by success.
+
+    Args:
+        cfg: The run.
+        chosen: What it uses of the machine.
+        goals: "train" or "heldout" instead of those of ``cfg``.
+        tasks: Other tasks than those of ``cfg``; observations then have their one-hot in any case.
+    """
     arguments = _env_arguments(cfg, chosen) | {"terminate_on_success": False}
+    if tasks is not None:
+        backend = choose_backend("auto", tasks, cfg.env.reward) if chosen.backend == "native" else "stock"
+        arguments |= {"task_id": True, "backend": backend}
     copies = min(cfg.evaluation.copies_per_task, cfg.evaluation.final_episodes)
-    return make_vec_env(cfg.env.tasks, copies, **arguments, goals=goals or cfg.evaluation.goals)
+    return make_vec_env(tasks or cfg.env.tasks, copies, **arguments, goals=goals or cfg.evaluation.goals)
 
 
 def _env_arguments(cfg: Config, chosen: Hardware) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mtrl.compose import Composition, compose_run, defaults_of
+from mtrl.config import MultiheadConfig
 from mtrl.sources import content, find_model
 
 # Neither decides what is learned: how long, on what machine, what is written down.
@@ -102,16 +105,43 @@ def source_run(composition: Composition) -> Composition | None:
     cfg = composition.config
     if not cfg.transfer.train:
         return None
-    named = {words.split("=")[0].lstrip("+") for words in cfg.transfer.train}
-    own = [words for words in composition.overrides if words.split("=")[0].lstrip("+").startswith(_SHARED)]
-    layers = {key: getattr(cfg.variant, key) for key in ("actor_layers", "critic_layers", "layer_norm")}
-    own += [f"variant.{key}={_hydra(value)}" for key, value in layers.items()]
-    kept = [words for words in own if words.split("=")[0].lstrip("+") not in named]
-    return compose_run([*kept, f"seed={cfg.seed}", f"output={cfg.output}", *cfg.transfer.train])
+    own = [words for words in composition.overrides if _key(words).startswith(_SHARED)]
+    own += [f"seed={cfg.seed}", f"output={cfg.output}", f"dry_run={_hydra(cfg.dry_run)}"]
+    own += [f"variant.{key}={_hydra(getattr(cfg.variant, key))}" for key in _WIDTHS]
+    variant = ["variant=shared" if cfg.variant.task_id else "variant=plain"]
+    first = _composed(_without_repeats([*own, *variant], cfg.transfer.train))
+    if isinstance(cfg.variant, MultiheadConfig) and len(first.config.env.tasks) > 1:
+        heads = [f"variant.{key}={_hydra(getattr(cfg.variant, key))}" for key in _HEADS]
+        first = _composed(_without_repeats([*own, "variant=multihead", *heads], cfg.transfer.train))
+    return first
 
 
-_SHARED = ("algo", "env.", "hardware", "checkpoint.", "logging.", "evaluation.")
-"""Overrides on the command line that hold for the run and for the one trained before it."""
+_SHARED = (
+    "algo",
+    "env.horizon",
+    "env.reward",
+    "env.norm",
+    "env.copies",
+    "hardware",
+    "checkpoint.",
+    "logging.",
+)
+"""Overrides on the command line that hold for a run and for the one trained before it."""
+_WIDTHS, _HEADS = ("actor_layers", "critic_layers", "layer_norm"), ("shared_layers", "actor_heads")
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> Composition:
+    return compose_run(overrides)
+
+
+def _without_repeats(overrides: Sequence[str], stronger: Sequence[str]) -> tuple[str, ...]:
+    named = {_key(words) for words in stronger}
+    return (*(words for words in overrides if _key(words) not in named), *stronger)
+
+
+def _key(override: str) -> str:
+    return override.split("=")[0].lstrip("+~")
 
 
 def _hydra(value: object) -> str:

@@ -17,7 +17,7 @@ from mtrl.environments import make_training_env
 from mtrl.evaluation import Evaluation
 from mtrl.records import versions
 from mtrl.session import Session, Stop
-from mtrl.transfer import freeze, prepare_transfer
+from mtrl.transfer import freeze, prepare_transfer, source_success
 
 if TYPE_CHECKING:
     from mtrl.lifecycle import Start
@@ -48,6 +48,9 @@ def train(start: "Start") -> Evaluation:
     directory.start(
         start.composition, chosen.as_dict(), step=done, earlier=start.earlier, changed=start.changed
     )
+    lineage = start.earlier.get("transfer") if checkpoint else None
+    if lineage is not None:
+        directory.note("transfer", lineage)
     env = make_training_env(cfg, chosen)
     try:
         agent = make_agent(cfg, env, chosen)
@@ -60,7 +63,9 @@ def train(start: "Start") -> Evaluation:
         if checkpoint:
             session.resume(checkpoint, agent)
         elif transfer is not None:
-            directory.note("transfer", transfer.begin(agent))
+            lineage = transfer.begin(agent)
+            lineage["source_success"] = {"before": source_success(cfg, chosen, agent, lineage)}
+            directory.note("transfer", lineage)
         with contextlib.suppress(Stop):
             agent.learn(
                 cfg.total_steps - done,
@@ -68,7 +73,11 @@ def train(start: "Start") -> Evaluation:
                 log_interval=None,
                 reset_num_timesteps=checkpoint is None,
             )
-        return session.finish()
+        result = session.finish()
+        if lineage is not None:
+            lineage["source_success"] |= {"after": source_success(cfg, chosen, agent, lineage)}
+            directory.note("transfer", lineage)
+        return result
     finally:
         env.close()
 

@@ -1,0 +1,73 @@
+"""A run and the runs it needs: the source of a transfer before it, the same run from scratch after it."""
+
+from rich.console import Console
+
+from mtrl.compose import Composition, compose_run
+from mtrl.config import ConfigurationError
+from mtrl.identity import run_directory, source_run
+from mtrl.lifecycle import run_once
+from mtrl.rundir import Run
+from mtrl.sources import find_model
+
+COMPARISON = "comparison.json"
+"""What a transfer came to beside its baseline, in its run directory."""
+
+
+def run_all(composition: Composition) -> int:
+    """Run what was composed and what ``transfer`` asks for around it; return the first exit code but 0.
+
+    Raises:
+        ConfigurationError: One of the runs cannot start; nothing of it was written.
+    """
+    first = source_run(composition)
+    if first is not None:
+        code = run_all(first)
+        if code:
+            return code
+        if not composition.config.dry_run:
+            composition.config.transfer.source = _model_of(first)
+            composition.values["transfer"]["source"] = composition.config.transfer.source
+    if composition.config.transfer.source is not None and not _finished(composition):
+        # Refused before the directory is made; the run itself reads the source once more.
+        from mtrl.transfer import prepare_transfer
+
+        prepare_transfer(composition.config)
+    code = run_once(composition)
+    if code or not (composition.config.transfer.baseline and composition.config.transfer.active):
+        return code
+    scratch = baseline(composition)
+    code = run_once(scratch)
+    if code == 0 and not composition.config.dry_run:
+        _compare(composition, scratch)
+    return code
+
+
+def _model_of(first: Composition) -> str:
+    path = run_directory(first)
+    try:
+        return str(find_model(str(path)).model.parent)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"the run of transfer.train left no model: {error}") from error
+
+
+def _finished(composition: Composition) -> bool:
+    path = run_directory(composition)
+    return (path / "config.yaml").is_file() and Run(path).state == "finished"
+
+
+def baseline(composition: Composition) -> Composition:
+    """Return the same run from scratch."""
+    kept = [words for words in composition.overrides if not words.lstrip("+").startswith("transfer.")]
+    return compose_run([*kept, "transfer.source=null", "transfer.train=[]", "transfer.baseline=false"])
+
+
+def _compare(composition: Composition, scratch: Composition) -> None:
+    from mtrl.records import write_json
+    from mtrl.transfer.comparison import compare, table
+
+    path, other = run_directory(composition), run_directory(scratch)
+    comparison = compare(path, other)
+    write_json(path / COMPARISON, comparison)
+    console = Console()
+    console.print(table(comparison))
+    console.print(f"both curves: python -m mtrl.report {path} {other}", soft_wrap=True, highlight=False)
