@@ -153,7 +153,7 @@ def test_damaged_files_are_refused_in_one_sentence(copy):
     whole = (best / "model.zip").read_bytes()
     (best / "model.zip").write_bytes(whole[: len(whole) // 2])
     # Within its first half lie whole archives, those of the weights, and Python opens the last one it finds.
-    with pytest.raises(LoadError, match="cannot be read|holds no policy"):
+    with pytest.raises(LoadError, match=r"cannot be read|holds no policy"):
         load(copy)
     (best / "model.zip").write_bytes(whole)
     (best / "normaliser.npz").write_bytes(b"nothing")
@@ -199,7 +199,7 @@ def test_what_a_model_pickles_is_not_run_unless_it_is_trusted(copy, tmp_path):
     with_bomb(model, tmp_path / "bomb.zip", mark)
     model.write_bytes((tmp_path / "bomb.zip").read_bytes())
     assert load(copy).predict(observations())[0].shape == (24, 4)
-    with pytest.raises(LoadError, match="pickled.*--trust"):
+    with pytest.raises(LoadError, match=r"pickled.*--trust"):
         load(tmp_path / "bomb.zip")
     assert not mark.exists()
     with pytest.raises(LoadError, match="cannot be built"):

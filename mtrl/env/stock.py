@@ -167,6 +167,11 @@ class StockEnv(gymnasium.Env):
         """Return a frame ``(height, width, 3)``, the right way up."""
         return np.rot90(self._env(self._task).render(), 2).copy()
 
+    def simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Return MuJoCo's model and data of the task that is played, to be looked at."""
+        env = self._env(self._task)
+        return env.model, env.data
+
     def close(self) -> None:
         """Free the simulations."""
         for env in self._envs.values():

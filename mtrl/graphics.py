@@ -1,0 +1,88 @@
+"""Drawing without a screen: the OpenGL that MuJoCo uses, and an upright camera.
+
+The choice must be made before MuJoCo is imported, so nothing here imports it at the top.
+"""
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import mujoco
+
+CAMERA = "corner2"
+"""The camera that sees the whole table; it hangs upside down."""
+
+_TRY = "import mujoco; context = mujoco.GLContext(16, 16); context.make_current(); context.free()"
+
+
+class NoGraphicsError(RuntimeError):
+    """Nothing on this machine can draw; the message is one sentence for the user."""
+
+
+def choose_graphics() -> str:
+    """Set ``MUJOCO_GL`` to what draws on this machine without a screen, and return it.
+
+    What the variable already holds is left as it is, and so is a system other than Linux.
+
+    Raises:
+        NoGraphicsError: Neither EGL nor OSMesa works.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "")
+    if chosen or not sys.platform.startswith("linux"):
+        return chosen
+    for name in ("egl", "osmesa"):
+        # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
+        tried = subprocess.run(
+            [sys.executable, "-c", _TRY],
+            env=os.environ | {"MUJOCO_GL": name},
+            capture_output=True,
+            check=False,
+        )
+        if tried.returncode == 0:
+            os.environ["MUJOCO_GL"] = name
+            return name
+    raise NoGraphicsError(
+        "neither EGL nor OSMesa can draw here: install one of them, on Debian and Ubuntu with "
+        "apt-get install libegl1 libgl1-mesa-dri (or libosmesa6)"
+    )
+
+
+class Camera:
+    """Draws simulations from the corner above the table, the right way up.
+
+    Each model has a renderer, hence an OpenGL context, of its own. Gymnasium's viewer, which Meta-World uses,
+    does not make its context current, so that beside a second one it draws parts of the wrong scene.
+
+    Args:
+        size: Width and height in pixels.
+        shadows: Draw shadows and reflections; four times slower without a GPU.
+    """
+
+    def __init__(self, size: int, shadows: bool = False) -> None:
+        self._size, self._shadows = size, shadows
+        self._renderers: dict[int, mujoco.Renderer] = {}
+
+    def picture(self, model: "mujoco.MjModel", data: "mujoco.MjData") -> NDArray[np.uint8]:
+        """Return ``(size, size, 3)``."""
+        import mujoco
+
+        if id(model) not in self._renderers:
+            model.vis.global_.offwidth = max(model.vis.global_.offwidth, self._size)
+            model.vis.global_.offheight = max(model.vis.global_.offheight, self._size)
+            self._renderers[id(model)] = mujoco.Renderer(model, self._size, self._size)
+        renderer = self._renderers[id(model)]
+        renderer.update_scene(data, camera=CAMERA)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            renderer.scene.flags[flag] = self._shadows
+        return np.rot90(renderer.render(), 2).copy()
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()

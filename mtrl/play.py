@@ -1,0 +1,216 @@
+"""``python -m mtrl.play RUN``: one video of all tasks of a run, side by side. Needs no screen."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrl.evaluation_command import add_source_options, check_playable
+from mtrl.graphics import Camera, NoGraphicsError, choose_graphics
+
+if TYPE_CHECKING:
+    from mtrl.policy import Policy
+
+STEPS_PER_SECOND = 80
+"""Environment steps in a second of the simulated world: five steps of MuJoCo of 2.5 ms each."""
+_HOLD = 1.0
+"""Seconds that the last pictures stay when every task is solved."""
+_BAR = 0.14
+"""Height of the text below a picture, as a share of it."""
+_SOLVED, _OPEN = (76, 175, 80), (200, 200, 200)
+
+
+@dataclass(slots=True)
+class Tile:
+    """What is written below the picture of a task."""
+
+    task: str
+    step: int = 0
+    total: float = 0.0
+    solved_at: int | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the video and return the exit code: 0, or 2 with one sentence where that cannot be done."""
+    options = _parse(arguments)
+    missing = [
+        name
+        for name, module in (("imageio", "imageio"), ("imageio-ffmpeg", "imageio_ffmpeg"), ("pillow", "PIL"))
+        if find_spec(module) is None
+    ]
+    if missing:
+        return _refuse(
+            f"{', '.join(missing)} is missing: install it with pip install 'mtrl-metaworld[video]'"
+        )
+    try:
+        choose_graphics()
+        from mtrl.policy import load
+
+        policy = load(options.run, trust=options.trust, tasks=options.tasks, seed=options.seed)
+        goals = check_playable(policy, options.goals)
+        out = options.out or _place(Path(options.run), policy.model)
+        write_video(policy, goals, out, options.size, options.every, options.episodes, options.full)
+    except (NoGraphicsError, ValueError) as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(
+            f"{out} cannot be written ({error.strerror or error}): choose another place with --out FILE"
+        )
+    print(out)
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m mtrl.play", description="One video of all tasks of a run, side by side."
+    )
+    add_source_options(parser, None)
+    parser.add_argument("--out", type=Path, help="the mp4 to write; play.mp4 in the run directory by default")
+    parser.add_argument("--episodes", type=int, default=1, help="of each task, one after the other")
+    parser.add_argument("--size", type=int, default=320, help="pixels of a task's picture, each way")
+    parser.add_argument("--every", type=int, default=4, help="environment steps from picture to picture")
+    parser.add_argument("--full", action="store_true", help="go on to the horizon when every task is solved")
+    options = parser.parse_args(arguments)
+    for name, least in (("episodes", 1), ("size", 64), ("every", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name}: give at least {least}")
+    return options
+
+
+def write_video(
+    policy: "Policy", goals: str, out: Path, size: int, every: int, episodes: int = 1, full: bool = False
+) -> None:
+    """Write an mp4 of ``policy`` playing all its tasks in a grid, at the speed of the simulated world.
+
+    Args:
+        policy: A loaded policy.
+        goals: "train" or "heldout".
+        out: The file.
+        size: Pixels of a task's picture, each way.
+        every: Environment steps from picture to picture.
+        episodes: Episodes of each task; episode *i* plays goal *i*.
+        full: Go on to the horizon even when every task is solved.
+
+    Raises:
+        ValueError: There is no encoder, in one sentence.
+        OSError: The file cannot be written.
+    """
+    import imageio
+    import imageio_ffmpeg
+
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ValueError(
+            "there is no video encoder: install ffmpeg, or pip install 'mtrl-metaworld[video]'"
+        ) from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rate = STEPS_PER_SECOND / every
+    # yuv420p, which every player reads, wants even sizes.
+    with imageio.get_writer(
+        out,
+        format="FFMPEG",
+        fps=rate,
+        codec="libx264",
+        macro_block_size=2,
+        pixelformat="yuv420p",
+        ffmpeg_log_level="error",
+    ) as video:
+        for frame in frames(policy, goals, size, every, episodes, full):
+            video.append_data(frame)
+
+
+def frames(
+    policy: "Policy", goals: str, size: int, every: int, episodes: int = 1, full: bool = False
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pictures of the video, each (height, width, 3); arguments as of ``write_video``."""
+    from mtrl.env import make_vec_env
+
+    setting, tasks = policy.setting, policy.tasks
+    env = make_vec_env(
+        tasks,
+        1,
+        seed=setting.seed or 0,
+        backend="stock",
+        goals=goals,
+        horizon=setting.horizon,
+        reward=setting.reward,
+        task_id=policy.task_id,
+        workers=1,
+    )
+    camera = Camera(size)
+    try:
+        for episode in range(episodes):
+            yield from _episode(policy, env, camera, size, every, episode, full)
+    finally:
+        camera.close()
+        env.close()
+
+
+def _episode(
+    policy: "Policy", env: Any, camera: Camera, size: int, every: int, episode: int, full: bool
+) -> Iterator[NDArray[np.uint8]]:
+    for task in range(len(policy.tasks)):
+        env.env_method("set_task", task, episode % 50, indices=[task])
+    obs = env.reset()
+    tiles = [Tile(task) for task in policy.tasks]
+    left = round(_HOLD * STEPS_PER_SECOND)
+    # The last step resets the environments, so its pictures would show the next episode.
+    for step in range(policy.setting.horizon):
+        if step % every == 0:
+            pictures = [camera.picture(*simulation) for simulation in env.env_method("simulation")]
+            yield grid(pictures, tiles, size)
+        obs, rewards, _, infos = env.step(policy.predict(obs)[0])
+        for tile, reward, info in zip(tiles, rewards, infos, strict=True):
+            tile.step += 1
+            tile.total += float(reward)
+            if info["success"] and tile.solved_at is None:
+                tile.solved_at = tile.step
+        if not full and all(tile.solved_at is not None for tile in tiles):
+            left -= 1
+            if left <= 0:
+                return
+
+
+def grid(pictures: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], size: int) -> NDArray[np.uint8]:
+    """Return the pictures ``(size, size, 3)`` in a grid, each above what its tile says."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = math.ceil(math.sqrt(len(tiles) * 16 / 9)) if len(tiles) > 3 else len(tiles)
+    columns = min(columns, len(tiles))
+    bar = 2 * round(size * _BAR / 2)
+    width, height = 2 * (columns * size // 2), 2 * (math.ceil(len(tiles) / columns) * (size + bar) // 2)
+    sheet = Image.new("RGB", (width, height), (24, 24, 24))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=bar * 0.36)
+    for index, (picture, tile) in enumerate(zip(pictures, tiles, strict=True)):
+        left, top = index % columns * size, index // columns * (size + bar)
+        sheet.paste(Image.fromarray(picture), (left, top))
+        solved = tile.solved_at is not None
+        outcome = f"solved at step {tile.solved_at}" if solved else "not solved yet"
+        colour = _SOLVED if solved else _OPEN
+        middle = top + size + bar // 2
+        draw.text((left + size * 0.02, middle - bar * 0.45), tile.task, (255, 255, 255), font)
+        draw.text((left + size * 0.02, middle), f"{outcome} · return {tile.total:,.0f}", colour, font)
+        if solved:
+            draw.rectangle((left, top, left + size - 1, top + size - 1), outline=_SOLVED, width=size // 100)
+    return np.asarray(sheet)
+
+
+def _place(source: Path, model: Path) -> Path:
+    return (source if source.is_dir() else model.parent) / "play.mp4"
+
+
+def _refuse(sentence: str) -> int:
+    print(f"mtrl: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
