@@ -45,6 +45,7 @@ class StackedLinear(nn.Module):
 
     def __init__(self, n: int, inputs: int, outputs: int) -> None:
         super().__init__()
+        self.n = n
         # the range of torch.nn.Linear
         bound = inputs**-0.5 if inputs else 0.0
         self.weight = nn.Parameter(torch.empty(n, inputs, outputs).uniform_(-bound, bound))
@@ -52,8 +53,8 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (k, batch, inputs) to (k, batch, outputs) by the first k layers, usually all."""
-        k = len(x)
-        if k == len(self.weight):
+        k = x.shape[0]
+        if k == self.n:
             return torch.baddbmm(self.bias, x, self.weight)
         return torch.baddbmm(self.bias[:k], x, self.weight[:k])
 
@@ -63,6 +64,7 @@ class StackedLayerNorm(nn.Module):
 
     def __init__(self, n: int, width: int) -> None:
         super().__init__()
+        self.n = n
         self.weight = nn.Parameter(torch.ones(n, 1, width))
         self.bias = nn.Parameter(torch.zeros(n, 1, width))
         # torch's kernel is vectorised only where it is given a gain and a bias
@@ -71,9 +73,9 @@ class StackedLayerNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise the last dimension of (k, batch, width) by the first k normalisations, usually all."""
-        k = len(x)
+        k = x.shape[0]
         x = F.layer_norm(x, x.shape[-1:], self._ones, self._zeros)
-        if k == len(self.weight):
+        if k == self.n:
             return torch.addcmul(self.bias, x, self.weight)
         return torch.addcmul(self.bias[:k], x, self.weight[:k])
 

@@ -57,6 +57,9 @@ class FusedAdam(torch.optim.Adam):
             maximize=False,
         )
 
+    # torch would wrap every call in a profiler's record, which costs as much as the step
+    step.hooked = True
+
     def tensors(self) -> list[list[torch.Tensor]]:
         """Return parameters, their two averages, and the step count once per parameter; the same lists each
         time."""

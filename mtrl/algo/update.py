@@ -62,7 +62,7 @@ def update(learner: "SAC", batch: Batch) -> torch.Tensor:
     actions, log_prob = learner.actor.action_log_prob(batch.observations, _grouping(learner.actor, batch))
     log_prob = log_prob.unsqueeze(1)
     temperatures = learner.temperatures()
-    temperature = temperatures if len(temperatures) == 1 else temperatures[batch.tasks].unsqueeze(1)
+    temperature = temperatures if temperatures.shape[0] == 1 else temperatures[batch.tasks].unsqueeze(1)
     temperature_loss = temperature.new_zeros(())
     if learner.ent_coef_optimizer is not None:
         temperature_loss = _update_temperature(learner, batch, log_prob.detach())
@@ -79,11 +79,11 @@ def _update_temperature(learner: "SAC", batch: Batch, log_prob: torch.Tensor) ->
     log_temperature = learner.log_ent_coef
     with torch.no_grad():
         excess = log_prob + learner.target_entropy
-        if len(log_temperature) == 1:
+        if log_temperature.shape[0] == 1:
             log_temperature.grad = -excess.mean(0)
         else:
             log_temperature.grad = torch.zeros_like(log_temperature).index_add_(
-                0, batch.tasks, excess[:, 0], alpha=-1 / len(excess)
+                0, batch.tasks, excess[:, 0], alpha=-1 / excess.shape[0]
             )
         loss = (log_temperature * log_temperature.grad).sum()
     learner.ent_coef_optimizer.step()
@@ -106,9 +106,9 @@ def update_critics(
     q_values = critic.q_values(batch.observations, batch.actions, grouping)
     # the loss is half the mean squared error, summed over the critics; its gradient is known, too
     error = q_values.detach() - target
-    loss = error.square().sum() * (0.5 / len(target))
+    loss = error.square().sum() * (0.5 / target.shape[0])
     critic.optimizer.zero_grad()
-    q_values.backward(error / len(target), inputs=learner.critic_parameters)
+    q_values.backward(error / target.shape[0], inputs=learner.critic_parameters)
     learner.clip_gradient(learner.critic_parameters)
     critic.optimizer.step()
     return loss, q_values.detach().mean()
