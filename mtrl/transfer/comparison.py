@@ -20,8 +20,8 @@ def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
     ``area_between`` the difference; ``forgetting`` the success on the source's tasks before and after.
     """
     curves = {"transfer": curve(Run(transferred)), "scratch": curve(Run(scratch))}
-    low = max(steps[0] for steps, _ in curves.values())
-    high = min(steps[-1] for steps, _ in curves.values())
+    low = max(int(steps[0]) for steps, _ in curves.values())
+    high = min(int(steps[-1]) for steps, _ in curves.values())
     areas = {name: _area(*points, low, high) for name, points in curves.items()}
     return {
         "runs": {"transfer": str(transferred), "scratch": str(scratch)},

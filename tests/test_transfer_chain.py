@@ -1,0 +1,145 @@
+"""One command trains the source, the run, and the run from scratch, and compares them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mtrl.chain import COMPARISON, baseline, run_all
+from mtrl.compose import compose_run
+from mtrl.config import ConfigurationError
+from mtrl.identity import run_directory, source_run
+from mtrl.rundir import Run
+from mtrl.transfer.comparison import compare
+
+EXPERIMENTS = {
+    "reach_to_push": (["reach-v3"], ["push-v3"]),
+    "door_to_drawer": (["door-open-v3"], ["drawer-open-v3"]),
+    "window_open_to_close": (["window-open-v3"], ["window-close-v3"]),
+    "window_close_to_open": (["window-close-v3"], ["window-open-v3"]),
+    "drawer_open_to_close": (["drawer-open-v3"], ["drawer-close-v3"]),
+    "drawer_close_to_open": (["drawer-close-v3"], ["drawer-open-v3"]),
+    "pick_place_to_mt3": (["pick-place-v3"], ["reach-v3", "push-v3", "pick-place-v3"]),
+}
+TINY = (
+    "env.horizon=20",
+    "env.copies_per_task=1",
+    "algo.learning_starts=40",
+    "algo.batch_size=60",
+    "algo.buffer_size=1000",
+    "variant.actor_layers=[16,16]",
+    "variant.critic_layers=[16,16]",
+    "evaluation.episodes=1",
+    "evaluation.final_episodes=1",
+    "logging.tensorboard=false",
+    "hardware=cpu",
+    "hardware.threads=1",
+    "hardware.torch_threads=1",
+)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_experiment_names_its_source(name):
+    composition = compose_run([f"experiment=transfer/{name}"])
+    first = source_run(composition)
+    assert (first.config.env.tasks, composition.config.env.tasks) == EXPERIMENTS[name]
+    assert first.config.variant.actor_layers == composition.config.variant.actor_layers
+    assert first.config.variant.critic_layers == composition.config.variant.critic_layers
+    assert run_directory(composition) != run_directory(baseline(composition))
+
+
+def test_a_chain_reaches_over_three_runs():
+    overrides = [
+        "experiment=transfer/mt3_to_mt10",
+        'transfer.train=["experiment=transfer/pick_place_to_mt3"]',
+    ]
+    last = compose_run([*overrides, "variant=multihead", "variant.shared_layers=all"])
+    middle = source_run(last)
+    first = source_run(middle)
+    assert [len(run.config.env.tasks) for run in (first, middle, last)] == [1, 3, 10]
+    # A single task has no heads, the three have those of the ten.
+    assert [run.config.variant.name for run in (first, middle, last)] == ["shared", "multihead", "multihead"]
+    assert middle.config.variant.shared_layers == "all"
+    assert len({tuple(run.config.variant.critic_layers) for run in (first, middle, last)}) == 1
+
+
+def test_runs_that_differ_in_their_seed_lie_side_by_side():
+    one, two = (compose_run(["experiment=transfer/reach_to_push", f"seed={seed}"]) for seed in (1, 2))
+    assert run_directory(one).parent == run_directory(two).parent
+    longer = compose_run(
+        ["experiment=transfer/reach_to_push", 'transfer.train=["experiment=mt1","total_steps=9"]']
+    )
+    assert run_directory(longer).parent != run_directory(one).parent
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("chain")
+    steps = ["total_steps=200", "evaluation.every=100", "transfer.baseline=true"]
+    source = 'transfer.train=["experiment=mt1","task=reach-v3","total_steps=120","evaluation.every=60"]'
+    words = [*TINY, *steps, source, f"output={output}"]
+    composition = compose_run(["experiment=transfer/reach_to_push", *words])
+    assert run_all(composition) == 0
+    return composition
+
+
+def test_one_command_trains_source_run_and_baseline(finished):
+    runs = [source_run(finished), finished, baseline(finished)]
+    for run in runs:
+        assert Run(run_directory(run)).state == "finished"
+    status = Run(run_directory(finished)).status["transfer"]
+    assert status["tasks"] == ["reach-v3"]
+    assert status["origins"] == {"push-v3": "reach-v3"}
+    assert set(status["source_success"]) == {"before", "after"}
+    assert set(status["source_success"]["before"]) == {"reach-v3"}
+    assert "transfer" not in Run(run_directory(runs[0])).status
+
+
+def test_the_comparison_is_written_beside_the_run(finished):
+    comparison = json.loads((run_directory(finished) / COMPARISON).read_text())
+    assert comparison["curves"]["transfer"]["step"] == comparison["curves"]["scratch"]["step"]
+    assert comparison["area_between"] == comparison["area"]["transfer"] - comparison["area"]["scratch"]
+
+
+def test_the_same_command_trains_nothing_twice(finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in run_directory(finished).rglob("*.csv")}
+    again = compose_run(finished.overrides)
+    assert run_all(again) == 0
+    assert {path: path.stat().st_mtime_ns for path in run_directory(finished).rglob("*.csv")} == before
+    assert capsys.readouterr().out.count("this run is finished") == 3
+
+
+def test_a_dry_run_trains_no_source(tmp_path, capsys):
+    assert (
+        run_all(compose_run(["experiment=transfer/reach_to_push", "dry_run=true", f"output={tmp_path}"])) == 0
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out.count("run directory") == 2
+
+
+def test_two_sources_are_refused():
+    with pytest.raises(ConfigurationError, match="both name a source"):
+        compose_run(["experiment=transfer/reach_to_push", "transfer.source=elsewhere.zip"])
+
+
+def write_run(path, points):
+    path.mkdir()
+    (path / "config.yaml").write_text("seed: 1\n")
+    (path / "status.json").write_text('{"state": "finished"}')
+    rows = [f"{step},reach-v3,train,10,{success},1,500" for step, success in points]
+    header = "step,task,goals,episodes,success_rate,mean_return,mean_length"
+    (path / "evaluation.csv").write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_areas_and_thresholds_of_known_curves(tmp_path):
+    transferred = write_run(tmp_path / "a", [(100, 0.5), (200, 1.0), (300, 1.0)])
+    scratch = write_run(tmp_path / "b", [(100, 0.0), (200, 0.0), (300, 0.5), (400, 1.0)])
+    found = compare(transferred, scratch)
+    assert found["steps"] == [100, 300]
+    assert found["area"]["transfer"] == pytest.approx(np.mean([0.75, 1.0]))
+    assert found["area"]["scratch"] == pytest.approx(np.mean([0.0, 0.25]))
+    assert found["steps_to"] == {
+        "transfer": {"0.5": 100, "0.8": 200},
+        "scratch": {"0.5": 300, "0.8": 400},
+    }
