@@ -89,13 +89,16 @@ def _quoted(text: str) -> str:
     return text
 
 
+_NOT_GROUPS = ("tuning", "hydra", "search")
+
+
 def groups() -> dict[str, list[str]]:
     """Return the options of each group, read off the files.
 
     ``tuning`` is drawn in by itself and a file whose name begins with an underscore by others: neither is offered.
     """
     found: dict[str, list[str]] = {}
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "tuning"):
+    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name not in _NOT_GROUPS):
         found[folder.name] = sorted(
             str(f.relative_to(folder).with_suffix(""))
             for f in folder.rglob("*.yaml")

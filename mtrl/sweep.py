@@ -1,23 +1,105 @@
 """Members of a sweep: each in a process of its own, so that a crash takes only itself."""
 
+import importlib.util
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from types import FrameType
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
 from mtrl.compose import Composition
+from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
 from mtrl.rundir import Run, RunError
+from mtrl.signals import HANDLED
 from mtrl.status import render, summary
+
+_PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
+_REQUEUE = signal.SIGUSR2
+_WAIT_FOR_REQUEUE = 120.0
+"""Seconds between a cluster's notice (SIGTERM) and its order to put the job into the queue again."""
 
 
 def run_member(_: DictConfig) -> int:
     """Run the member that Hydra's launcher has composed; its exit code stops no other member."""
     overrides = list(HydraConfig.get().overrides.task)
-    return subprocess.run([sys.executable, "-m", "mtrl", *overrides], check=False).returncode
+    return Member([sys.executable, "-m", "mtrl", *overrides]).run()
+
+
+class Member:
+    """The process of one member, which gets the signals that its launcher's process gets.
+
+    Args:
+        command: The command line.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._process: subprocess.Popen | None = None
+        self._received: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def run(self) -> int:
+        """Wait for the process and return its exit code.
+
+        Raises:
+            SystemExit: A signal ended the member: the launcher must not start another one.
+        """
+        # joblib may run members in threads, which cannot handle signals.
+        listening = threading.current_thread() is threading.main_thread()
+        if listening:
+            self._before = {number: signal.signal(number, self._forward) for number in HANDLED}
+        try:
+            self._process = subprocess.Popen(self._command)
+            for number in self._received:
+                self._process.send_signal(number)
+            code = self._process.wait()
+            if self._received and code != 0:
+                self._requeue()
+                raise SystemExit(128 + self._received[0])
+            return code
+        finally:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def _forward(self, number: int, _: FrameType | None) -> None:
+        self._received.append(number)
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def _requeue(self) -> None:
+        """Under submitit, let its handler put the job into the queue again once the cluster says so."""
+        handler = self._before.get(_REQUEUE)
+        if not callable(handler):
+            return
+        deadline = time.monotonic() + _WAIT_FOR_REQUEUE
+        while _REQUEUE not in self._received and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if _REQUEUE in self._received:
+            handler(_REQUEUE, None)
+
+
+def check_launcher(overrides: Sequence[str]) -> None:
+    """Refuse a launcher whose package is not installed.
+
+    Raises:
+        ConfigurationError: naming the extra to install.
+    """
+    for text in overrides:
+        key, _, option = text.partition("=")
+        plugin = _PLUGINS.get(option.split("_")[0])
+        if key == "hydra/launcher" and plugin and importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+            extra = "sweep" if option == "joblib" else "cluster"
+            raise ConfigurationError(
+                f"{text} needs a package that is not there: pip install 'mtrl-metaworld[{extra}]'"
+            )
 
 
 def show_plan(compositions: Sequence[Composition]) -> None:

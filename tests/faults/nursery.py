@@ -22,7 +22,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import tiny
 import torch
 
-
 import mtrl.run
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError

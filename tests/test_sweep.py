@@ -1,0 +1,140 @@
+"""A sweep's members are processes of their own: one that breaks takes nothing with it, and only it is done again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mtrl import sweep
+from mtrl.config import ConfigurationError
+
+REPOSITORY = Path(__file__).parent.parent
+MEMBERS = [
+    "-m",
+    "experiment=smoke",
+    "seed=1,2,3",
+    "env.horizon=20",
+    "total_steps=60",
+    "algo.learning_starts=20",
+    "algo.batch_size=8",
+    "variant.actor_layers=[8]",
+    "variant.critic_layers=[8]",
+    "evaluation.final_episodes=1",
+    "logging.tensorboard=false",
+    "logging.progress=off",
+    "hardware.threads=1",
+    "hardware.torch_threads=1",
+]
+BREAK = {
+    "segfault": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "exit": "os._exit(3)",
+    "raise": "raise SystemExit('broken on purpose')",
+}
+
+
+def run_sweep(folder, *words, breaking=None, timeout=300):
+    """Run a sweep in ``folder``, whose member of seed 2 breaks as it starts."""
+    hook = folder / "hook"
+    hook.mkdir(exist_ok=True)
+    what = BREAK.get(breaking, "pass")
+    lines = ["import os, signal, sys", "if 'seed=2' in sys.orig_argv:", f"    {what}"]
+    (hook / "sitecustomize.py").write_text("\n".join(lines) + "\n")
+    environment = os.environ | {"PYTHONPATH": f"{hook}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "mtrl", *MEMBERS, *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def statuses(folder):
+    found = {}
+    for path in (folder / "outputs").rglob("status.json"):
+        found[path.parent.name] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("launcher", "how"),
+    [
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "segfault"),
+        pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "exit", marks=pytest.mark.slow),
+        pytest.param([], "segfault", marks=pytest.mark.slow),
+        pytest.param([], "exit", marks=pytest.mark.slow),
+        pytest.param([], "raise", marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=submitit_local"], "exit", marks=pytest.mark.slow),
+    ],
+)
+def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_path, launcher, how):
+    if "submitit_local" in "".join(launcher):
+        pytest.importorskip("submitit")
+    first = run_sweep(tmp_path, *launcher, breaking=how)
+    assert first.returncode == 1, first.stderr
+    done = statuses(tmp_path)
+    assert {name: status["state"] for name, status in done.items()} == {
+        "seed=1": "finished",
+        "seed=3": "finished",
+    }
+    assert "did not start" in first.stderr
+    second = run_sweep(tmp_path, *launcher)
+    assert second.returncode == 0, second.stderr
+    after = statuses(tmp_path)
+    assert {status["state"] for status in after.values()} == {"finished"}
+    assert all(after[name] == status for name, status in done.items())
+
+
+def test_a_signal_reaches_the_member_and_ends_the_launcher(tmp_path):
+    ready = tmp_path / "ready"
+    member = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "time.sleep(60)\n"
+    )
+    script = (
+        "import sys\n"
+        "from mtrl.sweep import Member\n"
+        f"Member([sys.executable, '-c', {member!r}]).run()\n"
+        "print('another member')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    pipes = {"stdout": subprocess.PIPE, "text": True}
+    launcher = subprocess.Popen([sys.executable, "-c", script], env=environment, **pipes)
+    while not ready.exists():
+        assert launcher.poll() is None
+        time.sleep(0.05)
+    launcher.send_signal(signal.SIGTERM)
+    said, _ = launcher.communicate(timeout=30)
+    assert launcher.returncode == 143
+    assert said == ""
+
+
+def test_a_handler_that_was_there_is_called_once_the_member_has_saved():
+    called = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: called.append(number))
+    try:
+        member = sweep.Member(
+            [sys.executable, "-c", "import os, signal; os.kill(os.getppid(), signal.SIGUSR2); signal.pause()"]
+        )
+        with pytest.raises(SystemExit) as ended:
+            member.run()
+        assert ended.value.code == 128 + signal.SIGUSR2
+        assert called == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_launcher_that_is_not_installed_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'mtrl-metaworld\[cluster\]'"):
+        sweep.check_launcher(["seed=1,2", "hydra/launcher=submitit_slurm"])
+    sweep.check_launcher(["seed=1,2"])
