@@ -213,6 +213,25 @@ def test_optimisers_go_with_their_weights(build):
     target.learn(60)
 
 
+def test_transitions_of_common_tasks_come_along(train, tmp_path):
+    tiny = ("total_steps=120", "evaluation.episodes=1", "evaluation.final_episodes=1")
+    path = train(tmp_path, "experiment=mt3", "env.tasks=[push-v3,reach-v3]", *tiny, tiny=SMALL)
+    parts = "transfer.parts=[actor,critic,replay]"
+    words = (*SMALL, "experiment=mt3", f"transfer.source={path}", parts)
+    cfg = compose_run([*words, "env.tasks=[reach-v3,pick-place-v3,push-v3]"]).config
+    env = make_training_env(cfg, CPU)
+    agent = make_agent(cfg, env, CPU)
+    lineage = prepare_transfer(cfg).begin(agent)
+    env.close()
+    replay = agent.replay_buffer
+    assert lineage["transitions"] == replay.size() == 120
+    tasks = replay.tasks[:120].numpy().astype(int)
+    assert np.bincount(tasks, minlength=3).tolist() == [60, 0, 60]
+    one_hot = replay.observations[:120, OBSERVATION_SIZE:].numpy()
+    np.testing.assert_array_equal(one_hot.argmax(1), tasks)
+    np.testing.assert_array_equal(one_hot.sum(1), 1)
+
+
 def test_a_frozen_part_waits_and_the_others_learn(build):
     _, _, path = build("experiment=mt1", "task=push-v3", save=True)
     cfg, agent, _ = build(

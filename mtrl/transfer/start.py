@@ -17,6 +17,7 @@ from mtrl.env.stock import action_space, observation_space
 from mtrl.transfer.layout import State, parts_of, read_network, write_network
 from mtrl.transfer.mapping import FRESH, Origin, Side, map_columns, map_network, map_temperatures, origins
 from mtrl.transfer.moments import map_optimiser
+from mtrl.transfer.replay import begin_replay, find_transitions
 from mtrl.transfer.source import Source, read_source
 
 
@@ -72,7 +73,13 @@ class Transfer:
             self._begin_optimisers(agent)
         if "normalisation" in parts:
             self._begin_normaliser(agent)
-        return self.lineage()
+        lineage = self.lineage()
+        if "replay" in parts:
+            tasks, files = self.source.side.tasks, self.source.files
+            lineage["transitions"] = begin_replay(
+                agent.replay_buffer, files, tasks, self.side.tasks, self.side.task_id
+            )
+        return lineage
 
     def _begin_optimisers(self, agent: OffPolicyAlgorithm) -> None:
         for part in ("actor", "critic"):
@@ -131,6 +138,8 @@ def prepare_transfer(cfg: Config) -> Transfer | None:
     origin = origins(known, tasks, cfg.transfer.new_tasks) if known else [FRESH] * len(tasks)
     transfer = Transfer(cfg, source, side, tuple(origin))
     transfer.weights(_initial_state(cfg), cfg.transfer.parts)
+    if "replay" in cfg.transfer.parts:
+        find_transitions(source.files)
     return transfer
 
 
@@ -172,7 +181,11 @@ def _initial_state(cfg: Config) -> State:
 
 
 def freeze(cfg: Config, agent: OffPolicyAlgorithm) -> None:
-    """Hold each part still until the environment steps of ``transfer.freeze_steps`` have passed."""
+    """Hold each part still until the environment steps of ``transfer.freeze_steps`` have passed.
+
+    Raises:
+        ConfigurationError: The update is compiled, which fixes once for all what it does.
+    """
     optimisers = {
         "actor": agent.actor.optimizer,
         "critic": agent.critic.optimizer,
@@ -180,15 +193,18 @@ def freeze(cfg: Config, agent: OffPolicyAlgorithm) -> None:
     }
     for part, optimiser in optimisers.items():
         steps = int(cfg.transfer.freeze_steps.get(part, 0))
+        if steps and getattr(agent, "compile", "off") != "off":
+            raise ConfigurationError(
+                f"transfer.freeze_steps.{part}={steps} cannot be kept by a compiled update: "
+                "use hardware.compile=off"
+            )
         if steps and optimiser is not None:
-            optimiser.register_step_pre_hook(_still_until(steps, agent))
+            optimiser.step = _after(steps, agent, optimiser.step)
 
 
-def _still_until(steps: int, agent: OffPolicyAlgorithm) -> Callable[..., None]:
-    def hold(optimiser: torch.optim.Optimizer, *_: object) -> None:
-        # The learner sets the learning rate anew before its updates.
-        if agent.num_timesteps < steps:
-            for group in optimiser.param_groups:
-                group["lr"] = 0.0
+def _after(steps: int, agent: OffPolicyAlgorithm, step: Callable[..., None]) -> Callable[..., None]:
+    def wait_or_step(*arguments: object) -> None:
+        if agent.num_timesteps >= steps:
+            step(*arguments)
 
-    return hold
+    return wait_or_step
