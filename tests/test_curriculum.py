@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_progressive_has_the_stages_and_thresholds_of_its_description():
     assert [len(stage.tasks) for stage in stages] == [1, 3, 6, 8, 10]
     assert [stage.threshold for stage in stages] == [0.7, 0.6, 0.5, 0.4, None]
     assert (cfg.curriculum.min_steps, cfg.curriculum.check_every) == (200_000, 10_000)
-    for smaller, larger in zip(stages, stages[1:], strict=False):
+    for smaller, larger in pairwise(stages):
         assert set(smaller.tasks) < set(larger.tasks)
 
 
