@@ -22,7 +22,7 @@ from mtrl.signals import Preempted, Signals
 
 logger = logging.getLogger(__name__)
 
-FAILED, TRY_AGAIN = 1, 75
+FAILED, REFUSED, TRY_AGAIN = 1, 2, 75
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -98,7 +98,7 @@ def _compare(earlier: Earlier | None, composition: Composition) -> str:
 
 def _train(start: Start, console: Console) -> int:
     from mtrl.algo import NonFinite
-    from mtrl.checkpoint import CheckpointFailedError
+    from mtrl.checkpoint import CheckpointFailedError, DamagedError
     from mtrl.env.stock import NotFiniteError
     from mtrl.env.workers import WorkerError, WorkerLostError
     from mtrl.run import train
@@ -113,6 +113,8 @@ def _train(start: Start, console: Console) -> int:
         return signal.exit_code
     except (WorkerLostError, CheckpointFailedError) as error:
         return _end(directory, "interrupted", error, TRY_AGAIN)
+    except DamagedError as error:
+        return _end(directory, "failed", error, REFUSED)
     except (NonFinite, NotFiniteError, WorkerError, UnstableError) as error:
         directory.dump(getattr(error, "transition", None))
         return _end(directory, "failed", error, FAILED)

@@ -1,6 +1,7 @@
 """A model on disk: ``model.zip`` in stable-baselines3's format, and the normaliser where there is one."""
 
 import io
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mtrl.checkpoint.values import DamagedError
 from mtrl.env.normalize import TaskNormalize
 from mtrl.records import write_json
 
+_UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError)
 MODEL, NORMALISER, SCORE = "model.zip", "normaliser.npz", "score.json"
 
 
@@ -63,7 +65,7 @@ def load_weights(path: Path, model: BaseAlgorithm) -> None:
         # Adam's step counters come back on the device they had; the rest is copied in place.
         model.set_parameters(parameters, exact_match=True, device=model.device)
         _set_variables(model, variables or {})
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError) as error:
+    except (pickle.PickleError, *_UNREADABLE) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DamagedError(f"{path.name} does not hold this agent's weights ({first})") from error
 

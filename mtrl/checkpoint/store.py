@@ -165,7 +165,9 @@ class Store:
                 section.set_state(states[name])
             AgentState(model).set_state(states["agent"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedError(f"{found.path.name} does not hold this run's state ({error!r})") from error
+            raise DamagedError(
+                f"{found.path.name} does not hold this run's state ({error!r}): train anew with fresh=true"
+            ) from error
 
     def _prune(self) -> None:
         for path in _steps(self.checkpoints)[: -self._keep]:

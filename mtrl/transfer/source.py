@@ -1,6 +1,7 @@
 """What a transfer starts from, read without unpickling anything."""
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def read_source(cfg: Config) -> Source:
     files = find_model(name)
     try:
         _, parameters, variables = load_from_zip_file(files.model, device="cpu", load_data=False)
-    except (ValueError, RuntimeError, KeyError, OSError, EOFError) as error:
+    except (pickle.PickleError, ValueError, RuntimeError, KeyError, OSError, EOFError) as error:
         raise ConfigurationError(
             f"transfer.source={name} cannot be read ({str(error).splitlines()[0]}): name another checkpoint"
         ) from error

@@ -27,11 +27,12 @@ REPOSITORY = Path(__file__).parents[2]
 class Nursery:
     """Sends orders to the process and reads its answers."""
 
-    def __init__(self):
+    def __init__(self, folder):
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         script = str(Path(__file__).with_name("nursery.py"))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, script], env=environment, **pipes)
+        # MuJoCo writes its warnings into the present directory.
+        self.process = subprocess.Popen([sys.executable, script], env=environment, cwd=folder, **pipes)
         assert self.process.stdout.readline() == "ready\n"
 
     def begin(self, output, *overrides, base=TINY, **order):
@@ -111,8 +112,8 @@ def assert_same(mine, theirs):
 
 
 @pytest.fixture(scope="session")
-def nursery():
-    nursery = Nursery()
+def nursery(tmp_path_factory):
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
     yield nursery
     nursery.close()
 

@@ -1,0 +1,175 @@
+"""Opening somebody else's run runs no code, whatever file of it a payload is planted in."""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import zipfile
+
+import cloudpickle
+import numpy as np
+import pytest
+import tiny
+import torch
+from conftest import Left
+from tiny import TINY
+
+import mtrl
+from mtrl import status
+from mtrl.checkpoint.files import sha256
+from mtrl.checkpoint.store import sealed
+from mtrl.compose import compose_run
+from mtrl.config import ConfigurationError
+from mtrl.lifecycle import run_once
+from mtrl.policy import LoadError
+from mtrl.report.__main__ import main as report
+from mtrl.transfer import prepare_transfer
+
+MORE = ["env.normalize_observations=true"]
+
+
+class Payload:
+    """Makes a directory when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+def rewrite_zip(path, name, content):
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    entries[name] = content
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in entries.items():
+            archive.writestr(entry, data)
+
+
+def plant_in_data(path, payload):
+    with zipfile.ZipFile(path) as archive:
+        data = json.loads(archive.read("data"))
+    serialized = base64.b64encode(cloudpickle.dumps(payload)).decode()
+    for key, value in data.items():
+        if isinstance(value, dict) and ":serialized:" in value:
+            data[key] = {":type:": "<class 'type'>", ":serialized:": serialized}
+    rewrite_zip(path, "data", json.dumps(data).encode())
+
+
+def plant_in_weights(path, payload):
+    saved = path.with_name("payload")
+    torch.save({"weight": payload}, saved)
+    rewrite_zip(path, "policy.pth", saved.read_bytes())
+    saved.unlink()
+
+
+def plant_in_arrays(path, payload):
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    first = next(iter(arrays))
+    np.savez(path, **(arrays | {first: np.array([payload], dtype=object)}))
+
+
+def plant_in_yaml(path, payload):
+    path.write_text(f"seed: !!python/object/apply:os.mkdir ['{payload.marker}']\n" + path.read_text())
+
+
+def reseal(run):
+    """Make every manifest right again, as who plants something would."""
+    for manifest_path in run.glob("checkpoints/step_*/manifest.json"):
+        manifest = json.loads(manifest_path.read_text())
+        for name in manifest["files"]:
+            file = manifest_path.with_name(name)
+            manifest["files"][name] = {"size": file.stat().st_size, "sha256": sha256(file)}
+        for segment in manifest["segments"]:
+            file = run / "buffer" / f"seg_{segment['low']}_{segment['high']}.npz"
+            segment |= {"size": file.stat().st_size, "sha256": sha256(file)}
+        manifest_path.write_text(json.dumps(sealed(manifest)))
+
+
+PLANTS = {
+    "model-data": ("checkpoints/*/model.zip", plant_in_data),
+    "model-weights": ("checkpoints/*/model.zip", plant_in_weights),
+    "state": ("checkpoints/*/state.npz", plant_in_arrays),
+    "normaliser": ("checkpoints/*/normaliser.npz", plant_in_arrays),
+    "segments": ("buffer/*.npz", plant_in_arrays),
+    "config": ("config.yaml", plant_in_yaml),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(nursery, tmp_path_factory):
+    output = tmp_path_factory.mktemp("finished")
+    answer = nursery.run(output, *MORE, "total_steps=120")
+    assert answer["code"] == 0, answer["said"]
+    return Left(output, *MORE).path
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plant):
+    run = tmp_path / finished.relative_to(finished.parents[2])
+    shutil.copytree(finished, run)
+    marker = tmp_path / "executed"
+    pattern, put = PLANTS[plant]
+    for path in run.glob(pattern):
+        put(path, Payload(marker))
+    reseal(run)
+
+    monkeypatch.setattr("mtrl.environments.make_vec_env", None)
+    tiny.use_tiny_environment()
+    code = 2
+    with contextlib.suppress(ConfigurationError):
+        code = run_once(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path}"]))
+    # What only weights and statistics are read from may be used; nothing else of it is.
+    assert code == (0 if plant in ("model-data", "normaliser", "config") else 2)
+    assert not marker.exists()
+
+    status.main([str(run)])
+    for source in (run, run / "checkpoints" / "step_120"):
+        with contextlib.suppress(LoadError):
+            mtrl.load(source)
+    with contextlib.suppress(ConfigurationError):
+        words = [f"transfer.source={run}", f"output={tmp_path / 'new'}"]
+        prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
+    report([str(run), "--out", str(tmp_path / "report.html")])
+    assert not marker.exists()
+
+
+def test_the_payload_would_run_where_pickles_are_read(tmp_path):
+    marker = tmp_path / "executed"
+    cloudpickle.loads(cloudpickle.dumps(Payload(marker)))
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "link"])
+def test_a_manifest_reaches_nothing_outside_its_directory(nursery, tmp_path, finished, name):
+    run = tmp_path / finished.relative_to(finished.parents[2])
+    shutil.copytree(finished, run)
+    (run / "secret").write_text("secret")
+    for path in run.glob("checkpoints/step_*/manifest.json"):
+        if name == "link":
+            path.with_name("link").symlink_to(run / "secret")
+        manifest = json.loads(path.read_text())
+        facts = {"size": 6, "sha256": sha256(run / "secret")}
+        manifest["files"][name] = facts
+        path.write_text(json.dumps(sealed(manifest)))
+    answer = nursery.run(tmp_path, *MORE, "total_steps=140")
+    assert answer["code"] == 2, answer["said"]
+    assert "is missing" in answer["said"]
+
+
+def test_arrays_are_no_larger_than_their_files(tmp_path):
+    from mtrl.checkpoint.values import DamagedError, read_arrays
+
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("a.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+        )
+    with pytest.raises(DamagedError, match="claims"):
+        read_arrays(path)
+    np.savez_compressed(path, a=np.zeros(10**6))
+    with pytest.raises(DamagedError, match="compressed"):
+        read_arrays(path)
