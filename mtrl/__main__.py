@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"mtrl: {error}", file=sys.stderr)
         sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        # Before the run began; afterwards it saves and tells so itself.
+        sys.exit(130)
 
 
 def _run(words: list[str]) -> int:

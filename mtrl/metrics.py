@@ -54,10 +54,14 @@ class Every:
 
     def due(self, step: int) -> bool:
         """Tell whether a multiple of the interval was passed since the last time this was true."""
-        if step // self.interval > self.last // self.interval:
+        passed = self.passed(step)
+        if passed:
             self.last = step
-            return True
-        return False
+        return passed
+
+    def passed(self, step: int) -> bool:
+        """Tell what ``due`` would, and change nothing."""
+        return step // self.interval > self.last // self.interval
 
 
 class Episodes:
@@ -169,7 +173,7 @@ class Metrics:
         tasks: The task set.
         per_task_temperature: Whether the learner has one temperature per task.
         tensorboard: Mirror to TensorBoard.
-        resumed_at: Step from which the run is continued; TensorBoard hides what it was told of later ones.
+        resumed_at: Step from which an earlier start is continued; TensorBoard hides what that told of later ones.
     """
 
     def __init__(

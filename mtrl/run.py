@@ -57,7 +57,7 @@ def train(start: "Start") -> Evaluation:
         agent.set_logger(Logger(folder=None, output_formats=[]))
         if cfg.transfer.active:
             freeze(cfg, agent)
-        resumed_at = checkpoint.step if checkpoint else None
+        resumed_at = done if start.earlier else None
         curriculum = begin_curriculum(cfg, env)
         session = Session(cfg, chosen, directory, store, start.signals, curriculum, resumed_at)
         if checkpoint:

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -177,12 +177,14 @@ class Session(BaseCallback):
     def _look(self, step: int) -> None:
         """Evaluate, and follow the curriculum, where that is due; a signal undoes what it interrupts."""
         self.signals.check()
-        with self._undone_by_signal():
+        curriculum = self.curriculum
+        looks = self._evaluate.passed(step) or (curriculum is not None and curriculum.look_is_due(step))
+        with self._undone_by_signal() if looks else nullcontext():
             if self._evaluate.due(step) and step < self.cfg.total_steps:
                 self._evaluate_now(self.cfg.evaluation.episodes)
                 self._stop_if_solved()
-            if self.curriculum is not None:
-                self._follow_curriculum(self.curriculum)
+            if curriculum is not None:
+                self._follow_curriculum(curriculum)
 
     @contextmanager
     def _undone_by_signal(self) -> Iterator[None]:

@@ -48,6 +48,8 @@ pytestmark = [
 def slurm(tmp_path):
     pytest.importorskip("submitit")
     folder = tmp_path / "slurm"
+    munge = Path("/run/munge/munged.pid")
+    ours = [folder / "slurmctld.pid", folder / "slurmd.pid", *([] if munge.exists() else [munge])]
     started = subprocess.run([str(SCRIPT), str(folder)], capture_output=True, text=True, check=False)
     environment = os.environ | {
         "SLURM_CONF": str(folder / "slurm.conf"),
@@ -58,8 +60,7 @@ def slurm(tmp_path):
         assert started.returncode == 0, started.stderr
         yield environment
     finally:
-        for name in ("slurmctld", "slurmd"):
-            pid_file = folder / f"{name}.pid"
+        for pid_file in ours:
             if pid_file.exists():
                 os.kill(int(pid_file.read_text()), signal.SIGTERM)
 

@@ -87,11 +87,15 @@ class Curriculum:
 
     def wants_check(self, step: int) -> bool:
         """Tell whether the success of ``tasks_to_check`` is to be measured now; true once at each moment."""
-        every = self.cfg.check_every
-        due = step // every > self._looked // every and step - self.began >= self.cfg.min_steps
+        due = self.look_is_due(step)
         if due:
             self._looked = step
         return due and self._decides_by_success()
+
+    def look_is_due(self, step: int) -> bool:
+        """Tell whether ``wants_check`` would take note of this step; changes nothing."""
+        every = self.cfg.check_every
+        return step // every > self._looked // every and step - self.began >= self.cfg.min_steps
 
     def _decides_by_success(self) -> bool:
         return self.present.threshold is not None

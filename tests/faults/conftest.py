@@ -21,6 +21,7 @@ from mtrl.checkpoint.values import read_values
 from mtrl.compose import compose_run
 from mtrl.identity import run_directory
 
+SECRET = "a-password-of-the-environment"
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -28,7 +29,7 @@ class Nursery:
     """Sends orders to the process and reads its answers."""
 
     def __init__(self, folder):
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "SECRET": SECRET}
         script = str(Path(__file__).with_name("nursery.py"))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         # MuJoCo writes its warnings into the present directory.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import Left
+from conftest import SECRET, Left
 from tiny import TINY
 
 import mtrl
@@ -173,3 +173,9 @@ def test_arrays_are_no_larger_than_their_files(tmp_path):
     np.savez_compressed(path, a=np.zeros(10**6))
     with pytest.raises(DamagedError, match="compressed"):
         read_arrays(path)
+
+
+def test_variables_of_the_environment_are_written_nowhere(whole):
+    for path in whole.path.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
