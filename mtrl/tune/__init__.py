@@ -1,0 +1,1 @@
+"""Search for the values of a recipe that learn best: ``python -m mtrl.tune``."""

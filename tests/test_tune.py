@@ -1,0 +1,246 @@
+"""``python -m mtrl.tune``: trials are runs of their own, hopeless ones end early, and nothing is done twice."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import REPOSITORY, TINY
+
+from mtrl import compose
+from mtrl.compose import compose_run
+from mtrl.config import ConfigurationError
+from mtrl.tune import results, space, trial
+from mtrl.tune.__main__ import main
+from mtrl.tune.plan import plan
+from mtrl.tune.space import read_space
+from mtrl.tune.study import begun, open_study
+from mtrl.tune.trial import learning_curve
+
+optuna = pytest.importorskip("optuna")
+
+SPACE = """\
+algo.learning_rate: {low: 1e-4, high: 3e-3, log: true}
+algo.updates: {low: 1, high: 3}
+variant.critic_layers: {choices: [[16, 16], [8]]}
+variant.layer_norm: {choices: [true, false]}
+"""
+
+# Stands for ``python -m mtrl``: a run whose success is the tenth part of algo.updates, and whose last evaluation
+# waits for a file of the name "go" where its seed says so.
+FAKE = """
+import sys, time
+from pathlib import Path
+from mtrl.compose import compose_run
+from mtrl.identity import run_directory
+from mtrl.records import write_yaml
+composition = compose_run([word for word in sys.argv[1:]])
+cfg, path = composition.config, run_directory(composition)
+with open("calls.txt", "a") as calls:
+    print(cfg.seed, cfg.algo.updates, file=calls)
+if cfg.algo.updates == 3 and Path("crash").exists():
+    sys.exit(1)
+path.mkdir(parents=True, exist_ok=True)
+write_yaml(path / "config.yaml", composition.values)
+with (path / "evaluation.csv").open("w") as log:
+    print("step,task,goals,episodes,success_rate,mean_return,mean_length", file=log, flush=True)
+    for step in (100, 200, 300):
+        if step == 300 and Path("wait").exists():
+            time.sleep(60)
+        print(f"{step},reach-v3,train,10,{cfg.algo.updates * step / 3000:.4g},1,1", file=log, flush=True)
+        time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return [*TINY, "search=space.yaml", "name=s"]
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(trial, "COMMAND", (sys.executable, str(tmp_path / "fake.py")))
+    monkeypatch.setattr(trial, "LOOK_EVERY", 0.05)
+    return tmp_path
+
+
+def rows(tmp_path):
+    with (tmp_path / "outputs/tune/s/trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_search_trains_each_seed_and_goes_on_where_it_was(words, tmp_path, capsys):
+    assert main([*words, "n_trials=1", "seeds=1,2", "sampler=random"]) == 0
+    runs = sorted((tmp_path / "outputs/tune/s/runs").rglob("seed=*"))
+    assert [run.name for run in runs] == ["seed=1", "seed=2"]
+    expected = sum(learning_curve(run)[-1][1] for run in runs) / 2
+    (row,) = rows(tmp_path)
+    assert (row["state"], float(row["success_rate"])) == ("complete", expected)
+    capsys.readouterr()
+    assert main([*words, "n_trials=1", "seeds=1,2", "sampler=random"]) == 0
+    assert "trial 0:" not in capsys.readouterr().out, "a search that is done has nothing to do"
+
+
+def test_the_best_is_written_as_a_tuning_file_that_composes(words, fake, monkeypatch, capsys):
+    assert main([*words, "n_trials=3", "seeds=1,2"]) == 0
+    done = [row for row in rows(fake) if row["state"] == "complete"]
+    assert len(rows(fake)) == 3
+    best = max(done, key=lambda row: float(row["success_rate"]))
+    assert float(best["success_rate"]) == pytest.approx(int(best["algo.updates"]) / 10)
+    written = fake / "outputs/tune/s/best.yaml"
+    conf = fake / "conf"
+    subprocess.run(["cp", "-r", str(compose.CONF), str(conf)], check=True)
+    (conf / "tuning" / "mt1-sac.yaml").write_text(written.read_text())
+    before = compose_run([*TINY, f"algo.learning_rate={best['algo.learning_rate']}"]).config
+    monkeypatch.setattr(compose, "CONF", conf)
+    cfg = compose_run([]).config
+    assert cfg.algo.learning_rate == before.algo.learning_rate == float(best["algo.learning_rate"])
+    assert cfg.algo.updates == int(best["algo.updates"])
+    assert cfg.variant.critic_layers == yaml.safe_load(best["variant.critic_layers"])
+    assert cfg.variant.layer_norm == (best["variant.layer_norm"] == "True")
+    assert (cfg.algo.gamma, cfg.algo.tau) == (before.algo.gamma, before.algo.tau)
+    assert (cfg.algo.batch_size, cfg.env.horizon) == (before.algo.batch_size, 20)
+
+
+def test_a_hopeless_trial_is_pruned_and_its_run_ended(words, fake):
+    search = plan([*words, "n_trials=4", "seeds=1"])
+    study = open_study(search)
+    for updates in (3, 3, 3):
+        study.enqueue_trial({"algo.updates": updates})
+    study.enqueue_trial({"algo.updates": 1})
+    (fake / "calls.txt").write_text("")
+    assert main([*words, "n_trials=4", "seeds=1"]) == 0
+    assert [row["state"] for row in rows(fake)] == ["complete"] * 3 + ["pruned"]
+    study = open_study(search)
+    assert study.trials[3].intermediate_values[100] == pytest.approx(0.0333, abs=1e-3)
+
+
+def test_a_crash_takes_one_trial_and_a_row_of_them_the_search(words, fake, capsys):
+    (fake / "crash").touch()
+    search = plan([*words, "n_trials=3", "seeds=1"])
+    study = open_study(search)
+    for updates in (1, 3, 2):
+        study.enqueue_trial({"algo.updates": updates})
+    assert main([*words, "n_trials=3", "seeds=1"]) == 0
+    assert [row["state"] for row in rows(fake)] == ["complete", "fail", "complete"]
+    assert "trial 1 failed with exit code 1: see " in capsys.readouterr().err
+    for _ in range(3):
+        study.enqueue_trial({"algo.updates": 3})
+    assert main([*words, "n_trials=9", "seeds=1"]) == 1
+    assert "3 trials failed one after the other" in capsys.readouterr().err
+    assert len(rows(fake)) == 3, "the table is of the last trial that had a result"
+
+
+def test_an_interrupted_trial_is_done_again_and_counted_once(words, fake):
+    (fake / "wait").touch()
+    script = (
+        f"import sys\nfrom mtrl.tune import trial\ntrial.COMMAND = {trial.COMMAND!r}\ntrial.LOOK_EVERY = 0.05\n"
+        "from mtrl.tune.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, *words, "n_trials=2", "seeds=1"], cwd=fake)
+    until = time.monotonic() + 60
+    while not list(fake.rglob("evaluation.csv")) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 130
+    (fake / "wait").unlink()
+    search = plan([*words, "n_trials=2", "seeds=1"])
+    study = open_study(search)
+    assert [state.state.name for state in study.trials] == ["FAIL", "WAITING"]
+    assert begun(study) == 0
+    assert main([*words, "n_trials=2", "seeds=1"]) == 0
+    trials = open_study(search).trials
+    assert [one.state.name for one in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert trials[0].params == trials[1].params
+    calls = (fake / "calls.txt").read_text().split("\n")
+    assert calls[0] == calls[1]
+
+
+def test_a_trial_that_still_runs_is_left_to_its_process(words, fake):
+    study = open_study(plan([*words, "n_trials=2"]))
+    for host, pid in ((os.uname().nodename, os.getpid()), ("elsewhere", 1)):
+        running = study.ask()
+        running.set_user_attr("host", host)
+        running.set_user_attr("pid", pid)
+    study = open_study(plan([*words, "n_trials=2"]))
+    assert [one.state.name for one in study.trials] == ["RUNNING", "RUNNING"]
+
+
+def test_trials_of_another_setting_are_not_mixed_in(words, fake):
+    open_study(plan([*words, "seeds=1"]))
+    with pytest.raises(ConfigurationError, match=r"begun with other seeds, objective.*name="):
+        open_study(plan([*words, "seeds=1,2", "objective=curve"]))
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("n_trials=none", "whole numbers"),
+        ("n_trials=0", "one or more trials"),
+        ("seeds=1,1", "distinct seeds"),
+        ("seed=3", "seeds=1,2,3"),
+        ("sampler=best", "sampler=best is not one of tpe, random"),
+        ("objective=fun", "objective=fun is not one of final, curve"),
+        ("search=none", "search=none does not exist: the options are ddpg, sac, td3"),
+        ("algo.gama=3", "did you mean algo.gamma"),
+        ("push-v3", "push-v3 is no override"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentence, capsys):
+    assert main([*words, word]) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert not os.path.exists("outputs")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("algo.gama: {choices: [1]}", "algo.gamma"),
+        ("algo.gamma: {low: 0.9, high: 1.5}", "algo.gamma=1.5 must lie between 0 and 1"),
+        ("algo.gamma: {low: 0.99, high: 0.9}", "low must be below high"),
+        ("algo.gamma: {low: 0, high: 0.9, log: true}", "above 0 where log is true"),
+        ("algo.gamma: 3", "which is no range"),
+        ("algo.gamma: {lo: 3}", "needs choices, or low and high"),
+        ("", "names no parameter"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_search_space_that_cannot_be_is_refused(words, tmp_path, text, sentence):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=sentence):
+        plan(words)
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
+def test_the_search_spaces_that_come_along_are_valid(algo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([f"algo={algo}", "n_trials=5", "dry_run=true", "algo.buffer_size=1000"]) == 0
+    shown = capsys.readouterr().out
+    assert all(parameter.key in shown for parameter in read_space(algo))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
+def test_samplers_go_on_with_other_values(words, fake, name):
+    search = plan([*words, f"sampler={name}"])
+    seen = []
+    for _ in range(3):
+        study = open_study(search)
+        one = study.ask()
+        values = {parameter.key: parameter.suggest(one) for parameter in search.space}
+        study.tell(one, 0.5)
+        seen.append(values["algo.learning_rate"])
+    assert len(set(seen)) == 3
+    assert all(1e-4 <= value <= 3e-3 for value in seen)
+    assert space.written(True) == "true"
+    assert results.tuning_file(search, study.best_trial).startswith("# @package _global_\n")
