@@ -25,8 +25,7 @@ SORTED = Grouping(None, None)
 
 
 def group_by_task(tasks: torch.Tensor, n_tasks: int) -> Grouping:
-    """Return the grouping of a batch in any order and balance, given each transition's task, shape
-    (batch,)."""
+    """Return the grouping of a batch in any order and balance, from the task of each row, (batch,)."""
     counts = torch.bincount(tasks, minlength=n_tasks)
     order = torch.argsort(tasks, stable=True)
     sorted_tasks = tasks[order]
@@ -162,8 +161,7 @@ class StackedMLP(nn.Module):
         return x if grouping.scatter is None else x.index_select(1, grouping.scatter)
 
     def _gather_linear_heads(self, x: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
-        """Evaluate every linear head on every transition and keep its own: cheaper than sorting a few
-        rows."""
+        """Evaluate every linear head on every row and keep its own: cheaper than sorting a few rows."""
         n, stacked = len(x), len(x) * self.n_heads
         weight, bias = self.layers[-1].weight[:stacked], self.layers[-1].bias[:stacked]
         weight = weight.view(n, self.n_heads, -1, self.outputs).transpose(1, 2).flatten(2)

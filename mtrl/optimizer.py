@@ -7,8 +7,7 @@ import torch
 
 
 class FusedAdam(torch.optim.Adam):
-    """torch.optim.Adam with ``fused=True``, the same numbers and the same ``state_dict``, stepping in one
-    call.
+    """torch.optim.Adam with ``fused=True``: the same numbers, the same ``state_dict``, one call a step.
 
     For the 6 to 10 tensors of an actor or a critic, torch.optim.Adam spends 0.1 ms a step in Python and
     counts the steps of each tensor apart. Here the lists of tensors are made once and the step count is one
@@ -61,8 +60,7 @@ class FusedAdam(torch.optim.Adam):
     step.hooked = True
 
     def tensors(self) -> list[list[torch.Tensor]]:
-        """Return parameters, their two averages, and the step count once per parameter; the same lists each
-        time."""
+        """Return parameters, their two averages, and their step counts: the same lists each time."""
         if self._lists is None:
             self._lists = self._make_lists()
         return self._lists

@@ -1,5 +1,4 @@
-"""The networks of each variant: ``plain`` (no task id), ``shared`` (one-hot task id), ``multihead`` (a
-critic per task).
+"""The networks of each variant: ``plain`` (no task id), ``shared`` (one-hot), ``multihead`` (a critic per task).
 
 The critics are one stack of networks (mtrl.networks); the policies around them keep stable-baselines3's
 interface, so that its own SAC, TD3 and DDPG train, save and load them.
@@ -26,8 +25,7 @@ VARIANTS = ("plain", "shared", "multihead")
 
 
 def task_of(obs: torch.Tensor, n_tasks: int) -> torch.Tensor:
-    """Return the task of each observation, shape (batch,), from the one-hot in its last ``n_tasks``
-    columns."""
+    """Return the task of each observation, shape (batch,), from the one-hot at its end."""
     return obs[:, -n_tasks:].argmax(1)
 
 
@@ -112,8 +110,7 @@ class StackedActor(BasePolicy):
 
 
 class GaussianActor(StackedActor):
-    """SAC's actor: a Gaussian squashed by tanh, mean and logarithm of the standard deviation from one
-    layer."""
+    """SAC's actor: a Gaussian squashed by tanh, its mean and log standard deviation from one layer."""
 
     def __init__(
         self,
@@ -137,7 +134,7 @@ class GaussianActor(StackedActor):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return sampled actions (batch, action_dim) and their log-probabilities (batch,).
 
-        Equation 26 of SAC (Haarnoja et al. 2018, arXiv:1812.05905); the noise stands for (x - mean) / std,
+        Appendix C of SAC (Haarnoja et al. 2018, arXiv:1801.01290); the noise stands for (x - mean) / std,
         which spares the detour over the sample. The 1e-6 is stable-baselines3's.
         """
         mean, log_std = self.outputs(obs, grouping).chunk(2, dim=1)

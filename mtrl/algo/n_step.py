@@ -25,8 +25,7 @@ class EpisodeChain:
         """Number of each copy's newest transition, -1 where the next one starts anew, shape (n_envs,)."""
 
     def add(self, numbers: NDArray[np.int64], keep: NDArray[np.bool_], done: NDArray[np.bool_]) -> None:
-        """Link the transitions of one vector step; those not kept break their episode. All shapes
-        (n_envs,)."""
+        """Link one vector step, all shapes (n_envs,); a transition not kept breaks its episode."""
         rows = numbers % self._capacity
         self._next[rows[keep]] = 0
         self._previous[rows[keep]] = 0

@@ -263,8 +263,7 @@ class TaskReplayBuffer(ReplayBuffer):
         return torch.from_numpy(met[:, -1].copy()).to(self.device), discounts.to(self.device)
 
     def mean_reward_per_task(self) -> NDArray[np.float64]:
-        """Return the mean of the stored rewards of each task, shape (n_tasks,); NaN for a task without
-        any."""
+        """Return the mean stored reward of each task, shape (n_tasks,); NaN for a task without any."""
         tasks = self.tasks[: self.size()].long()
         counts = torch.bincount(tasks, minlength=self.n_tasks)
         sums = torch.bincount(tasks, weights=self.rewards[: self.size()].double(), minlength=self.n_tasks)

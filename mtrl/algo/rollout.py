@@ -70,8 +70,7 @@ class OverlappedRollouts(OffPolicyAlgorithm):
             self._learning = False
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Make ``gradient_steps`` updates; within an overlapping ``learn`` leave them to the next vector
-        step."""
+        """Make ``gradient_steps`` updates, which an overlapping ``learn`` leaves to its next vector step."""
         if not (self.overlap and self._learning):
             self._timed_updates(gradient_steps, batch_size)
 
@@ -85,8 +84,7 @@ class OverlappedRollouts(OffPolicyAlgorithm):
         raise NotImplementedError
 
     def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """Collect as stable-baselines3 does, with the updates that are due in the first step if
-        ``overlap``."""
+        """Collect as stable-baselines3 does; with ``overlap``, the first step hides the due updates."""
         if not self.overlap:
             return super().collect_rollouts(env, *args, **kwargs)
         if self._working_env is None or self._working_env.venv is not env:

@@ -33,8 +33,7 @@ class RowLayout:
         timeout: NDArray[np.bool_],
         tasks: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """Return one row per transition, shape (n, width). An episode that a time limit ended did not
-        terminate."""
+        """Return rows (n, width); an episode that a time limit ended did not terminate."""
         n = len(tasks)
         parts = (obs, action, next_obs, reward, done & ~timeout, done & timeout, tasks)
         return np.concatenate([np.reshape(part, (n, -1)) for part in parts], axis=1, dtype=np.float32)

@@ -1,5 +1,4 @@
-"""Soft actor-critic for many tasks: stable-baselines3's SAC, its update made lean, and what multi-task
-learning adds."""
+"""Soft actor-critic for many tasks: stable-baselines3's, its update made lean, with what many tasks need."""
 
 import warnings
 from typing import Any, ClassVar
@@ -37,16 +36,14 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         learning_rate: Learning rate of every network and of the temperature.
         n_steps: Steps of an n-step return.
         n_tasks: Number of tasks; with more than one, each ``info`` must name its ``task_id``.
-        temperature: ``shared`` by all tasks, or ``per_task``: one for each, each with its own entropy target
-            met.
+        temperature: ``shared`` by all tasks, or ``per_task``: one that holds each to the target entropy.
         balanced_batches: Draw equally many transitions of each task.
         max_gradient_norm: Clip the gradient of the actor, and of the critics, to this norm; None for never.
         reward_scaling: ``none``, or ``per_task``: rewards are multiplied, when sampled, by the ratio of the
             largest task mean of the rewards in the buffer to the task's own, at most 30.
         reward_scale: Factor on every reward when sampled, on top of that.
         overlap: Let the environments step while the learner updates. An action is then chosen one round of
-            updates earlier than without, and results depend on nothing else: not on which of the two is
-            faster.
+            updates earlier than without; which of the two is faster makes no difference.
         compile: ``off``, ``inductor`` (torch.compile), or ``cuda_graph`` (the update is recorded once and
             replayed).
         **kwargs: Further arguments of stable-baselines3's SAC.

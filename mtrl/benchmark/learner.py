@@ -1,5 +1,4 @@
-"""Updates per second: ours against stable-baselines3's SAC, and critics with heads per task against shared
-ones.
+"""Updates per second: our SAC against stable-baselines3's, and critics per task against shared ones.
 
 Every comparison takes turns in one process, on the same number of threads and the same random transitions. An
 update is a whole call of ``train``: drawing the batch, temperature, critics, actor, targets. A critic update
@@ -129,8 +128,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """Compare critic updates: one shared critic, separate critics, linear heads, separate ones by task
-    masks."""
+    """Compare critic updates: shared, separate, with linear heads, and separate by task masks."""
     size = _Size([256] * 3, [256] * 3, batch_size)
     separate = {"critic_heads": True, "shared_layers": 0}
     contenders = {
@@ -188,8 +186,7 @@ def _critic_updates(learner: Any, seconds: float) -> Callable[[], float]:
 
 
 def _masked(learner: Any) -> Any:
-    """Give the learner ten separate critics that a loop over task masks evaluates, as the predecessor's
-    did."""
+    """Give the learner ten separate critics that a loop over task masks evaluates."""
     import torch
     from torch import nn
 
