@@ -37,11 +37,11 @@ def run_once(composition: Composition) -> int:
     if cfg.dry_run:
         console.print(summary(composition, path), soft_wrap=True)
         return 0
-    logging.basicConfig(
-        level=logging.DEBUG if composition.verbose else logging.WARNING,
-        format="%(levelname)s: %(message)s",
-        stream=sys.stderr,
-    )
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.DEBUG if composition.verbose else logging.WARNING)
+    # run.log keeps more than the terminal shows.
+    least = logging.DEBUG if composition.verbose else logging.INFO
+    logging.basicConfig(level=least, format="%(levelname)s: %(message)s", handlers=[shown])
     earlier = read_earlier(path)
     if earlier and earlier.finished and not cfg.fresh and cfg.total_steps <= earlier.total_steps:
         _tell_finished(earlier, path, console)
@@ -109,7 +109,8 @@ def _train(start: Start, console: Console) -> int:
         train(start)
     except Preempted as signal:
         directory.fail("interrupted", str(signal))
-        console.print(f"{signal}: saved in {directory.path}; the same command goes on", soft_wrap=True)
+        saved = f"saved at step {directory.saved_at:,}" if directory.saved_at else "nothing was saved yet"
+        console.print(f"{signal}: {saved} in {directory.path}; the same command goes on", soft_wrap=True)
         return signal.exit_code
     except (WorkerLostError, CheckpointFailedError) as error:
         return _end(directory, "interrupted", error, TRY_AGAIN)

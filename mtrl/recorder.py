@@ -103,6 +103,11 @@ class Recorder:
         self._status[name] = dict(entry)
         write_json(self.path / "status.json", self._status)
 
+    @property
+    def saved_at(self) -> int | None:
+        """Step of the newest checkpoint; None before the first."""
+        return self._status.get("checkpoint")
+
     def finish(self, step: int, evaluation: "Evaluation") -> None:
         """Write down that the run is done and what it came to."""
         result = {
