@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Print the result in two lines."""
     print(
-        f"steps per second of {result['clock']} time: {result['bare']:,.0f} bare, {result['whole']:,.0f} with everything around; "
+        f"steps per second of {result['clock']} time: {result['bare']:,.0f} bare, "
+        f"{result['whole']:,.0f} with everything around; "
         f"{result['lost']:.1%} lost (median of {result['rounds']} paired rounds of {result['steps']:,} steps)"
     )
     before, after = result["load_average"]
