@@ -12,6 +12,7 @@ from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
 from mtrl.sources import find_model
 from mtrl.stages import stages_of
 from mtrl.tasks import ACTION_SIZE, MT10, OBSERVATION_SIZE, check_tasks
+from mtrl.tracker import check_tracker
 
 OWN_SAC = "mtrl.algo.SAC"
 _OWN_OPTIONS: dict[str, Any] = {
@@ -36,6 +37,7 @@ def check(cfg: Config) -> None:
         find_model(cfg.transfer.source)
     _check_memory(cfg)
     _check_output(Path(cfg.output))
+    check_tracker(cfg.logging.wandb)
     _check_backend(cfg)
     if cfg.hardware.device.startswith("cuda") and not hardware.cuda_available(cfg.hardware.device):
         raise ConfigurationError(

@@ -332,7 +332,9 @@ class TransferConfig:
         for part, steps in self.freeze_steps.items():
             _steps(f"transfer.freeze_steps.{part}", steps, 0)
         either = self.source is None or not self.train
-        _require(either, "transfer.source and transfer.train both name a source: set one of them to null or []")
+        _require(
+            either, "transfer.source and transfer.train both name a source: set one of them to null or []"
+        )
 
     @property
     def active(self) -> bool:
@@ -423,11 +425,14 @@ class LoggingConfig:
     """auto (a bar on a terminal, lines elsewhere), bar, lines or off."""
     tensorboard: bool
     """Mirror the CSV files to TensorBoard."""
+    wandb: str
+    """Mirror them to Weights & Biases: off, online, or offline (to be uploaded later with wandb sync)."""
 
     def __post_init__(self) -> None:
         """Check each value by itself."""
         self.every = _steps("logging.every", self.every)
         _choice("logging.progress", self.progress, ("auto", "bar", "lines", "off"))
+        _choice("logging.wandb", self.wandb, ("off", "online", "offline"))
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 
 from mtrl.records import CsvLog
+from mtrl.tracker import Tracker
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -173,6 +174,7 @@ class Metrics:
         tasks: The task set.
         per_task_temperature: Whether the learner has one temperature per task.
         tensorboard: Mirror to TensorBoard.
+        tracker: Mirror to this one, too.
         resumed_at: Step from which an earlier start is continued; TensorBoard hides what that told of later ones.
     """
 
@@ -183,12 +185,14 @@ class Metrics:
         *,
         per_task_temperature: bool,
         tensorboard: bool,
+        tracker: Tracker | None = None,
         resumed_at: int | None = None,
     ) -> None:
         self.tasks = tuple(tasks)
         self._metrics = CsvLog(directory / "metrics.csv", metrics_columns(tasks, per_task_temperature))
         self._timing = CsvLog(directory / "timing.csv", TIMING)
         self._writer: SummaryWriter | None = None
+        self._tracker = tracker
         if tensorboard:
             from torch.utils import tensorboard as torch_tensorboard
 
@@ -216,17 +220,24 @@ class Metrics:
         self.mirror("timing", timing, step)
 
     def mirror(self, group: str, values: Mapping[str, object], step: int) -> None:
-        """Write scalars to TensorBoard under ``group``."""
-        if self._writer is None:
-            return
-        for name, value in values.items():
-            if name != "step" and isinstance(value, int | float):
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+        """Write scalars to TensorBoard and the tracker under ``group``."""
+        scalars = {
+            f"{group}/{name}": value
+            for name, value in values.items()
+            if name != "step" and isinstance(value, int | float)
+        }
+        if self._tracker is not None:
+            self._tracker.log(scalars, step)
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flush what TensorBoard still holds."""
+        """Flush what the mirrors still hold."""
         if self._writer is not None:
             self._writer.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 def _plain(value: Any) -> float:  # (a number of numpy, torch or Python)

@@ -27,6 +27,7 @@ from mtrl.progress import ProgressView, result_table
 from mtrl.recorder import Recorder
 from mtrl.records import CsvLog
 from mtrl.signals import Preempted, Signals
+from mtrl.tracker import make_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Session(BaseCallback):
             cfg.env.tasks,
             per_task_temperature=per_task,
             tensorboard=cfg.logging.tensorboard,
+            tracker=make_tracker(cfg, directory.path),
             resumed_at=resumed_at,
         )
         self.evaluations = CsvLog(directory.path / "evaluation.csv", COLUMNS)
