@@ -105,7 +105,12 @@ def result_table(evaluation: Evaluation, title: str) -> Table:
         table.add_column(column, justify="right")
     rows: Sequence = evaluation.results
     for row in rows:
-        numbers = (f"{row.success_rate:.0%}", f"{row.mean_return:,.0f}", f"{row.mean_length:.0f}", str(row.episodes))
+        numbers = (
+            f"{row.success_rate:.0%}",
+            f"{row.mean_return:,.0f}",
+            f"{row.mean_length:.0f}",
+            str(row.episodes),
+        )
         table.add_row(row.task, *numbers)
     if len(rows) > 1:
         table.add_section()

@@ -59,7 +59,9 @@ def make_vec_env(
     if len(copies) != len(tasks) or min(copies) < 0 or sum(copies) < 1:
         raise ValueError(f"copies_per_task={copies_per_task} must give each of {len(tasks)} tasks a count")
     if not 1 <= horizon <= HORIZON:
-        raise ValueError(f"horizon={horizon} must lie in 1..{HORIZON}: Meta-World ends an episode at {HORIZON}")
+        raise ValueError(
+            f"horizon={horizon} must lie in 1..{HORIZON}: Meta-World ends an episode at {HORIZON}"
+        )
     if reward not in ("v1", "v2"):
         raise ValueError(f"reward={reward!r} must be v1 or v2: Meta-World would silently train on v1")
     assignment = [task for task, count in enumerate(copies) for _ in range(count)]

@@ -36,7 +36,10 @@ class TaskNormalize(VecNormalize):
     def statistics(self) -> dict[str, NDArray]:
         """Return everything that later steps depend on."""
         state = {"returns": np.array(self.returns)}
-        for name, moments in (("observation", self.obs_rms if self.norm_obs else None), ("return", self.ret_rms)):
+        for name, moments in (
+            ("observation", self.obs_rms if self.norm_obs else None),
+            ("return", self.ret_rms),
+        ):
             if moments is not None:
                 state |= {f"{name}_mean": np.array(moments.mean), f"{name}_var": np.array(moments.var)}
                 state[f"{name}_count"] = np.array(moments.count)
@@ -45,7 +48,10 @@ class TaskNormalize(VecNormalize):
     def restore(self, state: dict[str, NDArray]) -> None:
         """Continue exactly where ``statistics`` was called."""
         self.returns = np.array(state["returns"])
-        for name, moments in (("observation", self.obs_rms if self.norm_obs else None), ("return", self.ret_rms)):
+        for name, moments in (
+            ("observation", self.obs_rms if self.norm_obs else None),
+            ("return", self.ret_rms),
+        ):
             if moments is not None:
                 moments.mean, moments.var = np.array(state[f"{name}_mean"]), np.array(state[f"{name}_var"])
                 moments.count = float(state[f"{name}_count"])

@@ -78,7 +78,9 @@ class StockEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.observation_space = observation_space(len(tasks), task_id)
         self.action_space = action_space()
-        self._one_hots = np.eye(len(tasks), dtype=np.float32) if task_id else np.zeros((len(tasks), 0), np.float32)
+        self._one_hots = (
+            np.eye(len(tasks), dtype=np.float32) if task_id else np.zeros((len(tasks), 0), np.float32)
+        )
         self._schedule = Schedule(task, seed)
         self._envs: dict[int, SawyerXYZEnv] = {}
         self._task, self._goal = task, 0
