@@ -39,9 +39,9 @@ def run_once(composition: Composition) -> int:
         return 0
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.DEBUG if composition.verbose else logging.WARNING)
-    # run.log keeps more than the terminal shows.
-    least = logging.DEBUG if composition.verbose else logging.INFO
-    logging.basicConfig(level=least, format="%(levelname)s: %(message)s", handlers=[shown])
+    logging.basicConfig(level=shown.level, format="%(levelname)s: %(message)s", handlers=[shown])
+    # run.log keeps more of our own than the terminal shows.
+    logging.getLogger("mtrl").setLevel(logging.DEBUG if composition.verbose else logging.INFO)
     earlier = read_earlier(path)
     if earlier and earlier.finished and not cfg.fresh and cfg.total_steps <= earlier.total_steps:
         _tell_finished(earlier, path, console)

@@ -191,7 +191,6 @@ TEN = (
     "hardware.backend=native",
     "env.horizon=10",
     "algo=sac",
-    "algo.balanced_batches=false",
     "curriculum.thresholds=[0]",
     "curriculum.min_steps=50",
     "curriculum.check_every=50",
@@ -225,6 +224,13 @@ def test_a_curriculum_over_ten_tasks_runs_to_its_last_stage(runs, name, stages):
     assert saved == [f"stage_{stage}" for stage in range(stages - 1)]
     with (path / "evaluation.csv").open() as file:
         assert {row["task"] for row in csv.DictReader(file)} == set(MT10)
+
+
+def test_transitions_are_logged(runs):
+    words = [(path / "run.log").read_text() for path in runs.values()]
+    for log, last in zip(words, (8, 3), strict=True):
+        assert f"stage {last} ended after" in log
+        assert "reached its threshold of 0%" in log
 
 
 def test_metrics_show_which_tasks_a_stage_plays(runs):

@@ -3,15 +3,20 @@
 import json
 import shutil
 import zipfile
+from functools import partial
 
+import gymnasium
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.agent import make_agent
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
+from mtrl.env.normalize import TaskNormalize
+from mtrl.env.stock import action_space, observation_space
 from mtrl.environments import make_training_env
 from mtrl.hardware import Hardware
 from mtrl.identity import run_directory
@@ -38,6 +43,39 @@ def composed(*overrides):
     return compose_run([*SMALL, *overrides])
 
 
+class Light(gymnasium.Env):
+    """Random observations of the shape of Meta-World's, for tests that look at weights alone."""
+
+    def __init__(self, cfg, task):
+        self.one_hot = np.eye(len(cfg.env.tasks), dtype=np.float32)[task][
+            : None if cfg.variant.task_id else 0
+        ]
+        self.task, self.steps, self.horizon = task, 0, cfg.env.horizon
+        self.observation_space = observation_space(len(cfg.env.tasks), cfg.variant.task_id)
+        self.action_space = action_space()
+
+    def _observe(self):
+        seen = self.np_random.normal(size=OBSERVATION_SIZE).astype(np.float32)
+        return np.concatenate([seen, self.one_hot])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        reward = float(-np.square(action).sum())
+        return self._observe(), reward, False, self.steps == self.horizon, {"task_id": self.task}
+
+
+def light_env(cfg):
+    env = DummyVecEnv([partial(Light, cfg, task) for task in range(len(cfg.env.tasks))])
+    if cfg.env.normalize_observations:
+        env = TaskNormalize(env, observations=True, reward=False, gamma=0.99)
+    return env
+
+
 @pytest.fixture
 def build(tmp_path):
     """Return a function that makes an agent, trained for some steps and saved as a run's best model."""
@@ -45,7 +83,7 @@ def build(tmp_path):
 
     def build(*overrides, steps=0, save=False):
         composition = composed(f"output={tmp_path}", *overrides)
-        env = make_training_env(composition.config, CPU)
+        env = light_env(composition.config)
         opened.append(env)
         agent = make_agent(composition.config, env, CPU)
         if steps:
