@@ -103,7 +103,7 @@ def add_source_options(parser: argparse.ArgumentParser, count: str | None) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate, print, and return the exit code: 0, or 2 if something could not be evaluated."""
     options = parse(arguments)
-    sources, problems = _sources(options.runs)
+    sources, problems = find_sources(options.runs)
     measured: list[Measured] = []
     for source in sources:
         try:
@@ -191,7 +191,7 @@ def check_playable(policy: "Policy", goals: str | None) -> str:
     return goals or policy.setting.goals
 
 
-def _sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what to load; a directory that holds runs stands for all of them."""
     sources, problems = [], []
     for word in words:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.evaluation_command import add_source_options, check_playable
+from mtrl.evaluation_command import add_source_options, check_playable, find_sources
 from mtrl.graphics import Camera, NoGraphicsError, choose_graphics
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choose_graphics()
         from mtrl.policy import load
 
-        policy = load(options.run, trust=options.trust, tasks=options.tasks, seed=options.seed)
+        source = _one_run(options.run)
+        policy = load(source, trust=options.trust, tasks=options.tasks, seed=options.seed)
         goals = check_playable(policy, options.goals)
-        out = options.out or _place(Path(options.run), policy.model)
+        out = options.out or _place(Path(source), policy.model)
         write_video(policy, goals, out, options.size, options.every, options.episodes, options.full)
     except (NoGraphicsError, ValueError) as error:
         return _refuse(str(error))
@@ -201,6 +202,18 @@ def grid(pictures: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], size: int
         if solved:
             draw.rectangle((left, top, left + size - 1, top + size - 1), outline=_SOLVED, width=size // 100)
     return np.asarray(sheet)
+
+
+def _one_run(word: str) -> str:
+    """Return the run to show: of a directory that holds several, the one written last."""
+    sources, problems = find_sources([word])
+    if problems:
+        raise ValueError(problems[0])
+    if len(sources) == 1:
+        return sources[0]
+    newest = max(sources, key=lambda path: (Path(path) / "status.json").stat().st_mtime)
+    print(f"mtrl: {word} holds {len(sources)} runs: this is {newest}, the one written last", file=sys.stderr)
+    return newest
 
 
 def _place(source: Path, model: Path) -> Path:
