@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from mtrl import hardware
 from mtrl.config import ConfigurationError
 
 REFUSED = 2
@@ -13,10 +14,15 @@ REFUSED = 2
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    hardware.wait_without_spinning()
     if words in (["--help"], ["-h"]):
         from mtrl.help import help_text
 
-        print(help_text())
+        try:
+            print(help_text(), flush=True)
+        except BrokenPipeError:
+            # The reader has seen enough (a pager, head); Python would complain again when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     try:
         sys.exit(_run(words))

@@ -1,11 +1,13 @@
 """What a run uses of the machine: device, threads, compilation. Nothing here changes a hyperparameter."""
 
+import itertools
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl.config import HardwareConfig
+from mtrl.config import Config, HardwareConfig
+from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,21 @@ class Hardware:
         return asdict(self)
 
 
-def choose(cfg: HardwareConfig, backend: str) -> Hardware:
+def wait_without_spinning() -> None:
+    """Let OpenMP's threads sleep while they wait for each other; it must be said before torch is imported.
+
+    They spin otherwise: measured beside other load, an update on two threads then takes 25 times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
     """Resolve every ``auto`` and null of ``cfg`` for this machine and apply torch's thread count.
 
     Args:
         cfg: What was asked for.
         backend: The environment backend that serves the run's tasks, "native" or "stock".
+        work: Multiplications of passing one batch through every network, see ``update_work``.
     """
     import torch
 
@@ -37,7 +48,7 @@ def choose(cfg: HardwareConfig, backend: str) -> Hardware:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     cores = available_cores()
-    torch_threads = cfg.torch_threads or _torch_threads(device, cores)
+    torch_threads = cfg.torch_threads or _torch_threads(device, cores, work)
     torch.set_num_threads(torch_threads)
     # Measured: on a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
     automatic = "cuda_graph" if device.startswith("cuda") else "off"
@@ -45,13 +56,23 @@ def choose(cfg: HardwareConfig, backend: str) -> Hardware:
     return Hardware(device, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
 
 
-def _torch_threads(device: str, cores: int) -> int:
-    """Return the threads of torch: half the cores up to four.
+def update_work(cfg: Config) -> float:
+    """Return the multiplications of passing one batch through actor and both critics."""
+    inputs = OBSERVATION_SIZE + ACTION_SIZE
+    weights = 0
+    for networks, layers in ((1, cfg.variant.actor_layers), (2, cfg.variant.critic_layers)):
+        widths = [inputs, *layers]
+        weights += networks * sum(a * b for a, b in itertools.pairwise(widths))
+    return float(cfg.algo.batch_size * weights)
 
-    Matrix products of these sizes gain little from more, on a GPU the host only launches, and OpenMP's threads wait
-    for each other by spinning: one core short, two of them are ten times slower than one.
-    """
-    return 1 if device != "cpu" else max(1, min(cores // 2, 4))
+
+_WORTH_THREADS = 5e7
+"""Work below which threads bring an update nothing: three layers of 256 at batch 256 are twice, two of 128 a third."""
+
+
+def _torch_threads(device: str, cores: int, work: float) -> int:
+    """Return the threads of torch: one on a GPU, where the host only launches, and for small updates."""
+    return 1 if device != "cpu" or work < _WORTH_THREADS else min(cores, 4)
 
 
 def available_cores() -> int:

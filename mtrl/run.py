@@ -43,7 +43,7 @@ def train(start: "Start") -> Evaluation:
     transfer = None if checkpoint else prepare_transfer(cfg)
     open_choices = reuse_hardware(cfg.hardware, start.earlier) if checkpoint else cfg.hardware
     backend = choose_backend(open_choices.backend, cfg.env.tasks, cfg.env.reward)
-    chosen = hardware.choose(open_choices, backend)
+    chosen = hardware.choose(open_choices, backend, hardware.update_work(cfg))
     done = checkpoint.step if checkpoint else 0
     directory.start(
         start.composition, chosen.as_dict(), step=done, earlier=start.earlier, changed=start.changed

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 
 import mtrl.benchmark
+from mtrl.hardware import wait_without_spinning
 
 _HELPERS = {"__main__", "pairing"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; each is a module of this package with ``add_arguments``, ``run`` and ``show``."""
+    wait_without_spinning()
     parser = argparse.ArgumentParser(prog="python -m mtrl.benchmark", description=__doc__)
     subcommands = parser.add_subparsers(dest="subcommand", required=True)
     names = [module.name for module in pkgutil.iter_modules(mtrl.benchmark.__path__)]

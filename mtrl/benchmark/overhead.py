@@ -83,7 +83,9 @@ def _measure(
 
     cfg = composition.config
     chosen = hardware.choose(
-        cfg.hardware, choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward)
+        cfg.hardware,
+        choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward),
+        hardware.update_work(cfg),
     )
     directory = Recorder(path)
     directory.start(composition, chosen.as_dict())

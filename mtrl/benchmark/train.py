@@ -103,7 +103,9 @@ def _measure(
 
     cfg = composition.config
     chosen = hardware.choose(
-        cfg.hardware, choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward)
+        cfg.hardware,
+        choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward),
+        hardware.update_work(cfg),
     )
     own_threads = arguments.threads or chosen.torch_threads
     directory = Recorder(path)
