@@ -3,29 +3,25 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo import check_finite
 from mtrl.algo.rollout import OverlappedRollouts
 from mtrl.checkpoint import Checkpoint, CheckpointFailedError, Stateful, Store, save_model
 from mtrl.config import Config, SACConfig
 from mtrl.curriculum import Curriculum, Transition
-from mtrl.environments import make_evaluation_env
-from mtrl.evaluation import COLUMNS, Evaluation, TaskResult, evaluate
+from mtrl.evaluation import Evaluation
+from mtrl.examiner import Examiner
 from mtrl.hardware import Hardware
 from mtrl.metrics import Clock, Episodes, Every, Metrics
 from mtrl.progress import ProgressView, result_table
 from mtrl.recorder import Recorder
-from mtrl.records import CsvLog
 from mtrl.signals import Preempted, Signals
 from mtrl.tracker import make_tracker
 
@@ -78,55 +74,43 @@ class Session(BaseCallback):
             tracker=make_tracker(cfg, directory.path),
             resumed_at=resumed_at,
         )
-        self.evaluations = CsvLog(directory.path / "evaluation.csv", COLUMNS)
+        self.examiner = Examiner(cfg, chosen, directory, signals)
         self.view = ProgressView(cfg.total_steps, resumed_at or 0, cfg.logging.progress)
-        self.best = (-1.0, -np.inf)
-        self.latest: Evaluation | None = None
-        self._latest_at = (-1, 0)
         self._log, self._evaluate = Every(cfg.logging.every), Every(cfg.evaluation.every)
         self._save = Every(cfg.checkpoint.every)
         self._saved_at = time.monotonic()
         self._learning_since: float | None = None
         self._learning_seconds = 0.0
-        self._evaluation_envs: dict[str, VecEnv] = {}
         self._written_at = -1
         self._failures = 0
-        self.sections: dict[str, Stateful] = {"session": self, "episodes": self.episodes}
+        self.sections: dict[str, Stateful] = {
+            "session": self,
+            "episodes": self.episodes,
+            "evaluation": self.examiner,
+        }
         if curriculum is not None:
             self.sections["curriculum"] = curriculum
 
     def get_state(self) -> dict[str, Any]:
         """Return what the rest of the run, and its logs, depend on beside the agent."""
-        latest = [asdict(row) for row in self.latest.results] if self.latest else None
         return {
-            "best": list(self.best),
-            "latest": latest,
-            "latest_at": list(self._latest_at),
             "written_at": self._written_at,
             "due": {name: every.last for name, every in self._every().items()},
-            "logs": {name: log.size for name, log in self._logs().items()},
+            "logs": {name: log.size for name, log in self.metrics.logs.items()},
             "seconds": self.clock.seconds,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; the logs lose the rows they were given since."""
-        success, mean_return = state["best"]
-        self.best = (success, mean_return)
-        latest = state["latest"]
-        self.latest = None if latest is None else Evaluation(tuple(TaskResult(**row) for row in latest))
-        step, episodes = state["latest_at"]
-        self._latest_at, self._written_at = (step, episodes), state["written_at"]
+        self._written_at = state["written_at"]
         for name, every in self._every().items():
             every.last = state["due"][name]
-        for name, log in self._logs().items():
+        for name, log in self.metrics.logs.items():
             log.cut(state["logs"][name])
         self.clock = Clock(state["seconds"])
 
     def _every(self) -> dict[str, Every]:
         return {"log": self._log, "evaluate": self._evaluate, "save": self._save}
-
-    def _logs(self) -> dict[str, CsvLog]:
-        return {"evaluation": self.evaluations, **self.metrics.logs}
 
     def resume(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
         """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
@@ -212,7 +196,9 @@ class Session(BaseCallback):
         """Look at the success where that is due, and go on to the next stage where this one is over."""
         step, success = self.num_timesteps, None
         if curriculum.wants_check(step):
-            success = self._measure(curriculum.tasks_to_check, self.cfg.curriculum.check_episodes)
+            episodes = self.cfg.curriculum.check_episodes
+            with self.clock.doing("evaluation"):
+                success = self.examiner.success_rates(self.model, curriculum.tasks_to_check, episodes)
         transition = curriculum.advance(self.training_env, step, success)
         if transition is not None:
             self._tell(transition)
@@ -222,13 +208,6 @@ class Session(BaseCallback):
             shares = {f"share/{task}": share for task, share in shares.items()}
             self.metrics.mirror("curriculum", shares | {"stage": curriculum.stage}, step)
             self._note_curriculum()
-
-    def _measure(self, tasks: Sequence[int], episodes: int) -> dict[int, float]:
-        """Return the success rate of some tasks, by id, on the goals that the run trains on."""
-        with self.clock.doing("evaluation"):
-            env, names = self._evaluation_env("train"), self.cfg.env.tasks
-            result = evaluate(self._act, env, names, episodes, "train", only=tasks)
-        return {names.index(row.task): row.success_rate for row in result.results}
 
     def _tell(self, transition: Transition) -> None:
         """Keep the model that a stage ended with, and say why it ended."""
@@ -259,53 +238,30 @@ class Session(BaseCallback):
         self.directory.set_step(self.num_timesteps)
 
     def _evaluate_now(self, episodes: int) -> Evaluation:
-        """Evaluate the present policy, write it down, and keep the model if it is the best so far."""
-        tasks, goals, step = self.cfg.env.tasks, self.cfg.evaluation.goals, self.num_timesteps
+        """Evaluate the present policy and show what it came to."""
         with self.clock.doing("evaluation"):
-            result = evaluate(self._act, self._evaluation_env(goals), tasks, episodes, goals)
-        self.latest, self._latest_at = result, (step, episodes)
-        rows = [
-            {"step": step, **{name: getattr(row, name) for name in COLUMNS[1:]}} for row in result.results
-        ]
-        self.evaluations.append(rows)
-        scalars = {f"success_rate/{row.task}": row.success_rate for row in result.results}
+            result = self.examiner.examine(self.model, episodes)
+        scalars = {"success_rate": result.success_rate, "return": result.mean_return}
+        scalars |= {f"success_rate/{row.task}": row.success_rate for row in result.results}
         scalars |= {f"return/{row.task}": row.mean_return for row in result.results}
-        means = {"success_rate": result.success_rate, "return": result.mean_return}
-        self.metrics.mirror(f"evaluation_{goals}", means | scalars, step)
-        if result.score > self.best:
-            target = self.directory.checkpoints / "best"
-            try:
-                save_model(target, self.model, step=step, score=result.score)
-                self.best = result.score
-            except OSError as error:
-                # The score stays, so that the next good model is tried again.
-                logger.warning("step %d: the best model could not be saved (%s)", step, error)
+        self.metrics.mirror(f"evaluation_{self.cfg.evaluation.goals}", scalars, self.num_timesteps)
         self.view.say(
-            f"step {step:,}: success {result.success_rate:.1%}, return {result.mean_return:,.0f} "
-            f"over {episodes} episodes a task ({self.clock.seconds:,.0f} s)"
+            f"step {self.num_timesteps:,}: success {result.success_rate:.1%}, "
+            f"return {result.mean_return:,.0f} over {episodes} episodes a task ({self.clock.seconds:,.0f} s)"
         )
         return result
-
-    def _evaluation_env(self, goals: str) -> VecEnv:
-        if goals not in self._evaluation_envs:
-            self._evaluation_envs[goals] = make_evaluation_env(self.cfg, self.chosen, goals)
-        return self._evaluation_envs[goals]
-
-    def _act(self, obs: np.ndarray) -> np.ndarray:
-        self.signals.check()
-        normalizer = self.model.get_vec_normalize_env()
-        return self.model.predict(
-            obs if normalizer is None else normalizer.normalize_obs(obs), deterministic=True
-        )[0]
 
     def _stop_if_solved(self) -> None:
         """End the run once an official evaluation reaches ``stop.success``; a small one only asks for it."""
         enough, official = self.cfg.stop.success, self.cfg.evaluation.final_episodes
-        if enough is None or self.latest is None or self.latest.success_rate < enough:
+        latest = self.examiner.latest
+        if enough is None or latest is None or latest.success_rate < enough:
             return
-        if self._latest_at[1] < official and self._evaluate_now(official).success_rate < enough:
+        if self.examiner.latest_at[1] < official:
+            latest = self._evaluate_now(official)
+        if latest.success_rate < enough:
             return
-        self.view.say(f"solved: success {self.latest.success_rate:.1%} is at least stop.success={enough}")
+        self.view.say(f"solved: success {latest.success_rate:.1%} is at least stop.success={enough}")
         raise Stop
 
     def _checkpoint(self) -> None:
@@ -338,7 +294,7 @@ class Session(BaseCallback):
         try:
             try:
                 with self._undone_by_signal():
-                    if self._latest_at != (self.num_timesteps, official):
+                    if self.examiner.latest_at != (self.num_timesteps, official):
                         self._evaluate_now(official)
                 if self._written_at != self.num_timesteps:
                     self._write_metrics()
@@ -348,18 +304,18 @@ class Session(BaseCallback):
                 raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
         finally:
             self.close()
-        assert self.latest is not None
+        latest = self.examiner.latest
+        assert latest is not None
         title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {self.clock.seconds:,.0f} s"
-        Console(file=sys.stdout).print(result_table(self.latest, title))
+        Console(file=sys.stdout).print(result_table(latest, title))
         if self.curriculum is not None:
             self._note_curriculum()
             Console(file=sys.stdout).print(self.curriculum.summary(), soft_wrap=True)
-        self.directory.finish(self.num_timesteps, self.latest)
-        return self.latest
+        self.directory.finish(self.num_timesteps, latest)
+        return latest
 
     def close(self) -> None:
         """Release the display, the files and the evaluation's environments."""
         self.view.close()
         self.metrics.close()
-        for env in self._evaluation_envs.values():
-            env.close()
+        self.examiner.close()

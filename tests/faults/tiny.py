@@ -179,18 +179,20 @@ def poison_weights(step):
 
 def signal_self(number, step, evaluation=False):
     """Send this process a signal at a step of training, or in the first evaluation from it on."""
+    from mtrl.examiner import Examiner
     from mtrl.session import Session
 
-    name = "_act" if evaluation else "_on_step"
-    original, sent = getattr(Session, name), []
+    owner, name = (Examiner, "examine") if evaluation else (Session, "_on_step")
+    original, sent = getattr(owner, name), []
 
     def patched(self, *args):
-        if not sent and self.model.num_timesteps >= step:
+        at = args[0].num_timesteps if evaluation else self.model.num_timesteps
+        if not sent and at >= step:
             sent.append(True)
             os.kill(os.getpid(), number)
         return original(self, *args)
 
-    setattr(Session, name, patched)
+    setattr(owner, name, patched)
 
 
 def two_signals(first, second, step):
