@@ -143,6 +143,8 @@ def members(overrides: Sequence[str]) -> list[list[str]]:
     with _hydra():
         parsed = _parse(overrides)
         own = [override for override in parsed if not override.is_hydra_override()]
+        # Hydra's own words are checked here too, or a launcher that does not exist would be its to refuse.
+        _compose([o.input_line for o in parsed if o.is_hydra_override() and o.input_line is not None])
         try:
             return [list(member) for batch in BasicSweeper.split_arguments(own, None) for member in batch]
         except HydraException as error:
