@@ -1,5 +1,7 @@
 """A run and the runs it needs: the source of a transfer before it, the same run from scratch after it."""
 
+from copy import deepcopy
+
 from rich.console import Console
 
 from mtrl.compose import Composition, compose_run
@@ -25,8 +27,7 @@ def run_all(composition: Composition) -> int:
         if code:
             return code
         if not composition.config.dry_run:
-            composition.config.transfer.source = _model_of(first)
-            composition.values["transfer"]["source"] = composition.config.transfer.source
+            composition = _from(composition, _model_of(first))
     if composition.config.transfer.source is not None and not _finished(composition):
         # Refused before the directory is made; the run itself reads the source once more.
         from mtrl.transfer import prepare_transfer
@@ -40,6 +41,13 @@ def run_all(composition: Composition) -> int:
     if code == 0 and not composition.config.dry_run:
         _compare(composition, scratch)
     return code
+
+
+def _from(composition: Composition, source: str) -> Composition:
+    """Return the same run, told where its source is; its identity is that of the run that was trained."""
+    told = deepcopy(composition)
+    told.config.transfer.source = told.values["transfer"]["source"] = source
+    return told
 
 
 def _model_of(first: Composition) -> str:

@@ -58,6 +58,9 @@ def test_weighted_has_phases_for_each_set(experiment, phases, total):
     assert len(stages) == phases
     assert sum(stage.steps for stage in stages[:-1]) == total
     assert all(sum(stage.weights) == pytest.approx(1) for stage in stages)
+    # Thirty copies, as the predecessor had: each share is a whole number of them.
+    slots = np.array([stage.weights for stage in stages]) * 30
+    np.testing.assert_allclose(slots, slots.round(), atol=1e-9)
 
 
 def test_stages_of_ones_own_come_from_the_command_line():

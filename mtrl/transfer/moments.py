@@ -41,7 +41,10 @@ def map_optimiser(
     ours = [f"{part}.{name}" for name, _ in network.named_parameters()]
     if not given["state"]:
         return state
-    own = {name: torch.zeros_like(value) for name, value in zip(ours, network.parameters(), strict=True)}
+    own = {
+        name: torch.zeros_like(value, device="cpu")
+        for name, value in zip(ours, network.parameters(), strict=True)
+    }
     moments: dict[int, dict[str, Any]] = {
         place: {"step": next(iter(given["state"].values()))["step"]} for place in range(len(ours))
     }

@@ -34,6 +34,8 @@ class Source:
     """Statistics of observations and returns; None where nothing was normalised."""
     algorithm: str | None
     """Dotted path of the class that trained it, where a run directory says so."""
+    reward: str | None
+    """Meta-World's reward version that it was trained on, where a run directory says so."""
     step: int | None
     """Environment steps it was trained for."""
     content: str
@@ -72,6 +74,7 @@ def read_source(cfg: Config) -> Source:
         log_temperature.detach() if log_temperature is not None else None,
         _normaliser(files),
         (config.get("algo") or {}).get("cls"),
+        (config.get("env") or {}).get("reward"),
         _trained_steps(files),
         content(files),
         status.get("transfer"),

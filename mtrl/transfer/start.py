@@ -62,7 +62,8 @@ class Transfer:
     def begin(self, agent: OffPolicyAlgorithm) -> dict[str, Any]:
         """Give the agent what ``transfer.parts`` names, and return the lineage of its weights."""
         parts = self.cfg.transfer.parts
-        state = agent.policy.state_dict()
+        # On the processor, where the source is; loading brings it back.
+        state = {name: value.cpu() for name, value in agent.policy.state_dict().items()}
         mapped = self.weights(state, parts)
         agent.policy.load_state_dict({**state, **mapped})
         given, own = self.source.log_temperature, getattr(agent, "log_ent_coef", None)
@@ -139,6 +140,7 @@ def prepare_transfer(cfg: Config) -> Transfer | None:
     transfer = Transfer(cfg, source, side, tuple(origin))
     transfer.weights(_initial_state(cfg), cfg.transfer.parts)
     if "replay" in cfg.transfer.parts:
+        _check_reward(cfg, source)
         find_transitions(source.files)
     return transfer
 
@@ -165,6 +167,14 @@ def _check_normalisation(cfg: Config, source: Source) -> None:
         raise ConfigurationError(
             "transfer.parts lacks normalisation, without which the source's networks read other "
             "observations: add it"
+        )
+
+
+def _check_reward(cfg: Config, source: Source) -> None:
+    if source.reward not in (None, cfg.env.reward):
+        raise ConfigurationError(
+            f"{source.side.name} was paid by reward {source.reward} and this run by {cfg.env.reward}: "
+            f"leave replay out of transfer.parts, or set env.reward={source.reward}"
         )
 
 
