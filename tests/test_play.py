@@ -121,3 +121,35 @@ def test_a_video_shows_all_tasks_upright_from_first_to_last_step(tmp_path):
     # Each model is drawn by itself: beside another one, gymnasium's viewer would lack the table.
     brown = (pictures[..., 0] - pictures[..., 2] > 15) & (pictures[..., 0] < 160) & ~red
     assert (brown.sum((2, 3)) > 300).all()
+
+
+_BESIDE = """
+import sys
+import numpy as np
+from mtrl.graphics import NoGraphicsError, choose_graphics
+try:
+    choose_graphics()
+except NoGraphicsError as error:
+    sys.exit(f"no graphics: {error}")
+from mtrl.env import make_vec_env
+tasks = ["reach-v3", "drawer-close-v3"]
+options = {"seed": 2, "render_mode": "rgb_array", "workers": 1, "task_id": False}
+together = {backend: make_vec_env(tasks, 1, backend=backend, **options) for backend in ("stock", "native")}
+alone = make_vec_env(tasks[:1], 1, backend="stock", **options)
+for env in (alone, *together.values()):
+    env.env_method("set_task", 0, 7, indices=[0])
+    env.reset()
+expected = alone.env_method("render")[0].astype(int)
+for env in together.values():
+    frames = env.env_method("render")
+    assert np.abs(frames[0] - expected).max() <= 2
+    assert np.abs(frames[1] - expected).max() > 30
+"""
+
+
+def test_a_frame_is_the_same_beside_other_copies():
+    variables = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run([sys.executable, "-c", _BESIDE], env=variables, capture_output=True, text=True)
+    if result.stderr.startswith("no graphics"):
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 0, result.stderr

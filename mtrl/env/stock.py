@@ -14,10 +14,11 @@ from metaworld.types import Task
 from numpy.typing import NDArray
 
 from mtrl.env.schedule import Schedule
+from mtrl.graphics import Camera
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 
-CAMERA = "corner2"
-"""The camera that sees the whole table; its frames come out upside down."""
+PICTURE_SIZE = 480
+"""Width and height of a rendered frame in pixels, as Meta-World's."""
 
 _FATAL_WARNINGS = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
@@ -75,7 +76,7 @@ class StockEnv(gymnasium.Env):
     ) -> None:
         self.tasks, self.goals = tuple(tasks), goals
         self.horizon, self.reward, self.terminate_on_success = horizon, reward, terminate_on_success
-        self.render_mode = render_mode
+        self.render_mode, self._camera = render_mode, Camera(PICTURE_SIZE)
         self.observation_space = observation_space(len(tasks), task_id)
         self.action_space = action_space()
         self._one_hots = (
@@ -92,10 +93,7 @@ class StockEnv(gymnasium.Env):
 
     def _env(self, task: int) -> SawyerXYZEnv:
         if task not in self._envs:
-            camera = CAMERA if self.render_mode else None
-            self._envs[task] = ALL_V3_ENVIRONMENTS[self.tasks[task]](
-                reward_function_version=self.reward, render_mode=self.render_mode, camera_name=camera
-            )
+            self._envs[task] = ALL_V3_ENVIRONMENTS[self.tasks[task]](reward_function_version=self.reward)
         return self._envs[task]
 
     def set_task(self, task: int, goal: int | None = None) -> None:
@@ -166,8 +164,14 @@ class StockEnv(gymnasium.Env):
         return self._last_obs, 0.0, False, True, info | self._episode()
 
     def render(self) -> NDArray[np.uint8]:
-        """Return a frame ``(height, width, 3)``, the right way up."""
-        return np.rot90(self._env(self._task).render(), 2).copy()
+        """Return a frame ``(height, width, 3)``, the right way up.
+
+        Raises:
+            ValueError: The environment was made without a render mode.
+        """
+        if self.render_mode is None:
+            raise ValueError('nothing can be rendered: make the environments with render_mode="rgb_array"')
+        return self._camera.picture(*self.simulation())
 
     def simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """Return MuJoCo's model and data of the task that is played, to be looked at."""
@@ -176,6 +180,7 @@ class StockEnv(gymnasium.Env):
 
     def close(self) -> None:
         """Free the simulations."""
+        self._camera.close()
         for env in self._envs.values():
             env.close()
         self._envs.clear()

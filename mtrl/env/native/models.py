@@ -23,7 +23,8 @@ from mtrl.env.native.tasks import (
     window_close,
     window_open,
 )
-from mtrl.env.stock import CAMERA, metaworld_task
+from mtrl.env.stock import PICTURE_SIZE, metaworld_task
+from mtrl.graphics import Camera
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 """All that the continuation of a simulation depends on, the solver's warm start included."""
@@ -122,16 +123,12 @@ class TaskModel:
     Args:
         task: Its name.
         goals: The random vectors of its goals, ``(50, d)``.
-        render_mode: None or "rgb_array".
     """
 
-    def __init__(self, task: str, goals: NDArray[np.float64], render_mode: str | None = None) -> None:
+    def __init__(self, task: str, goals: NDArray[np.float64]) -> None:
         self._task, self._goals = task, goals
-        self._env: SawyerXYZEnv = ALL_V3_ENVIRONMENTS[task](
-            reward_function_version="v2",
-            render_mode=render_mode,
-            camera_name=CAMERA if render_mode else None,
-        )
+        self._env: SawyerXYZEnv = ALL_V3_ENVIRONMENTS[task](reward_function_version="v2")
+        self._camera = Camera(PICTURE_SIZE)
         self._snapshots: dict[int, Snapshot] = {}
         self._idle: list[Simulation] = []
 
@@ -173,9 +170,10 @@ class TaskModel:
         env.model.site_pos[:] = simulation.own_model.site_pos
         mujoco.mj_setState(env.model, env.data, simulation.get_physics(), STATE)
         mujoco.mj_forward(env.model, env.data)
-        return np.rot90(env.render(), 2).copy()
+        return self._camera.picture(env.model, env.data)
 
     def close(self) -> None:
         """Free the renderer and the idle simulations."""
+        self._camera.close()
         self._env.close()
         self._idle.clear()

@@ -61,7 +61,7 @@ class NativeVecEnv(VecEnv):
         self.tasks, self.render_mode = tuple(tasks), render_mode
         self.horizon, self.terminate_on_success = int(horizon), bool(terminate_on_success)
         n_envs = len(assignment)
-        self._models = [TaskModel(task, goals[i], render_mode) for i, task in enumerate(tasks)]
+        self._models = [TaskModel(task, goals[i]) for i, task in enumerate(tasks)]
         self._schedules = [Schedule(int(task), seed + i) for i, task in enumerate(assignment)]
         self._simulations: list[Simulation | None] = [None] * n_envs
         self._copies = np.zeros(n_envs, COPY)
