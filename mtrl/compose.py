@@ -141,7 +141,7 @@ def members(overrides: Sequence[str]) -> list[list[str]]:
         ConfigurationError: An override that Hydra cannot read, or a sweep over an interval.
     """
     with _hydra():
-        parsed = _parse(overrides)
+        parsed = _parse(with_free_keys(overrides))
         own = [override for override in parsed if not override.is_hydra_override()]
         # Hydra's own words are checked here too, or a launcher that does not exist would be its to refuse.
         _compose([o.input_line for o in parsed if o.is_hydra_override() and o.input_line is not None])

@@ -13,7 +13,7 @@ import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.agent import make_agent
-from mtrl.compose import compose_run
+from mtrl.compose import compose_run, members
 from mtrl.config import ConfigurationError
 from mtrl.env.normalize import TaskNormalize
 from mtrl.env.stock import action_space, observation_space
@@ -356,6 +356,16 @@ def test_a_corrupt_source_is_refused(build):
         archive.writestr("data", json.dumps({}))
     with pytest.raises(ConfigurationError, match="holds no policy"):
         composed("experiment=mt1", f"transfer.source={path}")
+
+
+def test_a_run_directory_needs_no_quotes(build):
+    _, _, path = build("experiment=mt1", "task=push-v3", save=True)
+    assert "=" in str(path)
+    assert "," in str(path)
+    words = ["experiment=mt3", f"transfer.source={path}"]
+    assert composed(*words).config.transfer.source == str(path)
+    swept = members([*words, "seed=1,2"])
+    assert [composed(*member).config.transfer.source for member in swept] == [str(path)] * 2
 
 
 def test_the_run_directory_follows_the_content_of_the_source(build, tmp_path):
