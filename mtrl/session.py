@@ -204,7 +204,8 @@ class Session(BaseCallback):
             self._tell(transition)
         if success is not None or transition is not None:
             shares = dict(zip(self.cfg.env.tasks, curriculum.rotation.weights, strict=True))
-            logger.info("step %d: stage %d, success %s, shares %s", step, curriculum.stage, success, shares)
+            names = {self.cfg.env.tasks[task]: rate for task, rate in (success or {}).items()}
+            logger.info("step %d: stage %d, success %s, shares %s", step, curriculum.stage, names, shares)
             shares = {f"share/{task}": share for task, share in shares.items()}
             self.metrics.mirror("curriculum", shares | {"stage": curriculum.stage}, step)
             self._note_curriculum()

@@ -101,6 +101,18 @@ def test_the_comparison_is_written_beside_the_run(finished):
     assert comparison["area_between"] == comparison["area"]["transfer"] - comparison["area"]["scratch"]
 
 
+def test_the_report_shows_both_curves_and_what_was_kept(finished, tmp_path):
+    pytest.importorskip("matplotlib")
+    from mtrl.report.__main__ import main
+
+    runs = [str(run_directory(run)) for run in (finished, baseline(finished))]
+    assert main([*runs, "--out", str(tmp_path)]) == 0
+    page = next(tmp_path.glob("*.md")).read_text()
+    assert "What was kept of the source" in page
+    assert "transfer from" in page
+    assert "mean lead while learning" in page
+
+
 def test_the_same_command_trains_nothing_twice(finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in run_directory(finished).rglob("*.csv")}
     again = compose_run(finished.overrides)

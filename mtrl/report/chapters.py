@@ -9,6 +9,7 @@ from mtrl.report.notices import comparison_notices
 from mtrl.report.reference import Published, published
 from mtrl.report.sheets import Sheet, mark
 from mtrl.report.study import Comparison, Study
+from mtrl.report.transfers import transfer_sheet
 from mtrl.status import count
 
 MOST_PANELS = 50
@@ -85,6 +86,9 @@ def comparison_chapter(comparison: Comparison, thresholds: Sequence[float], with
             chapter.parts.append(contents.pair_sheet(comparison, goals, found))
         chapter.parts.append(contents.forgetting_sheet(comparison, goals))
         chapter.parts.append(contents.task_sheet(comparison, goals, measured))
+    kept = transfer_sheet(comparison)
+    if kept is not None:
+        chapter.parts.append(kept)
     if entries and results:
         chapter.parts.append(_reference(comparison, next(iter(results.values())), entries))
         chapter.parts.append(contents.reference_sheet(comparison, results, entries))

@@ -13,7 +13,7 @@ NOT_LEARNED = frozenset(
 )
 """Groups and keys of the configuration that do not change what is learned: they make no groups of runs."""
 
-_NOT_LEARNED_KEYS = frozenset({"curriculum.start_stage"})
+_NOT_LEARNED_KEYS = frozenset({"curriculum.start_stage", "transfer.baseline"})
 
 _TELLING = (
     "experiment",
