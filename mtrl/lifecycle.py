@@ -56,7 +56,7 @@ def run_once(composition: Composition) -> int:
         changed = _compare(earlier, composition)
         console.print(summary(composition, path), soft_wrap=True)
         if changed:
-            console.print(f"  changed since the last start: {changed}", soft_wrap=True)
+            console.print(f"  changed since the first start: {changed}", soft_wrap=True)
         start = Start(composition, Recorder(path), signals, earlier.status if earlier else {}, changed)
         return _train(start, console)
 
@@ -71,7 +71,7 @@ class Start:
     earlier: dict[str, Any]
     """The status of the last start; empty for a new run."""
     changed: str = ""
-    """What this start does otherwise than the ones before."""
+    """What this start does otherwise than the first."""
 
 
 def _tell_finished(earlier: Earlier, path: Path, console: Console) -> None:
@@ -92,7 +92,7 @@ def _compare(earlier: Earlier | None, composition: Composition) -> str:
         return ""
     added = added_keys(earlier.config, composition.values)
     if added:
-        logger.warning("keys that the last start did not know: %s", ", ".join(added))
+        logger.warning("keys that the first start did not know: %s", ", ".join(added))
     return describe_change(changed_keys(earlier.config, composition.values))
 
 

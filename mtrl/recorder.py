@@ -52,7 +52,7 @@ class Recorder:
             chosen: What it uses of the machine.
             step: Environment steps that were made before this start.
             earlier: The status that the last start left.
-            changed: What this start does otherwise than the ones before.
+            changed: What this start does otherwise than the first.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         if step == 0:

@@ -1,0 +1,140 @@
+"""Checkpoints: what is written is what is read, models load elsewhere, and old ones make room."""
+
+import json
+
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from gymnasium import spaces
+
+import mtrl
+from mtrl.algo import TaskReplayBuffer
+from mtrl.checkpoint import segments
+from mtrl.checkpoint.files import new_directory, recover
+from mtrl.checkpoint.values import DamagedError, read_values, write_values
+from mtrl.records import CsvLog
+
+
+def test_values_come_back_as_they_were(tmp_path):
+    values = {
+        "numbers": {"large": 2**127 + 1, "exact": 0.1 + 0.2, "infinite": -np.inf, "none": None, "yes": True},
+        "arrays": [np.arange(6.0).reshape(2, 3), np.array([2**40], dtype=np.uint64), np.zeros((0, 3))],
+        "scalar": np.float32(1.5),
+        "words": ["a", {"deep": [np.array("text")]}],
+    }
+    write_values(tmp_path / "s.json", tmp_path / "s.npz", values)
+    back = read_values(tmp_path / "s.json", tmp_path / "s.npz")
+    assert back["numbers"] == values["numbers"]
+    for mine, theirs in zip(back["arrays"], values["arrays"], strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+    assert isinstance(back["scalar"], np.float32)
+    assert back["words"][1]["deep"][0] == "text"
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, np.array([object()]), {"__array__": "a"}, {1, 2}])
+def test_what_cannot_be_saved_is_refused(tmp_path, value):
+    with pytest.raises(TypeError):
+        write_values(tmp_path / "s.json", tmp_path / "s.npz", {"value": value})
+
+
+def test_halves_of_two_states_do_not_pass_for_one(tmp_path):
+    write_values(tmp_path / "a.json", tmp_path / "a.npz", {"x": [np.zeros(1), np.zeros(2)]})
+    write_values(tmp_path / "b.json", tmp_path / "b.npz", {"x": [np.zeros(1)]})
+    with pytest.raises(DamagedError, match="do not belong together"):
+        read_values(tmp_path / "a.json", tmp_path / "b.npz")
+
+
+def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "checkpoint"
+    with new_directory(target) as folder:
+        (folder / "file").write_text("old")
+
+    def fail():
+        with new_directory(target) as folder:
+            (folder / "file").write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (target / "file").read_text() == "old"
+    # A crash between the two renames of a replacement.
+    target.rename(tmp_path / ".old-checkpoint-0123")
+    (tmp_path / ".tmp-unfinished").mkdir()
+    recover(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert (target / "file").read_text() == "old"
+
+
+def make_buffer(size=100):
+    box = spaces.Box(-1, 1, (3,), np.float32)
+    return TaskReplayBuffer(size, box, spaces.Box(-1, 1, (2,), np.float32), "cpu", n_tasks=2, seed=0)
+
+
+def add(buffer, count, random):
+    infos = [{"task_id": i % 2} for i in range(count)]
+    obs, actions = random.normal(size=(count, 3)), random.normal(size=(count, 2))
+    buffer.add(obs, obs + 1, actions, random.normal(size=count), np.zeros(count, bool), infos)
+
+
+def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path):
+    random = np.random.default_rng(0)
+    buffer, written = make_buffer(), []
+    for count in (40, 40, 40, 30, 250):
+        for _ in range(count // 10):
+            add(buffer, 10, random)
+        before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
+        written = segments.write_new(tmp_path, buffer, written)
+        segments.verify(tmp_path, written)
+        after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
+        assert before.items() <= after.items()
+        restored = make_buffer()
+        segments.restore(tmp_path, written, restored, buffer.total_added)
+        assert restored.total_added == buffer.total_added
+        low = buffer.total_added - buffer.size()
+        mine, theirs = restored.rows(low, buffer.total_added), buffer.rows(low, buffer.total_added)
+        for name, values in theirs.items():
+            np.testing.assert_array_equal(mine[name], values)
+    segments.prune(tmp_path, written)
+    assert {path.name for path in tmp_path.glob("seg_*")} == {segment.name for segment in written}
+
+
+def test_a_log_loses_its_torn_line_and_what_a_checkpoint_does_not_know(tmp_path):
+    path = tmp_path / "log.csv"
+    log = CsvLog(path, ["step", "value"])
+    log.append([{"step": 1, "value": 0.5}])
+    size = log.size
+    log.append([{"step": 2, "value": None}])
+    with path.open("a") as file:
+        file.write("3,0.")
+    again = CsvLog(path, ["step", "value"])
+    assert path.read_text() == "step,value\n1,0.5\n2,\n"
+    again.cut(size)
+    assert path.read_text() == "step,value\n1,0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("algo", "overrides"),
+    [
+        ("SAC", ["algo=sac", "variant=shared"]),
+        ("SAC", ["algo=sac", "algo.cls=stable_baselines3.SAC", "variant=plain"]),
+        ("TD3", ["algo=td3", "variant=shared", "env.normalize_observations=true"]),
+        ("DDPG", ["algo=ddpg", "variant=plain"]),
+    ],
+)
+def test_models_load_with_stable_baselines3_alone(train, tmp_path, capsys, algo, overrides):
+    torch.set_num_threads(1)
+    words = ["checkpoint.every=100", "checkpoint.keep=2", "total_steps=400"]
+    path = train(tmp_path, "experiment=smoke", *words, *overrides)
+    kept = sorted(path.glob("checkpoints/step_*"))
+    assert len(kept) == 2
+    for folder in (kept[-1], path / "checkpoints" / "best"):
+        model = getattr(stable_baselines3, algo).load(folder / "model.zip", device="cpu")
+        obs = np.random.default_rng(0).normal(size=(5, *model.observation_space.shape)).astype(np.float32)
+        actions, _ = model.predict(obs, deterministic=True)
+        assert actions.shape == (5, 4)
+        own = mtrl.load(folder).network.predict(obs, deterministic=True)[0]
+        np.testing.assert_array_equal(actions, own)
+        assert (folder / "normaliser.npz").exists() == ("env.normalize_observations=true" in overrides)
+        assert json.loads((folder / "score.json").read_text())["step"] > 0
