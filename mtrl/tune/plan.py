@@ -9,7 +9,7 @@ from mtrl.compose import Composition, compose_run
 from mtrl.config import ConfigurationError
 from mtrl.tune.space import Parameter, read_space, written
 
-SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes")
+SAMPLERS = ("tpe", "random", "gp", "cmaes")
 OBJECTIVES = ("final", "curve")
 
 USAGE = f"""\
@@ -78,12 +78,24 @@ def plan(words: Sequence[str]) -> Search:
     composition = compose_run(overrides)
     options = _options(given, composition)
     space = tuple(read_space(options.search))
-    for parameter in space:
-        # One end at a time: two extremes together may be refused for what the search never meets.
-        for value in parameter.ends:
-            compose_run([*overrides, f"{parameter.key}={written(value)}"])
+    _check_space(overrides, space)
     folder = Path(composition.config.output) / "tune" / options.name
     return Search(options, overrides, space, composition, folder)
+
+
+def _check_space(overrides: Sequence[str], space: Sequence[Parameter]) -> None:
+    """Refuse a parameter whose ends cannot run; all first ends at once and so on, for each look takes time."""
+    try:
+        for place in range(max(len(parameter.ends) for parameter in space)):
+            ends = [
+                (parameter.key, parameter.ends[min(place, len(parameter.ends) - 1)]) for parameter in space
+            ]
+            compose_run([*overrides, *(f"{key}={written(value)}" for key, value in ends)])
+    except ConfigurationError:
+        # One by one: that says which it is, and two ends may be refused together that each can run.
+        for parameter in space:
+            for value in parameter.ends:
+                compose_run([*overrides, f"{parameter.key}={written(value)}"])
 
 
 def _options(given: dict[str, str], composition: Composition) -> Options:

@@ -55,7 +55,6 @@ def _sampler(name: str, seed: int) -> "BaseSampler":
     classes = {
         "tpe": "TPESampler",
         "random": "RandomSampler",
-        "qmc": "QMCSampler",
         "gp": "GPSampler",
         "cmaes": "CmaEsSampler",
     }
