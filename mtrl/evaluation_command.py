@@ -10,12 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from mtrl.rundir import find_runs
 from mtrl.statistics import wilson_interval
-from mtrl.tasks import GOALS, HORIZON
+from mtrl.tasks import GOALS
 
 if TYPE_CHECKING:
     from mtrl.evaluation import Evaluation
@@ -36,8 +33,6 @@ COLUMNS = (
     "mean_return",
     "mean_length",
 )
-_SIDE_BY_SIDE = 4
-"""Runs that one table holds as columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         writer.writeheader()
         writer.writerows(row for one in measured for row in one.rows())
     elif measured:
-        _show(measured)
+        from mtrl.evaluation_tables import show
+
+        show(measured)
     return 2 if problems else 0
 
 
@@ -245,77 +242,3 @@ def _as_json(one: Measured) -> dict[str, Any]:
         "seconds": round(one.seconds, 3),
         "tasks": [{k: v for k, v in row.items() if k not in ("run", "step")} for row in one.rows()],
     }
-
-
-def _show(measured: Sequence[Measured]) -> None:
-    # A file or a pipe has no width: there, a row is one line however long.
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    if len(measured) == 1:
-        console.print(_table_of_one(measured[0]))
-    elif len(measured) <= _SIDE_BY_SIDE:
-        console.print(_table_side_by_side(measured))
-    else:
-        console.print(_table_of_many(measured))
-    protocol = measured[0].policy.setting
-    console.print(
-        f"{measured[0].evaluation.results[0].episodes} episodes a task, deterministic, "
-        f"{protocol.horizon} steps, success at any of them; brackets are Wilson's 95 % intervals"
-        + (f" (Meta-World's own horizon is {HORIZON})" if protocol.horizon != HORIZON else "")
-    )
-
-
-def _table_of_one(one: Measured) -> Table:
-    trained = "" if one.policy.step is None else f" after {one.policy.step:,} steps"
-    goals = one.evaluation.results[0].goals
-    table = Table(title=f"{one.name}{trained}, {goals} goals, {one.seconds:.1f} s", title_justify="left")
-    table.add_column("task")
-    for column in ("success", "95 %", "return", "length", "episodes"):
-        table.add_column(column, justify="right")
-    for row in one.rows():
-        numbers = (f"{row['mean_return']:,.0f}", f"{row['mean_length']:.0f}", str(row["episodes"]))
-        table.add_row(row["task"], f"{row['success_rate']:.1%}", _interval(row), *numbers)
-    if len(one.evaluation.results) > 1:
-        table.add_section()
-        evaluation = one.evaluation
-        mean = (f"{evaluation.success_rate:.1%}", "", f"{evaluation.mean_return:,.0f}", "", "")
-        table.add_row("mean", *mean)
-    return table
-
-
-def _table_side_by_side(measured: Sequence[Measured]) -> Table:
-    table = Table(title="success", title_justify="left")
-    table.add_column("task")
-    for one in measured:
-        table.add_column(one.name, justify="right", overflow="fold")
-    by_run = [{row["task"]: row for row in one.rows()} for one in measured]
-    for task in dict.fromkeys(task for rows in by_run for task in rows):
-        cells = [
-            f"{rows[task]['success_rate']:.1%} {_interval(rows[task])}" if task in rows else "-"
-            for rows in by_run
-        ]
-        table.add_row(task, *cells)
-    table.add_section()
-    table.add_row("mean", *(f"{one.evaluation.success_rate:.1%}" for one in measured))
-    table.add_row("return", *(f"{one.evaluation.mean_return:,.0f}" for one in measured))
-    return table
-
-
-def _table_of_many(measured: Sequence[Measured]) -> Table:
-    table = Table(title="--csv and --json give every task", title_justify="left")
-    table.add_column("run", overflow="fold")
-    for column in ("success", "worst task", "return"):
-        table.add_column(column, justify="right")
-    for one in sorted(measured, key=lambda one: one.evaluation.score, reverse=True):
-        worst = min(one.rows(), key=lambda row: row["success_rate"])
-        table.add_row(
-            one.name,
-            f"{one.evaluation.success_rate:.1%}",
-            f"{worst['task']} {worst['success_rate']:.1%} {_interval(worst)}",
-            f"{one.evaluation.mean_return:,.0f}",
-        )
-    return table
-
-
-def _interval(row: dict[str, Any]) -> str:
-    # A backslash keeps rich from reading the bracket as a style.
-    return f"\\[{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
