@@ -67,9 +67,10 @@ def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
     assert (target / "file").read_text() == "old"
 
 
-def make_buffer(size=100):
-    box = spaces.Box(-1, 1, (3,), np.float32)
-    return TaskReplayBuffer(size, box, spaces.Box(-1, 1, (2,), np.float32), "cpu", n_tasks=2, seed=0)
+def make_buffer(n_steps):
+    spaces_ = [spaces.Box(-1, 1, (size,), np.float32) for size in (3, 2)]
+    options = {"n_tasks": 2, "balanced": True, "n_steps": n_steps, "seed": 0}
+    return TaskReplayBuffer(100, *spaces_, "cpu", n_envs=10, **options)
 
 
 def add(buffer, count, random):
@@ -78,9 +79,10 @@ def add(buffer, count, random):
     buffer.add(obs, obs + 1, actions, random.normal(size=count), np.zeros(count, bool), infos)
 
 
-def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path):
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path, n_steps):
     random = np.random.default_rng(0)
-    buffer, written = make_buffer(), []
+    buffer, written = make_buffer(n_steps), []
     for count in (40, 40, 40, 30, 250):
         for _ in range(count // 10):
             add(buffer, 10, random)
@@ -89,13 +91,18 @@ def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path)
         segments.verify(tmp_path, written)
         after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
         assert before.items() <= after.items()
-        restored = make_buffer()
+        restored = make_buffer(n_steps)
         segments.restore(tmp_path, written, restored, buffer.total_added)
         assert restored.total_added == buffer.total_added
         low = buffer.total_added - buffer.size()
         mine, theirs = restored.rows(low, buffer.total_added), buffer.rows(low, buffer.total_added)
         for name, values in theirs.items():
             np.testing.assert_array_equal(mine[name], values)
+        restored.set_state(buffer.get_state())
+        state = buffer.get_state()
+        samples = [held.sample(20) for held in (buffer, restored)]
+        buffer.set_state(state)
+        assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True) if torch.is_tensor(a))
     segments.prune(tmp_path, written)
     assert {path.name for path in tmp_path.glob("seg_*")} == {segment.name for segment in written}
 

@@ -56,11 +56,9 @@ class EpisodeChain:
         """Return each row's offset to the one before it, 0 for none."""
         return self._previous[rows]
 
-    def restore(self, numbers: NDArray[np.int64], previous: NDArray[np.int32]) -> None:
-        """Link transitions as ``previous`` told of them; all that the ring holds, in order."""
+    def restore(self, numbers: NDArray[np.int64], previous: NDArray[np.int32], oldest: int) -> None:
+        """Link transitions as ``previous`` told of them, in order; the ring holds them from ``oldest`` on."""
         self._previous[numbers % self._capacity] = previous
-        linked = (
-            (previous > 0) & (numbers - previous >= numbers[0]) if len(numbers) else np.zeros(0, dtype=bool)
-        )
+        linked = (previous > 0) & (numbers - previous >= oldest)
         offset = previous[linked]
         self._next[(numbers[linked] - offset) % self._capacity] = offset

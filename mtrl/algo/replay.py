@@ -297,15 +297,31 @@ class TaskReplayBuffer(ReplayBuffer):
             raise ValueError(
                 f"{n:,} of {total_added:,} transitions do not fit a buffer of {self.buffer_size:,}"
             )
+        self.reset()
+        self.total_added = oldest = total_added - n
+        self.restore_more(rows, oldest)
+
+    def restore_more(self, rows: dict[str, NDArray[np.generic]], oldest: int) -> None:
+        """Hold further transitions after ``restore``, so that not all have to be in memory twice.
+
+        Args:
+            rows: The transitions that follow.
+            oldest: Number of the first one that was restored.
+
+        Raises:
+            ValueError: they do not fit this buffer.
+        """
         if self.n_steps > 1 and "previous" not in rows:
             raise ValueError("the transitions were saved with n_steps=1: resume with that value")
-        self.reset()
-        self.total_added = total_added - n
-        packed = self._layout.repack(rows)
-        numbers = np.arange(self.total_added, total_added)
-        self._write(packed, np.asarray(rows["tasks"], dtype=np.int64), numbers)
+        end = self.total_added + len(rows["rewards"])
+        if end - oldest > self.buffer_size:
+            raise ValueError(
+                f"{end - oldest:,} transitions do not fit a buffer of {self.buffer_size:,} transitions"
+            )
+        numbers = np.arange(self.total_added, end)
+        self._write(self._layout.repack(rows), np.asarray(rows["tasks"], dtype=np.int64), numbers)
         if self._chain is not None:
-            self._chain.restore(numbers, np.asarray(rows["previous"]))
+            self._chain.restore(numbers, np.asarray(rows["previous"]), oldest)
 
     def get_state(self) -> dict[str, Any]:
         """Return what the transitions do not tell, as plain values that JSON can hold."""

@@ -87,20 +87,20 @@ def restore(folder: Path, segments: Sequence[Segment], replay: TaskReplayBuffer,
     Raises:
         DamagedError: They do not fit the buffer.
     """
-    parts = [read_arrays(folder / segment.name) for segment in segments]
+    replay.reset()
     oldest = max(0, total - replay.buffer_size)
-    if parts:
-        # The oldest segment may begin with transitions that were overwritten since.
-        excess = oldest - segments[0].low
-        parts[0] = {name: values[max(excess, 0) :] for name, values in parts[0].items()}
     try:
-        if not parts:
-            replay.reset()
-            return
-        joined = {}
-        for name in list(parts[0]):
-            joined[name] = np.concatenate([part.pop(name) for part in parts])
-        replay.restore(total, joined)
+        for number, segment in enumerate(segments):
+            rows = read_arrays(folder / segment.name)
+            if number == 0:
+                # It may begin with transitions that were overwritten since.
+                oldest = max(oldest, segment.low)
+                rows = {name: values[oldest - segment.low :] for name, values in rows.items()}
+                replay.restore(segment.high, rows)
+            else:
+                replay.restore_more(rows, oldest)
+        if replay.total_added != total:
+            raise ValueError(f"{replay.total_added:,} of {total:,} are there")
     except (KeyError, ValueError) as error:
         raise DamagedError(f"the transitions do not fit the replay buffer ({error})") from error
 
