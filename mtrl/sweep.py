@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -102,24 +103,44 @@ def check_launcher(overrides: Sequence[str]) -> None:
             )
 
 
-def show_plan(compositions: Sequence[Composition]) -> None:
-    """Print where each member will live."""
-    console = Console(highlight=False)
-    console.print(f"{len(compositions)} runs:")
-    for composition in compositions:
-        console.print(f"  {run_directory(composition)}", soft_wrap=True)
+def make_folder(overrides: Sequence[str]) -> Path:
+    """Make and return the directory of a sweep: its own one, also when several start in one second."""
+    for text in overrides:
+        key, _, named = text.partition("=")
+        if key == "hydra.sweep.dir":
+            Path(named).mkdir(parents=True, exist_ok=True)
+            return Path(named)
+    wanted, number = Path("multirun") / time.strftime("%Y-%m-%d/%H-%M-%S"), 1
+    folder = wanted
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
 
 
-def show_results(compositions: Sequence[Composition]) -> int:
-    """Print what the members came to; return 0 if all finished and 1 otherwise."""
+def show_plan(compositions: Sequence[Composition], folder: Path | None = None) -> None:
+    """Print where each member will live, and write it to ``folder``."""
+    plan = [f"{len(compositions)} runs:", *(f"  {run_directory(each)}" for each in compositions)]
+    print("\n".join(plan))
+    if folder is not None:
+        (folder / "plan.txt").write_text("\n".join(plan) + "\n")
+
+
+def show_results(compositions: Sequence[Composition], folder: Path) -> int:
+    """Print what the members came to, and write it to ``folder``; return 0 if all finished and 1 otherwise."""
     runs, missing = [], []
     for directory in map(run_directory, compositions):
         try:
             runs.append(Run(directory))
         except RunError:
             missing.append(directory)
-    rows = [summary(run) for run in runs]
-    Console().print(render(rows))
+    table = render([summary(run) for run in runs])
+    Console().print(table)
+    with (folder / "results.txt").open("w") as file:
+        Console(file=file, width=200).print(table)
     for directory in missing:
         print(f"{directory}: did not start", file=sys.stderr)
     return 1 if missing or any(run.state != "finished" for run in runs) else 0

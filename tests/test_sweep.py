@@ -90,6 +90,12 @@ def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_pa
     after = statuses(tmp_path)
     assert {status["state"] for status in after.values()} == {"finished"}
     assert all(after[name] == status for name, status in done.items())
+    # Every call keeps its plan and its results.
+    sweeps = list((tmp_path / "multirun").glob("*/*"))
+    assert len(sweeps) == 2
+    for folder in sweeps:
+        assert "seed=2" in (folder / "plan.txt").read_text()
+        assert "finished" in (folder / "results.txt").read_text()
 
 
 def test_a_signal_reaches_the_member_and_ends_the_launcher(tmp_path):
@@ -131,6 +137,12 @@ def test_a_handler_that_was_there_is_called_once_the_member_has_saved():
         assert called == [signal.SIGUSR2]
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def test_sweeps_that_start_in_one_second_have_directories_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len({sweep.make_folder(["seed=1,2"]) for _ in range(3)}) == 3
+    assert sweep.make_folder(["hydra.sweep.dir=here"]) == Path("here")
 
 
 def test_a_launcher_that_is_not_installed_names_the_extra(monkeypatch):
