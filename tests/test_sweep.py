@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 MEMBERS = [
     "-m",
     "experiment=smoke",
-    "seed=1,2,3",
+    "seed=2,1",
     "env.horizon=20",
     "total_steps=60",
     "algo.learning_starts=20",
@@ -80,10 +80,7 @@ def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_pa
     first = run_sweep(tmp_path, *launcher, breaking=how)
     assert first.returncode == 1, first.stderr
     done = statuses(tmp_path)
-    assert {name: status["state"] for name, status in done.items()} == {
-        "seed=1": "finished",
-        "seed=3": "finished",
-    }
+    assert {name: status["state"] for name, status in done.items()} == {"seed=1": "finished"}
     assert "did not start" in first.stderr
     second = run_sweep(tmp_path, *launcher)
     assert second.returncode == 0, second.stderr
