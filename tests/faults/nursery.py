@@ -91,6 +91,10 @@ def child(order, composition):
     except ConfigurationError as error:
         print(f"mtrl: {error}")
         return 2
+    except KeyboardInterrupt:
+        # Before the run began to listen: the process dies of it, as others do.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
         traceback.print_exc()
         return 1
