@@ -85,6 +85,7 @@ def _search(search: Search, study: "Study") -> int:
         except TrialFailedError as error:
             trial.set_user_attr("reason", str(error))
             study.tell(trial, state=TrialState.FAIL)
+            write_results(search, study)
             print(f"mtrl: {error}", file=sys.stderr, flush=True)
             failures += 1
             if failures == _FAILURES:
