@@ -252,6 +252,26 @@ def test_what_changed_since_the_last_start_is_said(tmp_path, capsys, caplog):
     assert "torch was 1.0 at the last checkpoint" in caplog.text
 
 
+def test_the_checkpoint_of_another_version_is_left_alone(tmp_path, capsys):
+    made = start(tmp_path, *NATIVE, "total_steps=60")[1]
+    manifest_path = made.newest / "manifest.json"
+    manifest = json.loads(manifest_path.read_text()) | {"format": 99}
+    manifest_path.write_text(json.dumps(sealed(manifest)))
+    with pytest.raises(ConfigurationError, match="has the format 99 and this version of mtrl reads 1"):
+        start(tmp_path, *NATIVE, "total_steps=80")
+    assert made.newest.name == "step_60"
+
+
+def test_a_total_below_what_was_done_ends_the_run_there(tmp_path, monkeypatch, capsys):
+    interrupt_at(monkeypatch, [150])
+    assert start(tmp_path, *NATIVE)[0] == 143
+    code, made = start(tmp_path, *NATIVE, "total_steps=100")
+    status = json.loads(made.log("status.json"))
+    assert (code, status["state"], status["step"]) == (0, "finished", 150)
+    assert start(tmp_path, *NATIVE)[0] == 0
+    assert json.loads(made.log("status.json"))["step"] == 240
+
+
 def test_signals_are_remembered_once_and_twice_means_now(monkeypatch):
     left = []
     monkeypatch.setattr("os._exit", left.append)

@@ -27,6 +27,7 @@ from mtrl.checkpoint.files import discard, new_directory, recover, sha256
 from mtrl.checkpoint.model import MODEL, load_weights, write_model
 from mtrl.checkpoint.segments import Segment
 from mtrl.checkpoint.values import DamagedError, read_json, read_values, write_values
+from mtrl.config import ConfigurationError
 from mtrl.records import write_json
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class Store:
 
         Raises:
             DamagedError: There are checkpoints, and none is whole.
+            ConfigurationError: The newest whole one is another version's.
         """
         recover(self.checkpoints)
         recover(self.buffer)
@@ -205,9 +207,12 @@ def _manifest(path: Path) -> Checkpoint:
     content = read_json(path / _MANIFEST)
     if sealed(content) != content:
         raise DamagedError(f"{_MANIFEST} is not what was written")
+    if content.get("format") != FORMAT:
+        raise ConfigurationError(
+            f"{path} has the format {content.get('format')} and this version of mtrl reads {FORMAT}: continue with "
+            "the version that wrote it, or train anew with fresh=true"
+        )
     try:
-        if content["format"] != FORMAT:
-            raise DamagedError(f"its format {content['format']} is not this version's {FORMAT}")
         return Checkpoint(
             path,
             int(content["step"]),
