@@ -1,6 +1,6 @@
 """Every key of the configuration as a table: ``python -m mtrl.options > docs/options.md``.
 
-The descriptions are the docstrings under the fields of ``mtrl/config.py``, the values those of ``conf/``.
+The descriptions are the docstrings under the fields of ``mtrl/config/``, the values those of ``conf/``.
 """
 
 import ast
@@ -22,7 +22,7 @@ _OWNERS = {
     "TD3Config": "algo=td3",
     "DDPGConfig": "algo=ddpg, td3",
     "MultiheadConfig": "variant=multihead",
-    "AdaptiveConfig": "curriculum=adaptive",
+    "AdaptiveCurriculumConfig": "curriculum=adaptive",
 }
 
 
@@ -40,7 +40,8 @@ def _described() -> dict[str, tuple[str, str]]:
     """Return for each key its docstring and the options that alone have it."""
     classes = {
         node.name: node
-        for node in ast.parse(Path(config.__file__).read_text()).body
+        for path in sorted(Path(config.__file__).parent.glob("*.py"))
+        for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.ClassDef)
     }
     described: dict[str, tuple[str, str]] = {}

@@ -94,8 +94,7 @@ def test_nothing_imports_what_stands_above_it_even_through_others(module):
 
 @pytest.mark.parametrize("side", ["report", "status", "rundir", "statistics", "csvlog"])
 def test_what_reads_run_directories_imports_nothing_that_trains(side):
-    reached = {name for name in reached_from(f"mtrl.{side}") if layer_of(name) is not None}
-    assert reached <= {"mtrl.config", "mtrl.tasks"}
+    assert {layer_of(name) for name in reached_from(f"mtrl.{side}")} <= {None, 0}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
