@@ -58,7 +58,8 @@ def run_once(composition: Composition) -> int:
         if changed:
             console.print(f"  changed since the first start: {changed}", soft_wrap=True)
         start = Start(composition, Recorder(path), signals, earlier.status if earlier else {}, changed)
-        return _train(start, console)
+        with start.directory.log():
+            return _train(start, console)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,18 @@ class Recorder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._status: dict[str, Any] = {}
-        self._handler: logging.Handler | None = None
+
+    @contextmanager
+    def log(self) -> Iterator[None]:
+        """Write what is logged inside the block to ``run.log`` too."""
+        handler = logging.FileHandler(self.path / "run.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
     def start(
         self,
@@ -59,9 +71,6 @@ class Recorder:
             # What an earlier start logged before its first checkpoint is made again.
             for name in LOGS:
                 (self.path / name).unlink(missing_ok=True)
-        self._handler = logging.FileHandler(self.path / "run.log")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.getLogger().addHandler(self._handler)
         if step == 0 or not (self.path / "config.yaml").is_file():
             write_yaml(self.path / "config.yaml", {**composition.values, "choices": composition.choices})
         write_json(self.path / "environment.json", environment())
@@ -136,6 +145,3 @@ class Recorder:
     def _end(self, state: str, step: int, result: dict[str, Any] | None) -> None:
         self._status |= {"state": state, "step": step, "result": result}
         write_json(self.path / "status.json", self._status)
-        if self._handler is not None:
-            logging.getLogger().removeHandler(self._handler)
-            self._handler.close()

@@ -81,7 +81,9 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(nursery, who
     damage(halfway.path / "buffer" / segment if name == "segment" else newest / name)
     answer = nursery.run(halfway.path.parents[2])
     assert answer["code"] == 0, answer["said"]
-    assert f"checkpoint {newest.name} is put aside" in answer["said"]
+    said = f"checkpoint {newest.name} is put aside"
+    assert said in answer["said"]
+    assert said in halfway.log("run.log")
     assert halfway.status()["starts"][-1]["step"] == int(before.name.removeprefix("step_"))
     assert_same(halfway.everything(), whole.everything())
 
