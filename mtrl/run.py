@@ -32,7 +32,7 @@ def train(start: "Start") -> Evaluation:
         ConfigurationError: What the run directory holds cannot be gone on with; nothing was changed.
         Preempted: A signal ended the run; it is saved.
     """
-    cfg, directory = start.composition.config, start.directory
+    cfg, directory, check = start.composition.config, start.directory, start.signals.check
     store = Store(
         directory.path,
         keep=cfg.checkpoint.keep,
@@ -64,7 +64,7 @@ def train(start: "Start") -> Evaluation:
             session.resume(checkpoint, agent)
         elif transfer is not None:
             lineage = transfer.begin(agent)
-            lineage["source_success"] = {"before": source_success(cfg, chosen, agent, lineage)}
+            lineage["source_success"] = {"before": source_success(cfg, chosen, agent, lineage, check)}
             directory.note("transfer", lineage)
         with contextlib.suppress(Stop):
             agent.learn(
@@ -75,7 +75,7 @@ def train(start: "Start") -> Evaluation:
             )
         result = session.finish()
         if lineage is not None:
-            lineage["source_success"] |= {"after": source_success(cfg, chosen, agent, lineage)}
+            lineage["source_success"] |= {"after": source_success(cfg, chosen, agent, lineage, check)}
             directory.note("transfer", lineage)
         return result
     finally:

@@ -1,6 +1,6 @@
 """How well a transferred policy still does what its source did."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,16 @@ from mtrl.tasks import OBSERVATION_SIZE
 
 
 def source_success(
-    cfg: Config, chosen: Hardware, agent: OffPolicyAlgorithm, lineage: Mapping[str, Any]
+    cfg: Config,
+    chosen: Hardware,
+    agent: OffPolicyAlgorithm,
+    lineage: Mapping[str, Any],
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Return the success rate of ``agent`` on each task of its source.
 
     A task that the run does not have is played with the one-hot of the first task that began as that one; a
-    task that none began as is left out.
+    task that none began as is left out. ``check`` is called at every step and may raise.
     """
     asked = {task: _stand_in(task, cfg.env.tasks, lineage["origins"]) for task in lineage["tasks"]}
     played = {task: place for task, place in asked.items() if place is not None}
@@ -31,6 +35,7 @@ def source_success(
     normalizer = agent.get_vec_normalize_env()
 
     def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        check()
         seen = obs[:, :OBSERVATION_SIZE]
         if cfg.variant.task_id:
             seen = np.concatenate([seen, one_hots[places[obs[:, OBSERVATION_SIZE:].argmax(1)]]], axis=1)
