@@ -124,7 +124,9 @@ class Session(BaseCallback):
             self.curriculum.first_episodes_began(self.training_env)
         elif self.curriculum.stage < self.cfg.curriculum.start_stage:
             stage, why = self.cfg.curriculum.start_stage, "curriculum.start_stage asked for the next"
-            self._tell(self.curriculum.go_to(self.training_env, stage, self.num_timesteps, why))
+            transition = self.curriculum.go_to(self.training_env, stage, self.num_timesteps, why)
+            self.curriculum.restrict(self.model.replay_buffer)
+            self._tell(transition)
         self._note_curriculum()
 
     def _on_step(self) -> bool:
@@ -201,6 +203,7 @@ class Session(BaseCallback):
                 success = self.examiner.success_rates(self.model, curriculum.tasks_to_check, episodes)
         transition = curriculum.advance(self.training_env, step, success)
         if transition is not None:
+            curriculum.restrict(self.model.replay_buffer)
             self._tell(transition)
         if success is not None or transition is not None:
             shares = dict(zip(self.cfg.env.tasks, curriculum.rotation.weights, strict=True))

@@ -21,6 +21,8 @@ class Stage:
     """Mean success over the stage's tasks that ends it."""
     steps: int | None
     """Environment steps that end it, if the threshold has not before."""
+    replay: str = "all"
+    """Transitions from before it that its updates still draw from: all, tasks (of its own) or none."""
 
     @property
     def tasks(self) -> tuple[int, ...]:
@@ -57,7 +59,7 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
         weights = [(1 / len(tasks),) * len(tasks)]
     else:
         return ()
-    stages = _with_ends(weights, curriculum.thresholds, steps)
+    stages = _with_ends(weights, curriculum.thresholds, steps, curriculum.replay)
     if not 0 <= curriculum.start_stage < len(stages):
         raise ConfigurationError(
             f"curriculum.start_stage={curriculum.start_stage} does not exist: "
@@ -147,27 +149,37 @@ def _columns(table: Mapping[str, Any], tasks: Sequence[str]) -> list[tuple[float
 
 
 def _with_ends(
-    weights: Sequence[tuple[float, ...]], thresholds: Sequence[float | None], steps: Sequence[int | None]
+    weights: Sequence[tuple[float, ...]],
+    thresholds: Sequence[float | None],
+    steps: Sequence[int | None],
+    replay: Sequence[str],
 ) -> tuple[Stage, ...]:
-    """Give each stage but the last what ends it; a single value holds for all."""
-    ends = []
-    for key, values in (("thresholds", list(thresholds)), ("steps", list(steps))):
-        if len(values) == 1:
-            values = values * (len(weights) - 1)
-        if values and len(values) != len(weights) - 1:
-            raise ConfigurationError(
-                f"curriculum.{key} has {len(values)} values for {len(weights)} stages: "
-                f"give {len(weights) - 1} (the last stage has none), or one for all"
-            )
-        ends.append(values or [None] * (len(weights) - 1))
+    """Give each stage but the last what ends it, and each but the first what it keeps of the replay."""
+    between = len(weights) - 1
+    thresholds = [*_for_each("thresholds", thresholds, between, "last"), None]
+    steps = [*_for_each("steps", steps, between, "last"), None]
+    replay = ["all", *(kept or "all" for kept in _for_each("replay", replay, between, "first"))]
     stages = []
-    for number, (shares, threshold, last_step) in enumerate(
-        zip(weights, [*ends[0], None], [*ends[1], None], strict=True)
+    for number, (shares, threshold, last_step, kept) in enumerate(
+        zip(weights, thresholds, steps, replay, strict=True)
     ):
         if threshold is None and last_step is None and number < len(weights) - 1:
             raise ConfigurationError(
                 f"nothing ends stage {number} of the curriculum: give it a value in curriculum.thresholds or "
                 "in curriculum.steps"
             )
-        stages.append(Stage(shares, threshold, last_step))
+        stages.append(Stage(shares, threshold, last_step, kept))
     return tuple(stages)
+
+
+def _for_each(key: str, values: Sequence[Any], number: int, without: str) -> list[Any]:
+    """Return ``number`` values: those given, a single one that holds for all, or None where none is given."""
+    values = list(values) or [None]
+    if len(values) == 1:
+        return values * number
+    if len(values) != number:
+        raise ConfigurationError(
+            f"curriculum.{key} has {len(values)} values for {number + 1} stages: "
+            f"give {number} (the {without} stage has none), or one for all"
+        )
+    return values

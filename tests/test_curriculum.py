@@ -88,6 +88,8 @@ def test_stages_of_ones_own_come_from_the_command_line():
         (["curriculum.stages=[[reach-v3],[push-v3]]"], "nothing ends stage 0"),
         (["curriculum=sequential", "curriculum.thresholds=[1.2]"], "can never be met"),
         (["curriculum=sequential", "curriculum.thresholds=[0.5,0.5,0.5]"], "give 2"),
+        (["curriculum=sequential", "curriculum.replay=[none,all,all]"], "give 2 .the first stage has none"),
+        (["curriculum=sequential", "curriculum.replay=[some]"], "not one of all, tasks, none"),
         (["curriculum=sequential", "curriculum.start_stage=3"], "stages are 0 to 2"),
         (["curriculum=progressive"], "not a task of this run"),
         (["curriculum=weighted", "env.tasks=[reach-v3,push-v3]"], "has no phases for this set"),

@@ -1,5 +1,6 @@
 """The replay buffer: a flat ring of transitions on the learner's device, addressed by task."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo.n_step import EpisodeChain
+from mtrl.algo.restriction import Restriction
 from mtrl.algo.rows import RowLayout
 from mtrl.algo.task_index import TaskIndex
 
@@ -116,6 +118,25 @@ class TaskReplayBuffer(ReplayBuffer):
         self.dropped = 0
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
         self._chain = EpisodeChain(self.buffer_size, self.n_envs) if self.n_steps > 1 else None
+        self._restriction: Restriction | None = None
+
+    def restrict(self, since: int = 0, tasks: Sequence[int] | None = None) -> None:
+        """Draw only some transitions, of those held and those to come, until the next call.
+
+        Nothing is deleted, so a later call may let in again what this one leaves out. While there are fewer
+        than a batch of them, ``sample`` draws from all: a few transitions are not learned by heart.
+
+        Args:
+            since: Number of the first transition to draw, ``total_added`` for those to come alone.
+            tasks: Ids of the tasks to draw, None for all.
+        """
+        self._restriction = None
+        if since == 0 and tasks is None:
+            return
+        self._restriction = Restriction(self.n_tasks, since, range(self.n_tasks) if tasks is None else tasks)
+        held = np.arange(max(since, self.total_added - self.size()), self.total_added)
+        rows = torch.from_numpy(held % self.buffer_size).to(self.device)
+        self._restriction.append(self.tasks[rows].cpu().numpy().astype(np.int64), held)
 
     @property
     def pos(self) -> int:
@@ -194,6 +215,9 @@ class TaskReplayBuffer(ReplayBuffer):
         if self._index is not None:
             self._index.append(tasks, numbers)
             self._index.evict(self.total_added - self.buffer_size)
+        if self._restriction is not None:
+            self._restriction.append(tasks, numbers)
+            self._restriction.evict(self.total_added - self.buffer_size)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> TaskSamples:
         """Draw a batch with replacement, normalised by ``env`` where one is given.
@@ -206,13 +230,18 @@ class TaskReplayBuffer(ReplayBuffer):
         """
         if self.total_added == 0:
             raise ValueError("the replay buffer is empty: collect transitions before the first update")
-        balanced = False
-        if self._index is None:
-            rows = self._generator.integers(0, self.size(), batch_size)
-        else:
-            numbers, balanced = self._index.sample(batch_size, self._generator)
-            rows = numbers % self.buffer_size
+        rows, balanced = self._draw(batch_size)
         return self._get_samples(rows, env)._replace(sorted_by_task=balanced)
+
+    def _draw(self, batch_size: int) -> tuple[NDArray[np.int64], bool]:
+        """Return rows, shape (batch_size,), and whether they are balanced and sorted by task."""
+        if self._restriction is not None and self._restriction.size() >= batch_size:
+            numbers, balanced = self._restriction.sample(batch_size, self._generator, balanced=self.balanced)
+        elif self._index is not None:
+            numbers, balanced = self._index.sample(batch_size, self._generator)
+        else:
+            return self._generator.integers(0, self.size(), batch_size), False
+        return numbers % self.buffer_size, balanced
 
     def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> TaskSamples:
         """Gather the rows ``batch_inds``, shape (batch,)."""
@@ -329,6 +358,7 @@ class TaskReplayBuffer(ReplayBuffer):
             "generator": self._generator.bit_generator.state,
             "newest": [] if self._chain is None else self._chain.newest.tolist(),
             "dropped": self.dropped,
+            "restriction": None if self._restriction is None else self._restriction.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -337,3 +367,5 @@ class TaskReplayBuffer(ReplayBuffer):
         if self._chain is not None:
             self._chain.newest = np.array(state["newest"], dtype=np.int64)
         self.dropped = state["dropped"]
+        restriction = state.get("restriction")
+        self.restrict(**(restriction or {}))

@@ -70,3 +70,16 @@ class TaskIndex:
             for task, rank in zip(present, np.split(ranks, np.cumsum(shares)[:-1]), strict=True)
         ]
         return np.concatenate(drawn), len(present) == n_tasks
+
+    def sample_uniformly(self, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Draw numbers, shape (batch_size,), with replacement, each with the same chance whatever its task."""
+        counts = self.counts()
+        ends = np.cumsum(counts)
+        ranks = generator.integers(0, ends[-1], batch_size)
+        tasks = np.searchsorted(ends, ranks, side="right")
+        drawn = np.empty(batch_size, dtype=np.int64)
+        for task in np.unique(tasks):
+            chosen = tasks == task
+            first = ends[task] - counts[task]
+            drawn[chosen] = self._numbers[task][self._start[task] + ranks[chosen] - first]
+        return drawn

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mtrl.config.values import require, require_fraction, whole_steps
+from mtrl.config.values import require, require_choice, require_fraction, whole_steps
+
+REPLAY = ("all", "tasks", "none")
 
 
 @dataclass(slots=True)
@@ -26,6 +28,9 @@ class CurriculumConfig:
     """Environment steps between two looks at the success."""
     check_episodes: int
     """Episodes of each task of the stage in a look, deterministic, on the run's own goals."""
+    replay: list[str]
+    """Transitions from before a stage that its updates still draw from: all, tasks (those of its own tasks) or none;
+    one for each stage but the first, or one for all."""
     start_stage: int
     """Stage to begin with; a run that is continued is advanced to it."""
     difficulty: dict[str, float]
@@ -45,6 +50,8 @@ class CurriculumConfig:
         self.steps = [
             None if steps is None else whole_steps("curriculum.steps", steps) for steps in self.steps
         ]
+        for kept in self.replay:
+            require_choice("curriculum.replay", kept, REPLAY)
         if self.copies is not None:
             whole_steps("curriculum.copies", self.copies)
             require(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from mtrl.algo import TaskReplayBuffer
 from mtrl.config import AdaptiveCurriculumConfig, Config, CurriculumConfig
 from mtrl.curriculum.rotation import Rotation
 from mtrl.stages import Stage, stages_of
@@ -125,6 +126,15 @@ class Curriculum:
         self.stage, self.began, self.success_rate = stage, step, None
         self.rotation.change(env, self.present.weights, afresh=True)
         return transition
+
+    def restrict(self, replay: TaskReplayBuffer) -> None:
+        """Let the updates of a stage that begins now draw only from what it keeps of ``replay``, and adds to it."""
+        kept = self.present.replay
+        if kept == "all":
+            replay.restrict()
+        else:
+            # An episode that began before the stage goes on in it, maybe of a task that it lacks.
+            replay.restrict(replay.total_added if kept == "none" else 0, self.present.tasks)
 
     def summary(self) -> str:
         """Return where the curriculum is, in one line."""
