@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from mtrl import hardware
@@ -81,6 +82,8 @@ def _hand_to_hydra(words: list[str]) -> int:
     from mtrl.compose import CONF, register_schema, with_free_keys
     from mtrl.sweep import run_member
 
+    # Our presets of resources bear the names of the launchers on purpose.
+    warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema with the same name")
     register_schema()
     sys.argv[1:] = with_free_keys(words)
     hydra.main(config_path=str(CONF.absolute()), config_name="config", version_base="1.3")(run_member)()

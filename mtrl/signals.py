@@ -7,10 +7,12 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """What a batch system sends ahead of the end, before or after another signal; never a reason to hurry."""
-_SAME_EVENT = 0.5
+SAME_EVENT = 0.5
 """Seconds within which a signal that comes twice is one: sent to the process and to its group."""
+LAUNCHED = "MTRL_LAUNCHED"
+"""Variable of the environment of a process whose launcher passes signals on and counts them."""
 
 
 class Preempted(Exception):
@@ -31,9 +33,14 @@ class Preempted(Exception):
 
 
 class Signals:
-    """Remembers the first signal while it is in force; a second one ends the process at once."""
+    """Remembers the first signal while it is in force; a second one ends the process at once.
+
+    A member of a sweep may get every signal twice, at any distance: from its group and from its launcher. There the
+    launcher ends it at the second.
+    """
 
     def __init__(self) -> None:
+        self._counts = LAUNCHED not in os.environ
         self.received: int | None = None
         self._at = 0.0
         self._before: dict[int, Any] = {}
@@ -54,9 +61,9 @@ class Signals:
         if self.received is None:
             self.received, self._at = number, now
             return
-        if number in _WARNINGS or (number == self.received and now - self._at < _SAME_EVENT):
-            return
-        os._exit(128 + number)
+        same = number == self.received and now - self._at < SAME_EVENT
+        if self._counts and not same and number not in WARNINGS:
+            os._exit(128 + number)
 
     def check(self) -> None:
         """Raise Preempted if a signal has come.

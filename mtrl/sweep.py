@@ -1,6 +1,7 @@
 """Members of a sweep: each in a process of its own, so that a crash takes only itself."""
 
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from mtrl.compose import Composition
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
 from mtrl.rundir import Run, RunError
-from mtrl.signals import HANDLED
+from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
 from mtrl.status import render, summary
 
 _PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
@@ -45,6 +46,7 @@ class Member:
         self._command = list(command)
         self._process: subprocess.Popen | None = None
         self._received: list[int] = []
+        self._times: list[tuple[float, int]] = []
         self._before: dict[int, Any] = {}
 
     def run(self) -> int:
@@ -58,7 +60,7 @@ class Member:
         if listening:
             self._before = {number: signal.signal(number, self._forward) for number in HANDLED}
         try:
-            self._process = subprocess.Popen(self._command)
+            self._process = subprocess.Popen(self._command, env=os.environ | {LAUNCHED: "1"})
             for number in self._received:
                 self._process.send_signal(number)
             code = self._process.wait()
@@ -71,9 +73,14 @@ class Member:
                 signal.signal(number, handler)
 
     def _forward(self, number: int, _: FrameType | None) -> None:
+        """Pass a signal on; at the second that asks for the end, end the member at once."""
+        now = time.monotonic()
+        asked = [(at, which) for at, which in self._times if which not in WARNINGS]
+        hurry = any(which != number or now - at > SAME_EVENT for at, which in asked)
         self._received.append(number)
+        self._times.append((now, number))
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+            self._process.send_signal(signal.SIGKILL if hurry and number not in WARNINGS else number)
 
     def _requeue(self) -> None:
         """Under submitit, let its handler put the job into the queue again once the cluster says so."""

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from mtrl import sweep
 from mtrl.config import ConfigurationError
+from mtrl.signals import Signals
 
 REPOSITORY = Path(__file__).parent.parent
 MEMBERS = [
@@ -119,6 +121,37 @@ def test_a_signal_reaches_the_member_and_ends_the_launcher(tmp_path):
     said, _ = launcher.communicate(timeout=30)
     assert launcher.returncode == 143
     assert said == ""
+
+
+def test_a_member_gets_a_signal_twice_and_still_saves_until_its_launcher_is_asked_twice(monkeypatch):
+    left = []
+    monkeypatch.setattr("os._exit", left.append)
+    monkeypatch.setenv("MTRL_LAUNCHED", "1")
+    monkeypatch.setattr("mtrl.signals.SAME_EVENT", -1.0)
+    with Signals() as signals:
+        signals._handle(15, None)
+        signals._handle(15, None)
+        assert (signals.received, left) == (15, [])
+
+    member = sweep.Member([sys.executable, "-c", SLOW_TO_END])
+    asker = threading.Thread(target=ask_twice)
+    asker.start()
+    with pytest.raises(SystemExit) as ended:
+        member.run()
+    asker.join()
+    assert ended.value.code == 143
+    assert member._process.returncode == -signal.SIGKILL
+
+
+SLOW_TO_END = (
+    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); [time.sleep(1) for _ in range(60)]"
+)
+
+
+def ask_twice():
+    for _ in range(2):
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_handler_that_was_there_is_called_once_the_member_has_saved():
