@@ -36,6 +36,8 @@ ACTION, OBSERVATION = 4, 39
 class TinyVecEnv(VecEnv):
     """Points that drift; each copy has a generator of its own, as Meta-World's copies here do."""
 
+    render_mode = None
+
     def __init__(self, tasks, assignment, seed, horizon, faults=()):
         size = OBSERVATION + len(tasks)
         space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
