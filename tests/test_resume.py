@@ -177,9 +177,11 @@ def test_a_continued_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys,
     assert_equal(resumed, whole)
 
 
-def test_a_curriculum_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("replay", ["all", "none"])
+def test_a_curriculum_goes_on_where_it_was(tmp_path, monkeypatch, capsys, replay):
     curriculum = [*NATIVE, "curriculum=sequential", "curriculum.min_steps=60", "curriculum.check_every=40"]
     curriculum += ["curriculum.check_episodes=1", "curriculum.thresholds=[0.0]"]
+    curriculum += [f"curriculum.replay=[{replay}]"]
     code, whole = start(tmp_path / "whole", *curriculum)
     assert code == 0
     interrupt_at(monkeypatch, [50, 110])
