@@ -29,10 +29,17 @@ class Earlier:
         """Whether the run came to its end."""
         return self.status.get("state") == "finished" and isinstance(self.status.get("result"), dict)
 
-    @property
-    def total_steps(self) -> int:
-        """Environment steps that the newest start was to make."""
-        return int(self.status.get("total_steps", 0))
+    def is_done(self, total_steps: int, enough: float | None) -> bool:
+        """Tell whether the run came to its end, and nothing more is asked for now.
+
+        Args:
+            total_steps: Environment steps asked for now.
+            enough: Success rate that ends the run now; None where only the steps do.
+        """
+        if not self.finished:
+            return False
+        solved = enough is not None and self.status["result"]["success_rate"] >= enough
+        return solved or int(self.status.get("step", 0)) >= total_steps
 
 
 def read_earlier(path: Path) -> Earlier | None:

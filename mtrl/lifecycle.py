@@ -43,7 +43,7 @@ def run_once(composition: Composition) -> int:
     # run.log keeps more of our own than the terminal shows.
     logging.getLogger("mtrl").setLevel(logging.DEBUG if composition.verbose else logging.INFO)
     earlier = read_earlier(path)
-    if earlier and earlier.finished and not cfg.fresh and cfg.total_steps <= earlier.total_steps:
+    if earlier and not cfg.fresh and earlier.is_done(cfg.total_steps, cfg.stop.success):
         _tell_finished(earlier, path, console)
         return 0
     with RunLock(path) as lock, Signals() as signals:
@@ -79,7 +79,7 @@ def _tell_finished(earlier: Earlier, path: Path, console: Console) -> None:
     success, step = earlier.status["result"]["success_rate"], earlier.status["step"]
     console.print(
         f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; "
-        "fresh=true trains anew, a larger total_steps goes on",
+        "fresh=true trains anew, a larger total_steps (or another stop.success) goes on",
         soft_wrap=True,
     )
 

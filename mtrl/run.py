@@ -42,7 +42,7 @@ def train(start: "Start") -> Evaluation:
     checkpoint = find_checkpoint(store, start)
     transfer = None if checkpoint else prepare_transfer(cfg)
     open_choices = reuse_hardware(cfg.hardware, start.earlier) if checkpoint else cfg.hardware
-    backend = choose_backend(open_choices.backend, cfg.env.tasks, cfg.env.reward)
+    backend = _backend(start, open_choices.backend, continued=checkpoint is not None)
     chosen = hardware.choose(open_choices, backend, hardware.update_work(cfg))
     done = checkpoint.step if checkpoint else 0
     directory.start(
@@ -52,6 +52,7 @@ def train(start: "Start") -> Evaluation:
     if lineage is not None:
         directory.note("transfer", lineage)
     env = make_training_env(cfg, chosen)
+    session = None
     try:
         agent = make_agent(cfg, env, chosen)
         agent.set_logger(Logger(folder=None, output_formats=[]))
@@ -79,7 +80,29 @@ def train(start: "Start") -> Evaluation:
             directory.note("transfer", lineage)
         return result
     finally:
+        if session is not None:
+            session.close()
         env.close()
+
+
+def _backend(start: "Start", asked: str, *, continued: bool) -> str:
+    """Return the environment backend.
+
+    Raises:
+        ConfigurationError: It cannot serve, or is not the one whose state the checkpoint holds.
+    """
+    cfg = start.composition.config
+    try:
+        backend = choose_backend(asked, cfg.env.tasks, cfg.env.reward)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    before = start.earlier.get("hardware", {}).get("backend", backend)
+    if continued and before != backend:
+        raise ConfigurationError(
+            f"this run's checkpoint holds {before} environments, which {backend} ones cannot go on with: "
+            f"use hardware.backend={before} where it can serve, or train anew with fresh=true"
+        )
+    return backend
 
 
 def find_checkpoint(store: Store, start: "Start") -> Checkpoint | None:

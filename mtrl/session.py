@@ -61,6 +61,7 @@ class Session(BaseCallback):
         resumed_at: int | None = None,
     ) -> None:
         super().__init__()
+        self._closed = False
         self.cfg, self.chosen, self.directory, self.curriculum = cfg, chosen, directory, curriculum
         self.store, self.signals = store, signals
         self.episodes = Episodes(cfg.env.tasks)
@@ -319,7 +320,10 @@ class Session(BaseCallback):
         return latest
 
     def close(self) -> None:
-        """Release the display, the files and the evaluation's environments."""
+        """Release the display, the files and the evaluation's environments; again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.view.close()
         self.metrics.close()
         self.examiner.close()

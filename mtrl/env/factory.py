@@ -58,6 +58,12 @@ def make_vec_env(
     copies = [copies_per_task] * len(tasks) if isinstance(copies_per_task, int) else list(copies_per_task)
     if len(copies) != len(tasks) or min(copies) < 0 or sum(copies) < 1:
         raise ValueError(f"copies_per_task={copies_per_task} must give each of {len(tasks)} tasks a count")
+    for name, value, known in (
+        ("goals", goals, ("train", "heldout")),
+        ("backend", backend, ("auto", "stock", "native")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
     if not 1 <= horizon <= HORIZON:
         raise ValueError(
             f"horizon={horizon} must lie in 1..{HORIZON}: Meta-World ends an episode at {HORIZON}"
