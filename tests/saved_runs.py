@@ -4,7 +4,7 @@ from contextlib import closing
 
 import numpy as np
 import torch
-from conftest import TINY
+from tiny_runs import TINY
 
 from mtrl import hardware
 from mtrl.agent import make_agent

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import REPOSITORY, TINY
+from tiny_runs import REPOSITORY, TINY
 
 from mtrl.__main__ import REFUSED, main
 from mtrl.compose import compose_run

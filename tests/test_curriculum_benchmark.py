@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import TINY
+from tiny_runs import TINY
 
 from mtrl.benchmark.__main__ import main
 from mtrl.benchmark.curriculum import CLOCKS

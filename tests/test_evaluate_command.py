@@ -9,9 +9,9 @@ import time
 
 import pytest
 import torch
-from conftest import REPOSITORY
 from saved_runs import TASKS, save_run
 from stable_baselines3 import SAC
+from tiny_runs import REPOSITORY
 
 from mtrl.env import make_vec_env
 from mtrl.evaluation_command import main

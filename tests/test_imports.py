@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from tiny_runs import REPOSITORY
 
 PACKAGE = REPOSITORY / "mtrl"
 HEAVY = ("torch", "mujoco", "metaworld", "stable_baselines3", "numba")

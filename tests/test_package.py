@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from tiny_runs import REPOSITORY
 
 import mtrl
 

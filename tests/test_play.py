@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from saved_runs import save_run
+from tiny_runs import REPOSITORY
 
 from mtrl import graphics, play
 from mtrl.graphics import NoGraphicsError, choose_graphics

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from tiny_runs import REPOSITORY
 
 from mtrl import hardware
 from mtrl.__main__ import main as mtrl_main

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from tiny_runs import REPOSITORY
 
 from mtrl import tracker
 from mtrl.compose import compose_run

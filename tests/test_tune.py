@@ -9,7 +9,7 @@ import time
 
 import pytest
 import yaml
-from conftest import REPOSITORY, TINY
+from tiny_runs import REPOSITORY, TINY
 
 from mtrl import compose
 from mtrl.compose import compose_run

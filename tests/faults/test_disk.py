@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import Left, assert_same
+from aftermath import Left, assert_same
 
 
 def test_a_disk_that_is_full_for_a_while_is_waited_for(nursery, whole, tmp_path):

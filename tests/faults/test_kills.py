@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from conftest import Left, assert_same
+from aftermath import Left, assert_same
 from tiny import TINY
 
 META_WORLD = [

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import Left, assert_same
+from aftermath import Left, assert_same
 
 NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
 

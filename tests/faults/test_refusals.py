@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from conftest import Left
+from aftermath import Left
 from tiny import TINY
 
 from mtrl.compose import compose_run

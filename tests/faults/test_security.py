@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import SECRET, Left
+from aftermath import SECRET, Left
 from tiny import TINY
 
 import mtrl

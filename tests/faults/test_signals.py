@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from conftest import Left, assert_same
+from aftermath import Left, assert_same
 
 NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
 
