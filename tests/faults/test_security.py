@@ -21,7 +21,9 @@ from mtrl.checkpoint.files import sha256
 from mtrl.checkpoint.store import sealed
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
+from mtrl.evaluation_command import main as evaluation
 from mtrl.lifecycle import run_once
+from mtrl.play import main as play
 from mtrl.policy import LoadError
 from mtrl.report.__main__ import main as report
 from mtrl.transfer import prepare_transfer
@@ -135,6 +137,38 @@ def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plan
         prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
     report([str(run), "--out", str(tmp_path / "report.html")])
     assert not marker.exists()
+
+
+@pytest.mark.slow
+def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, tmp_path, monkeypatch, capsys):
+    marker = tmp_path / "executed"
+    content = cloudpickle.dumps(Payload(marker))
+    monkeypatch.setattr("mtrl.environments.make_vec_env", None)
+    # Evaluation and video read everything of a run before they simulate.
+    monkeypatch.setattr("mtrl.env.make_vec_env", None)
+    tiny.use_tiny_environment()
+    files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+    assert len(files) > 15
+    for number, name in enumerate(files):
+        run = tmp_path / str(number) / finished.relative_to(finished.parents[2])
+        shutil.copytree(finished, run)
+        (run / name).write_bytes(content)
+        reseal_if_readable(run)
+        for command in (status.main, report, evaluation, play):
+            # TypeError: there is nothing to simulate with, so the command has read all that it reads.
+            with contextlib.suppress(LoadError, TypeError):
+                command([str(run)])
+        with contextlib.suppress(ConfigurationError):
+            words = [f"transfer.source={run}", f"output={tmp_path / 'new'}"]
+            prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
+        with contextlib.suppress(ConfigurationError):
+            run_once(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path / str(number)}"]))
+        assert not marker.exists(), name
+
+
+def reseal_if_readable(run):
+    with contextlib.suppress(ValueError):
+        reseal(run)
 
 
 def test_the_payload_would_run_where_pickles_are_read(tmp_path):
