@@ -63,6 +63,7 @@ def train(start: "Start") -> Evaluation:
         session = Session(cfg, chosen, directory, store, start.signals, curriculum, resumed_at)
         if checkpoint:
             session.resume(checkpoint, agent)
+            session.view.say(f"continuing from step {checkpoint.step:,}")
         elif transfer is not None:
             lineage = transfer.begin(agent)
             lineage["source_success"] = {"before": source_success(cfg, chosen, agent, lineage, check)}
