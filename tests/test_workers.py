@@ -4,14 +4,16 @@ import os
 import signal
 import time
 from functools import partial
+from multiprocessing import forkserver
 
 import gymnasium
 import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from mtrl.env import make_vec_env
+from mtrl.env import make_vec_env, workers
 from mtrl.env.workers import WorkerError, WorkerLostError, WorkerVecEnv
+from mtrl.signals import HANDLED
 
 TASKS = ["reach-v3", "push-v3"]
 
@@ -194,3 +196,29 @@ def test_close_ends_every_process_at_any_time_and_twice(light):
     env.close()
     env.close()
     assert not any(map(exists, pids))
+
+
+@pytest.mark.parametrize("number", HANDLED)
+def test_what_ends_a_run_leaves_the_process_that_starts_workers(light, number):
+    light()
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, number)
+    time.sleep(0.2)
+    assert light().env_method("who") == ["copy 0", "copy 1", "copy 2", "copy 3"]
+    assert forkserver._forkserver._forkserver_pid == server
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []).isdisjoint(HANDLED)
+
+
+def test_a_killed_process_that_starts_workers_is_named_and_replaced(light, monkeypatch):
+    light()
+    server = forkserver._forkserver._forkserver_pid
+    # It dies between the look at it and the order to start a worker.
+    monkeypatch.setattr(workers, "_start_fork_server", lambda: None)
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: None)
+    os.kill(server, signal.SIGKILL)
+    with pytest.raises(
+        WorkerLostError, match="the server that starts worker processes was killed: run the same"
+    ):
+        light()
+    monkeypatch.undo()
+    assert light().env_method("who") == ["copy 0", "copy 1", "copy 2", "copy 3"]

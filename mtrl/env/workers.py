@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from mtrl.signals import HANDLED
 
 
 class WorkerError(RuntimeError):
@@ -52,6 +55,7 @@ class WorkerVecEnv(VecEnv):
         context = multiprocessing.get_context("forkserver")
         # Imported once for all workers, and no thread is started by it.
         context.set_forkserver_preload(["mtrl.env.stock", "mtrl.env.workers"])
+        _start_fork_server()
         self._remotes: list[Connection] = []
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._waiting = False
@@ -59,7 +63,7 @@ class WorkerVecEnv(VecEnv):
             ours, theirs = context.Pipe()
             payload = cloudpickle.dumps([make_envs[i] for i in owned])
             process = context.Process(target=_serve, args=(theirs, payload), daemon=True)
-            process.start()
+            self._start(process)
             theirs.close()
             self._remotes.append(ours)
             self._processes.append(process)
@@ -168,6 +172,15 @@ class WorkerVecEnv(VecEnv):
             raise WorkerError(f"the environment of {self._who(worker)} raised:\n{answer}")
         return answer
 
+    def _start(self, process: multiprocessing.process.BaseProcess) -> None:
+        try:
+            process.start()
+        except (EOFError, ConnectionError) as error:
+            self.close()
+            raise WorkerLostError(
+                "the server that starts worker processes was killed: run the same command again to continue"
+            ) from error
+
     def _lost(self, worker: int, what: str, cause: BaseException | None = None) -> None:
         process = self._processes[worker]
         process.join(0.5)
@@ -182,10 +195,26 @@ class WorkerVecEnv(VecEnv):
         return ", ".join(self._names[i] for i in self._owned[worker])
 
 
+def _start_fork_server() -> None:
+    """Start the process that forks the workers, where it does not run yet, deaf to what ends a run.
+
+    Such a signal reaches the whole process group, and a run still starts workers while it finishes. What is
+    blocked here stays blocked in the server, which has no handlers of its own for it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        # It unblocks some of them once it has started a process of its own.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(remote: Connection, payload: bytes) -> None:
     """Answer requests until the pipe closes; an exception is an answer too."""
     # What ends a run reaches the whole process group; the main process ends the workers, after it has saved.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
     try:
         envs = DummyVecEnv(cloudpickle.loads(payload))
