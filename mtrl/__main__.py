@@ -63,10 +63,11 @@ def _run(words: list[str]) -> int:
 def _sweep(words: list[str], overrides: list[str]) -> int:
     """Check every member, run them with Hydra's launcher, each in a process of its own, and show the results."""
     from mtrl.compose import compose_run, members
-    from mtrl.sweep import check_launcher, make_folder, show_plan, show_results
+    from mtrl.sweep import check_directories, check_launcher, make_folder, show_plan, show_results
 
     check_launcher(overrides)
     compositions = [compose_run(member) for member in members(overrides)]
+    check_directories(compositions)
     if any(composition.config.dry_run for composition in compositions):
         show_plan(compositions)
         return 0

@@ -110,6 +110,31 @@ def check_launcher(overrides: Sequence[str]) -> None:
             )
 
 
+def check_directories(compositions: Sequence[Composition]) -> None:
+    """Refuse members that are one run: keys that do not decide what is learned give them one directory.
+
+    Raises:
+        ConfigurationError: naming two such members by what differs in their overrides.
+    """
+    found: dict[Path, Composition] = {}
+    for each in compositions:
+        directory = run_directory(each)
+        other = found.setdefault(directory.absolute(), each)
+        if other is not each:
+            one, two = _apart(other, each), _apart(each, other)
+            raise ConfigurationError(
+                f"{one} and {two} are one run, in {directory}: start them one after the other without -m, "
+                "or sweep over keys that decide what is learned"
+            )
+
+
+def _apart(one: Composition, other: Composition) -> str:
+    """Return what the first was composed from and the other was not."""
+    return (
+        " ".join(words for words in one.overrides if words not in other.overrides) or "the same words twice"
+    )
+
+
 def make_folder(overrides: Sequence[str]) -> Path:
     """Make and return the directory of a sweep: its own one, also when several start in one second."""
     for text in overrides:
