@@ -10,6 +10,7 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -156,7 +157,7 @@ def replace_file(path: Path, text: str) -> None:
     Raises:
         OSError: The disk is full or broken; the old file is untouched and nothing is left beside it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}")
     try:
         with temporary.open("w") as file:
             file.write(text)

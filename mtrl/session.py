@@ -120,6 +120,7 @@ class Session(BaseCallback):
         self.clock.resume_at(checkpoint.step)
 
     def _on_training_start(self) -> None:
+        self.signals.defer()
         if self.curriculum is None:
             return
         if self.num_timesteps == 0:

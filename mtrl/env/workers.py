@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from mtrl.signals import HANDLED
 
 
 class WorkerError(RuntimeError):
@@ -52,6 +55,7 @@ class WorkerVecEnv(VecEnv):
         context = multiprocessing.get_context("forkserver")
         # Imported once for all workers, and no thread is started by it.
         context.set_forkserver_preload(["mtrl.env.stock", "mtrl.env.workers"])
+        _start_server()
         self._remotes: list[Connection] = []
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._waiting = False
@@ -182,18 +186,31 @@ class WorkerVecEnv(VecEnv):
         return ", ".join(self._names[i] for i in self._owned[worker])
 
 
+def _start_server() -> None:
+    """Start the process that workers are forked from; it is deaf to what ends a run, and so are they.
+
+    A signal reaches the whole process group, also while workers import and make their copies; the main process ends
+    them, after it has saved. They inherit blocked signals; the main process gets its own a moment later.
+    """
+    # Otherwise it is started along with the server, and unblocks signals for it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(remote: Connection, payload: bytes) -> None:
     """Answer requests until the pipe closes; an exception is an answer too."""
-    # What ends a run reaches the whole process group; the main process ends the workers, after it has saved.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
     try:
         envs = DummyVecEnv(cloudpickle.loads(payload))
         remote.send((True, (envs.observation_space, envs.action_space)))
         while True:
             command, *args = cloudpickle.loads(remote.recv_bytes())
             remote.send((True, _answer(envs, command, args)))
-    except EOFError:
+    except (EOFError, ConnectionError):
+        # The main process is gone, perhaps while the copies were made.
         return
     except Exception:  # sent on whole, and raised again by the receiver
         remote.send((False, traceback.format_exc()))
