@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mtrl import hardware
 from mtrl.config import ConfigurationError
+from mtrl.signals import Signals
 
 REFUSED = 2
 """Exit code of a configuration that cannot run."""
@@ -26,25 +27,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     try:
-        sys.exit(_run(words))
+        with Signals() as signals:
+            sys.exit(_run(words, signals))
     except ConfigurationError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"mtrl: {error}", file=sys.stderr)
         sys.exit(REFUSED)
     except KeyboardInterrupt:
-        # Before the run began; afterwards it saves and tells so itself.
+        # In the launcher of a sweep; a run listens to signals itself.
         sys.exit(130)
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], signals: Signals) -> int:
     from hydra._internal.utils import get_args_parser
 
     flags = get_args_parser().parse_args(words)
     if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
-        return _hand_to_hydra(words)
+        return _hand_to_hydra(words, signals)
     if flags.multirun:
-        return _sweep(words, flags.overrides)
+        return _sweep(words, flags.overrides, signals)
 
     from mtrl.compose import compose_run
 
@@ -60,23 +62,24 @@ def _run(words: list[str]) -> int:
     return run_all(composition)
 
 
-def _sweep(words: list[str], overrides: list[str]) -> int:
+def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:
     """Check every member, run them with Hydra's launcher, each in a process of its own, and show the results."""
     from mtrl.compose import compose_run, members
-    from mtrl.sweep import check_launcher, make_folder, show_plan, show_results
+    from mtrl.sweep import check_directories, check_launcher, make_folder, show_plan, show_results
 
     check_launcher(overrides)
     compositions = [compose_run(member) for member in members(overrides)]
+    check_directories(compositions)
     if any(composition.config.dry_run for composition in compositions):
         show_plan(compositions)
         return 0
     folder = make_folder(overrides)
     show_plan(compositions, folder)
-    _hand_to_hydra([*words, f"hydra.sweep.dir={folder}"])
+    _hand_to_hydra([*words, f"hydra.sweep.dir={folder}"], signals)
     return show_results(compositions, folder)
 
 
-def _hand_to_hydra(words: list[str]) -> int:
+def _hand_to_hydra(words: list[str], signals: Signals) -> int:
     import hydra
 
     from mtrl.compose import CONF, register_schema, with_free_keys
@@ -85,6 +88,8 @@ def _hand_to_hydra(words: list[str]) -> int:
     # Our presets of resources bear the names of the launchers on purpose.
     warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema with the same name")
     register_schema()
+    # A launcher has its own ways with signals, and so has what passes them on to a member.
+    signals.release()
     sys.argv[1:] = with_free_keys(words)
     hydra.main(config_path=str(CONF.absolute()), config_name="config", version_base="1.3")(run_member)()
     return 0

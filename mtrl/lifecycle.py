@@ -58,6 +58,7 @@ def run_once(composition: Composition) -> int:
         if changed:
             console.print(f"  changed since the first start: {changed}", soft_wrap=True)
         start = Start(composition, Recorder(path), signals, earlier.status if earlier else {}, changed)
+        signals.farewell = start.interrupted
         with start.directory.log():
             return _train(start, console)
 
@@ -73,6 +74,13 @@ class Start:
     """The status of the last start; empty for a new run."""
     changed: str = ""
     """What this start does otherwise than the first."""
+
+    def interrupted(self, signal: Preempted) -> str:
+        """Write down that a signal ends this start, and return what to tell about it."""
+        self.directory.fail("interrupted", str(signal))
+        step = self.directory.saved_at or self.earlier.get("checkpoint")
+        saved = f"saved at step {step:,}" if isinstance(step, int) else "nothing was saved yet"
+        return f"{signal}: {saved} in {self.directory.path}; the same command goes on"
 
 
 def _tell_finished(earlier: Earlier, path: Path, console: Console) -> None:
@@ -109,9 +117,7 @@ def _train(start: Start, console: Console) -> int:
     try:
         train(start)
     except Preempted as signal:
-        directory.fail("interrupted", str(signal))
-        saved = f"saved at step {directory.saved_at:,}" if directory.saved_at else "nothing was saved yet"
-        console.print(f"{signal}: {saved} in {directory.path}; the same command goes on", soft_wrap=True)
+        console.print(start.interrupted(signal), soft_wrap=True)
         return signal.exit_code
     except (WorkerLostError, CheckpointFailedError) as error:
         return _end(directory, "interrupted", error, TRY_AGAIN)

@@ -137,6 +137,29 @@ def test_a_sweep_is_refused_as_a_whole_before_its_first_member_starts(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["total_steps=1e5,2e5"], "total_steps=100000.0 and total_steps=200000.0"),
+        (["phase=1,2,3", "seed=1,2"], "phase=1 and phase=2"),
+        (["task=reach-v3,push-v3", "logging.every=10,20"], "logging.every=10 and logging.every=20"),
+    ],
+)
+def test_members_of_a_sweep_that_are_one_run_are_refused_before_the_first_starts(
+    tmp_path, monkeypatch, capsys, words, named
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mtrl.sweep.make_folder", lambda _: pytest.fail("the sweep starts"))
+    with pytest.raises(SystemExit) as end:
+        main(["-m", *words])
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.out) == (2, "")
+    assert len(captured.err.splitlines()) == 1
+    assert f"{named} are one run" in captured.err
+    assert "one after the other without -m" in captured.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_sweep_runs_each_member_where_it_would_live_alone_and_a_failed_one_takes_only_itself(
     command, tmp_path
 ):
