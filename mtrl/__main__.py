@@ -3,9 +3,11 @@
 import os
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Sequence
+from typing import NoReturn
 
-from mtrl import hardware
+from mtrl import __version__, hardware
 from mtrl.config import ConfigurationError
 from mtrl.signals import Signals
 
@@ -26,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # The reader has seen enough (a pager, head); Python would complain again when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    if "--version" in words:
+        # Hydra has a flag of this name, which tells its own version.
+        print(f"mtrl {__version__}")
+        sys.exit(0)
     try:
         with Signals() as signals:
             sys.exit(_run(words, signals))
@@ -40,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str], signals: Signals) -> int:
-    from hydra._internal.utils import get_args_parser
-
-    flags = get_args_parser().parse_args(words)
+    flags = _flags(words)
     if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
         return _hand_to_hydra(words, signals)
     if flags.multirun:
@@ -60,6 +64,37 @@ def _run(words: list[str], signals: Signals) -> int:
     from mtrl.chain import run_all
 
     return run_all(composition)
+
+
+def _flags(words: list[str]) -> Namespace:
+    """Return the flags of the command line as Hydra names them.
+
+    Raises:
+        ConfigurationError: One that does not exist, with the nearest that does, or one without its value.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    from mtrl.compose import groups
+    from mtrl.tasks import closest
+
+    parser = get_args_parser()
+    known = [name for name in vars(parser)["_option_string_actions"] if name.startswith("--")]
+
+    def refuse(message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        if unknown == message.split()[0]:
+            raise ConfigurationError(f"{message}: python -m mtrl --help shows how to say it")
+        name, _, value = unknown.lstrip("-").partition("=")
+        near = closest(unknown, known)
+        if value or name in groups():
+            near = f"{name}={value or '...'}"
+        hint = f"did you mean {near}?" if near else "python -m mtrl --help shows what there is"
+        raise ConfigurationError(f"there is no flag {unknown}: {hint}")
+
+    # argparse would print its usage, several lines of flags that are Hydra's, and take --experiment mt10 for the
+    # value of Hydra's --experimental-rerun.
+    vars(parser).update(error=refuse, allow_abbrev=False)
+    return parser.parse_args(words)
 
 
 def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:

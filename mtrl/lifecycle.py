@@ -15,7 +15,7 @@ from rich.console import Console
 from mtrl.checks import replay_bytes
 from mtrl.compose import Composition
 from mtrl.earlier import Earlier, added_keys, aside_name, changed_keys, describe_change, read_earlier
-from mtrl.identity import differences, run_directory
+from mtrl.identity import run_directory
 from mtrl.lock import RunLock
 from mtrl.recorder import Recorder
 from mtrl.signals import Preempted, Signals
@@ -23,6 +23,8 @@ from mtrl.signals import Preempted, Signals
 logger = logging.getLogger(__name__)
 
 FAILED, REFUSED, TRY_AGAIN = 1, 2, 75
+_ORDERS = ("experiment=", "dry_run=", "fresh=", "hydra.", "hydra/")
+"""Words that choose the recipe or how to start it, and change nothing of what it says."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -148,15 +150,15 @@ def summary(composition: Composition, path: Path) -> str:
     """Return what is about to run, in a few lines."""
     cfg = composition.config
     tasks = ", ".join(cfg.env.tasks) if len(cfg.env.tasks) <= 3 else f"{len(cfg.env.tasks)} tasks"
-    changed = differences(composition, from_recipe=True)
-    said = ", ".join(f"{key}={value}" for key, value in sorted(changed.items())) or "none"
+    said = [words.lstrip("+") for words in composition.said]
+    own = ", ".join(words for words in said if not words.startswith(_ORDERS)) or "none"
     choices = composition.choices
     return "\n".join(
         [
             f"{choices['experiment']} · {choices['algo']} · {choices['variant']} · seed {cfg.seed} · {tasks}",
             f"  {cfg.total_steps:,} environment steps on {cfg.n_envs} environments, "
             f"reward {cfg.env.reward}, horizon {cfg.env.horizon}",
-            f"  overrides of the recipe: {said}",
+            f"  overrides of the recipe: {own}",
             f"  memory: {replay_bytes(cfg) / 2**20:,.0f} MiB replay buffer when full",
             f"  run directory: {path}",
         ]
