@@ -196,6 +196,37 @@ def test_saved_and_loaded_model_acts_and_updates_the_same(options, tmp_path):
     assert model.logger.name_to_value == loaded.logger.name_to_value
 
 
+def test_model_of_a_gpu_run_loads_on_a_processor(tmp_path):
+    model = sac().learn(60)
+    model.compile = "cuda_graph"
+    model.save(tmp_path / "model.zip")
+    assert SAC.load(tmp_path / "model.zip", device="cpu").compile == "off"
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        SAC.load(tmp_path / "model.zip", device="cpu", compile="cuda_graph")
+
+
+def test_arguments_may_be_given_in_the_order_of_stable_baselines3():
+    given = (1e-3, 1000, 40, 32, 0.01, 0.9, 2, 3)
+    names = (
+        "learning_rate",
+        "buffer_size",
+        "learning_starts",
+        "batch_size",
+        "tau",
+        "gamma",
+        "train_freq",
+        "gradient_steps",
+    )
+    models = [
+        algorithm("MlpPolicy", envs(), *given, seed=3, device="cpu")
+        for algorithm in (SAC, stable_baselines3.SAC)
+    ]
+    for name in names:
+        assert getattr(models[0], name) == getattr(models[1], name), name
+    assert models[0].learn(60)._n_updates == 3 * 5
+    assert models[0].replay_buffer.buffer_size == 1000
+
+
 def test_set_parameters_alone_restores_optimisers_and_reward_scales():
     source, target = (sac(n_tasks=3, **EVERYTHING).learn(150) for _ in range(2))
     source.learn(60, reset_num_timesteps=False)
@@ -360,6 +391,35 @@ def test_weights_that_are_no_numbers_are_named_and_stop_training(poison, tensor)
         model.train(1, 32)
 
 
+@pytest.mark.parametrize(
+    ("poison", "tensor"),
+    [
+        (lambda model: model.policy.reward_scales, "policy.reward_scales"),
+        (lambda model: model.critic.optimizer.tensors()[2][0], "critic.optimizer.state.0.exp_avg_sq"),
+        (lambda model: model.ent_coef_optimizer.tensors()[1][0], "ent_coef_optimizer.state.0.exp_avg"),
+    ],
+)
+def test_whatever_else_is_saved_is_looked_at_too(poison, tensor):
+    model = sac().learn(60)
+    with torch.no_grad():
+        poison(model).view(-1)[0] = float("nan")
+    with pytest.raises(NonFinite, match=f"^{tensor}"):
+        check_finite(model)
+
+
+def test_number_of_one_task_that_is_none_names_the_task():
+    model = sac(n_tasks=3, temperature="per_task").learn(60)
+    for tensor in (model.policy.reward_scales, model.log_ent_coef, model.ent_coef_optimizer.tensors()[1][0]):
+        with torch.no_grad():
+            kept = tensor.clone()
+            tensor[2] = float("inf")
+            with pytest.raises(NonFinite) as caught:
+                check_finite(model)
+            assert caught.value.tasks == [2]
+            tensor.copy_(kept)
+    check_finite(model)
+
+
 def test_action_that_is_no_number_never_reaches_the_environment():
     model = sac().learn(60)
     with torch.no_grad():
@@ -378,6 +438,24 @@ def test_infinite_loss_names_the_task():
         model.train(2, 40)
     assert caught.value.tasks in ([1], [])
     assert caught.value.step == 60
+
+
+def test_training_for_no_update_changes_nothing():
+    model = sac().learn(60)
+    before = parameters(model)
+    model.train(0)
+    assert_equal(before, parameters(model))
+
+
+def test_returns_over_several_steps_end_where_learn_resets_the_environments():
+    model = sac(n_steps=3, copies=1).learn(10)
+    model.learn(10)
+    buffer = model.replay_buffer
+    assert buffer.rows(0, 20)["previous"].tolist() == ([0] + [1] * 9) * 2
+    _, length = buffer._chain.ahead(np.arange(20), 3)
+    assert length.tolist() == [*[3] * 8, 2, 1] * 2
+    model.learn(5, reset_num_timesteps=False)
+    assert buffer.rows(20, 25)["previous"].tolist() == [1] * 5
 
 
 def test_n_step_buffer_is_made_from_the_algorithms_own_option():

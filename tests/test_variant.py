@@ -273,3 +273,16 @@ def test_fused_adam_makes_the_steps_of_torch_adam_also_after_loading_its_state()
     assert all(parameter.grad is None for parameter in ours)
     with pytest.raises(ValueError, match="no closure"):
         lean.step(lambda: 0.0)
+
+
+def test_fused_adam_refuses_what_it_would_not_do():
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for option in ("amsgrad", "maximize", "foreach", "capturable", "decoupled_weight_decay"):
+        with pytest.raises(TypeError, match=option):
+            FusedAdam(weights, **{option: True})
+    with pytest.raises(ValueError, match="has no maximize"):
+        FusedAdam([{"params": weights, "maximize": True}])
+    with pytest.raises(ValueError, match="one parameter group"):
+        FusedAdam([{"params": weights[:1]}, {"params": weights[1:], "lr": 1.0}])
+    with pytest.raises(ValueError, match="has no amsgrad"):
+        FusedAdam(weights).load_state_dict(torch.optim.Adam(weights, amsgrad=True).state_dict())

@@ -195,6 +195,11 @@ class TaskReplayBuffer(ReplayBuffer):
             self.dropped += n - len(rows)
         self._write(rows, tasks, numbers)
 
+    def end_episodes(self) -> None:
+        """Let no return reach from the newest transition of a copy to its next: the copies were reset."""
+        if self._chain is not None:
+            self._chain.newest.fill(-1)
+
     def _tasks(self, infos: list[dict[str, Any]]) -> NDArray[np.int64]:
         if self.n_tasks == 1:
             return np.zeros(len(infos), dtype=np.int64)

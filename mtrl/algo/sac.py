@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from stable_baselines3 import SAC as StableBaselinesSAC
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv
 
 from mtrl.algo.errors import NonFinite, check_finite
 from mtrl.algo.graph import GraphedUpdate
@@ -27,14 +28,13 @@ MAX_REWARD_RATIO = 30.0
 class SAC(OverlappedRollouts, StableBaselinesSAC):
     """SAC with options for many tasks; with all of them left alone it makes stable-baselines3's update.
 
-    The arguments not named here are stable-baselines3's. ``policy`` must be a ``StackedSACPolicy``
-    ("MlpPolicy").
+    The arguments not named here are stable-baselines3's, in its order. ``policy`` must be a
+    ``StackedSACPolicy`` ("MlpPolicy").
 
     Args:
         policy: Policy class or "MlpPolicy".
         env: Environment to learn from.
-        learning_rate: Learning rate of every network and of the temperature.
-        n_steps: Steps of an n-step return.
+        *args: Further arguments of stable-baselines3's SAC, from ``learning_rate`` on.
         n_tasks: Number of tasks; with more than one, each ``info`` must name its ``task_id``.
         temperature: ``shared`` by all tasks, or ``per_task``: one that holds each to the target entropy.
         balanced_batches: Draw equally many transitions of each task.
@@ -45,7 +45,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         overlap: Let the environments step while the learner updates. An action is then chosen one round of
             updates earlier than without; which of the two is faster makes no difference.
         compile: ``off``, ``inductor`` (torch.compile), or ``cuda_graph`` (the update is recorded once and
-            replayed).
+            replayed). It belongs to the machine, as ``device`` does, and is not saved with the model.
         **kwargs: Further arguments of stable-baselines3's SAC.
 
     Raises:
@@ -58,8 +58,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         self,
         policy: str | type[StackedSACPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 3e-4,
-        *,
+        *args: Any,
         n_tasks: int = 1,
         temperature: str = "shared",
         balanced_batches: bool = False,
@@ -71,7 +70,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(policy, env, learning_rate, _init_setup_model=False, **kwargs)
+        super().__init__(policy, env, *args, _init_setup_model=False, **kwargs)
         self.n_tasks = n_tasks
         self.temperature = temperature
         self.balanced_batches = balanced_batches
@@ -155,6 +154,14 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
                 "several tasks, balanced batches or n-step returns"
             )
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        before = self._last_obs
+        result = super()._setup_learn(*args, **kwargs)
+        # the environments were reset: what comes next does not follow what is in the buffer
+        if self._last_obs is not before and isinstance(self.replay_buffer, TaskReplayBuffer):
+            self.replay_buffer.end_episodes()
+        return result
+
     def _make_replay_buffer(self) -> ReplayBuffer:
         options = {
             "n_tasks": self.n_tasks,
@@ -195,6 +202,8 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         if self.ent_coef_optimizer is not None:
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
+        if gradient_steps < 1:
+            return
 
         total = torch.zeros(4 + len(self.temperatures()), device=self.device)
         for step in range(gradient_steps):
@@ -251,4 +260,5 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             "critic_parameters",
             "target_parameters",
             "_update",
+            "compile",
         ]
