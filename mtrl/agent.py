@@ -73,6 +73,7 @@ def _replay(cfg: Config, n_tasks: int) -> dict[str, Any]:
     if cfg.algo.cls == OWN_SAC:
         return {"n_steps": cfg.algo.n_steps}
     own = {"n_tasks": n_tasks, "n_steps": cfg.algo.n_steps, "gamma": cfg.algo.gamma, "seed": cfg.seed}
+    own["one_hot"] = isinstance(cfg.variant, MultiheadConfig)
     return {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": own}
 
 

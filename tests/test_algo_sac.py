@@ -227,6 +227,14 @@ def test_arguments_may_be_given_in_the_order_of_stable_baselines3():
     assert models[0].replay_buffer.buffer_size == 1000
 
 
+@pytest.mark.parametrize("heads", ["critic_heads", "actor_heads"])
+def test_heads_for_other_tasks_than_the_environments_have_are_refused(heads):
+    policy = {"actor_layers": [8], "critic_layers": [8], heads: True}
+    model = SAC("MlpPolicy", envs(2), n_tasks=5, policy_kwargs=policy, device="cpu", buffer_size=100)
+    with pytest.raises(ValueError, match="not the one-hot of its task 0 among 5"):
+        model.learn(10)
+
+
 def test_set_parameters_alone_restores_optimisers_and_reward_scales():
     source, target = (sac(n_tasks=3, **EVERYTHING).learn(150) for _ in range(2))
     source.learn(60, reset_num_timesteps=False)
@@ -430,14 +438,24 @@ def test_action_that_is_no_number_never_reaches_the_environment():
     assert [env.steps for env in model.env.envs] == steps
 
 
-def test_infinite_loss_names_the_task():
+@pytest.mark.parametrize("value", [3e38, 1e25], ids=["infinite values", "infinite squares"])
+@pytest.mark.parametrize("updates", [1, 5])
+def test_infinite_loss_names_the_task(updates, value):
     model = sac(n_tasks=2, batch_size=40).learn(60)
     rows = model.replay_buffer.tasks == 1
-    model.replay_buffer.observations[rows, 0] = 3e38
+    model.replay_buffer.observations[rows, 0] = value
     with pytest.raises(NonFinite) as caught:
-        model.train(2, 40)
-    assert caught.value.tasks in ([1], [])
+        model.train(updates, 40)
+    assert caught.value.tensor == "critic loss"
+    assert caught.value.tasks == [1]
     assert caught.value.step == 60
+
+
+def test_action_that_is_no_number_names_the_copy_and_its_task():
+    model = sac(n_tasks=2).learn(60)
+    model._last_obs[3, 0] = float("nan")
+    with pytest.raises(NonFinite, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"):
+        model.learn(10, reset_num_timesteps=False)
 
 
 def test_training_for_no_update_changes_nothing():

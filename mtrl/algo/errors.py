@@ -1,4 +1,4 @@
-"""What stops a run because a number is no longer a number."""
+"""Whether all that a learner saves is still a number."""
 
 from typing import Any
 
@@ -6,28 +6,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 
-
-class NonFinite(ArithmeticError):
-    """A NaN or an infinity in what the learner is about to store, has computed, or has learned.
-
-    Attributes:
-        tensor: Name of the tensor, for instance ``reward`` or ``policy.critic.net.layers.0.weight``.
-        step: Environment step at which it was noticed, None where unknown.
-        tasks: Indices of the tasks concerned; empty where it concerns all or is unknown.
-        transition: The offending transition as plain arrays, None where there is none.
-    """
-
-    def __init__(
-        self, tensor: str, step: int | None, tasks: list[int], transition: dict[str, Any] | None = None
-    ) -> None:
-        self.tensor, self.step, self.tasks, self.transition = tensor, step, tasks, transition
-        where = "" if step is None else f" at step {step:,}"
-        whose = f" of task {', '.join(map(str, tasks))}" if tasks else ""
-        if transition is None:
-            advice = "continue from the last checkpoint with a lower learning rate or with gradient clipping"
-        else:
-            advice = "the environment, or the policy that acted, is broken"
-        super().__init__(f"{tensor}{whose} is NaN or infinite{where}: {advice}")
+from mtrl.nonfinite import NonFinite
 
 
 def check_finite(model: BaseAlgorithm) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mtrl.algo.update import Batch, update
+from mtrl.algo.update import Batch, Outcome, update
 
 if TYPE_CHECKING:
     from mtrl.algo.sac import SAC
@@ -26,9 +26,9 @@ class GraphedUpdate:
         self._bound_to: tuple | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: Batch | None = None
-        self._result: torch.Tensor | None = None
+        self._result: Outcome | None = None
 
-    def __call__(self, learner: "SAC", batch: Batch) -> torch.Tensor:
+    def __call__(self, learner: "SAC", batch: Batch) -> Outcome:
         """Make one update; see ``mtrl.algo.update.update``."""
         if batch.grouping is not None and batch.grouping.gather is not None:
             return update(learner, batch)
@@ -41,9 +41,9 @@ class GraphedUpdate:
             self._bound_to = bound_to
         copy_batch(batch, self._batch)
         self._graph.replay()
-        return self._result.clone()
+        return Outcome(*(tensor.clone() for tensor in self._result))
 
-    def _aside(self, learner: "SAC", batch: Batch) -> torch.Tensor:
+    def _aside(self, learner: "SAC", batch: Batch) -> Outcome:
         """Make the update eagerly on a stream of its own, as the recording will."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

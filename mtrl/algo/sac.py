@@ -1,6 +1,8 @@
 """Soft actor-critic for many tasks: stable-baselines3's, its update made lean, with what many tasks need."""
 
 import warnings
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,11 +13,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from mtrl.algo.errors import NonFinite, check_finite
+from mtrl.algo.errors import check_finite
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import OverlappedRollouts
-from mtrl.algo.update import Batch, move_targets, prepare, update
+from mtrl.algo.update import move_targets, prepare, update
+from mtrl.nonfinite import NonFinite
 from mtrl.optimizer import FusedAdam
 from mtrl.variant import StackedSACPolicy
 
@@ -23,6 +26,9 @@ REWARD_SCALES_EVERY = 500
 """Updates between two looks at the rewards of each task (the pilot of per-task scaling used 500)."""
 MAX_REWARD_RATIO = 30.0
 """Largest factor by which per-task scaling lifts a task's rewards above those of the best task."""
+
+_ERRORS_KEPT = 1000
+"""Updates of one call of ``train`` whose errors are kept to find the cause of a loss that is no number."""
 
 
 class SAC(OverlappedRollouts, StableBaselinesSAC):
@@ -165,6 +171,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
     def _make_replay_buffer(self) -> ReplayBuffer:
         options = {
             "n_tasks": self.n_tasks,
+            "one_hot": bool(self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")),
             "balanced": self.balanced_batches,
             "n_steps": self.n_steps,
             "gamma": self.gamma,
@@ -206,15 +213,18 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             return
 
         total = torch.zeros(4 + len(self.temperatures()), device=self.device)
+        errors: deque[tuple[torch.Tensor | None, torch.Tensor]] = deque(maxlen=_ERRORS_KEPT)
         for step in range(gradient_steps):
             if self.reward_scaling == "per_task" and (self._n_updates + step) % REWARD_SCALES_EVERY == 0:
                 self._measure_reward_scales()
             batch = prepare(self, batch_size)
-            total += self._update(self, batch)
+            outcome = self._update(self, batch)
+            total += outcome.losses
+            errors.append((batch.tasks, outcome.error))
             if step % self.target_update_interval == 0:
                 move_targets(self)
         self._n_updates += gradient_steps
-        self._record(total / gradient_steps, batch)
+        self._record(total / gradient_steps, errors)
 
     def _measure_reward_scales(self) -> None:
         """Set the factors of per-task reward scaling from the rewards in the buffer."""
@@ -226,11 +236,13 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         )
         self.policy.reward_scales.copy_(torch.from_numpy(ratios * self.reward_scale))
 
-    def _record(self, means: torch.Tensor, batch: Batch) -> None:
+    def _record(
+        self, means: torch.Tensor, errors: Iterable[tuple[torch.Tensor | None, torch.Tensor]]
+    ) -> None:
         """Log the means over one call of ``train``, as stable-baselines3 does."""
         actor_loss, critic_loss, temperature_loss, q_value, *temperatures = means.tolist()
         if not np.isfinite([actor_loss, critic_loss, temperature_loss]).all():
-            self._diagnose(batch, {"actor loss": actor_loss, "critic loss": critic_loss})
+            self._diagnose(errors, {"actor loss": actor_loss, "critic loss": critic_loss})
         record = self.logger.record
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/actor_loss", actor_loss)
@@ -243,15 +255,27 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             for task, temperature in enumerate(temperatures):
                 record(f"train/ent_coef/{task}", temperature)
 
-    def _diagnose(self, batch: Batch, losses: dict[str, float]) -> None:
-        """Name what made a loss NaN or infinite: the weights, or else the values of which task."""
+    def _diagnose(
+        self, errors: Iterable[tuple[torch.Tensor | None, torch.Tensor]], losses: dict[str, float]
+    ) -> None:
+        """Name what made a loss NaN or infinite: transitions of which task, or else the weights.
+
+        The first update with such an error tells the cause: it breaks the weights, and with them the values
+        of every task in the updates that follow.
+        """
+        for tasks, error in errors:
+            squares = error.double().square().sum(0).flatten().to(error.dtype)
+            wrong = ~torch.isfinite(squares)
+            if not wrong.any() and not torch.isfinite(squares.sum()):
+                wrong = squares == squares.max()
+            if wrong.all():
+                break
+            if wrong.any():
+                concerned = [0] if tasks is None else torch.unique(tasks[wrong]).tolist()
+                raise NonFinite("critic loss", self.num_timesteps, concerned)
         check_finite(self)
-        with torch.no_grad():
-            q_values = self.critic.q_values(batch.observations, batch.actions, batch.grouping)
-        wrong = ~torch.isfinite(q_values).all(0).flatten()
-        tasks = [] if batch.tasks is None else torch.unique(batch.tasks[wrong]).tolist()
         name = next((name for name, loss in losses.items() if not np.isfinite(loss)), "temperature loss")
-        raise NonFinite(name, self.num_timesteps, tasks)
+        raise NonFinite(name, self.num_timesteps, [])
 
     def _excluded_save_params(self) -> list[str]:
         return [
