@@ -53,6 +53,7 @@ def policy_of(cfg: Config) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
         actor_layers=cfg.variant.actor_layers,
         critic_layers=cfg.variant.critic_layers,
         layer_norm=cfg.variant.layer_norm,
+        initialisation=cfg.variant.initialisation,
         shared_layers=heads.shared_layers if heads else None,
         actor_heads=heads.actor_heads if heads else False,
     )
@@ -100,6 +101,9 @@ def _own_arguments(algo: AlgoConfig, n_tasks: int, hardware: Hardware) -> dict[s
         "max_gradient_norm",
         "reward_scaling",
         "reward_scale",
+        "max_reward_ratio",
+        "reward_scales_every",
+        "adam_epsilon",
         "overlap",
     )
     own = {name: getattr(algo, name) for name in names}

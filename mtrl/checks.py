@@ -21,6 +21,9 @@ _OWN_OPTIONS: dict[str, Any] = {
     "max_gradient_norm": None,
     "reward_scaling": "none",
     "reward_scale": 1.0,
+    "max_reward_ratio": 30.0,
+    "reward_scales_every": 500,
+    "adam_epsilon": 1e-8,
     "overlap": False,
 }
 _BUILT_IN = (OWN_SAC, "stable_baselines3.SAC", "stable_baselines3.TD3", "stable_baselines3.DDPG")
@@ -104,6 +107,13 @@ def _check_variant(cfg: Config) -> None:
             raise ConfigurationError(
                 f"variant=multihead has no networks for algo.cls={cfg.algo.cls}: use variant=shared"
             )
+    if cfg.algo.cls not in _BUILT_IN:
+        for key, usual in (("layer_norm", False), ("initialisation", "torch")):
+            if getattr(cfg.variant, key) != usual:
+                raise ConfigurationError(
+                    f"algo.cls={cfg.algo.cls} has networks of its own, without "
+                    f"variant.{key}={_written(getattr(cfg.variant, key))}: set variant.{key}={_written(usual)}"
+                )
 
 
 def replay_bytes(cfg: Config) -> int:

@@ -34,6 +34,7 @@ class FusedAdam(torch.optim.Adam):
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
         self._lists: list[list[torch.Tensor]] | None = None
+        self._rate: torch.Tensor | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Take the one group of parameters.
@@ -86,7 +87,7 @@ class FusedAdam(torch.optim.Adam):
             [],
             steps,
             amsgrad=False,
-            lr=group["lr"],
+            lr=group["lr"] if self._rate is None else self._rate,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
             weight_decay=group["weight_decay"],
@@ -96,6 +97,21 @@ class FusedAdam(torch.optim.Adam):
 
     # torch would wrap every call in a profiler's record, which costs as much as the step
     step.hooked = True
+
+    def follow_learning_rate(self) -> torch.Tensor:
+        """Return the learning rate as a tensor, which ``step`` reads from now on.
+
+        A CUDA graph repeats the numbers of its recording; a tensor it reads anew. To be called before every
+        update, for a schedule changes the number in the parameter group alone.
+        """
+        rate = self.param_groups[0]["lr"]
+        if self._rate is None:
+            device = self.param_groups[0]["params"][0].device
+            # the kernel reads a float on a GPU and any number on a processor
+            dtype = torch.float32 if device.type == "cuda" else torch.float64
+            self._rate = torch.empty((), dtype=dtype, device=device)
+        self._rate.fill_(rate)
+        return self._rate
 
     def tensors(self) -> list[list[torch.Tensor]]:
         """Return parameters, their two averages, and their step counts: the same lists each time."""

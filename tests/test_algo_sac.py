@@ -1,5 +1,6 @@
 """mtrl.algo.SAC against stable-baselines3's own SAC, and each of its options against a plain computation."""
 
+import contextlib
 import copy
 import shutil
 
@@ -303,6 +304,10 @@ def test_task_without_any_reward_is_lifted_by_the_largest_ratio_only():
     model.replay_buffer.mean_reward_per_task = lambda: np.array([0.0, 2.0])
     model._measure_reward_scales()
     assert model.policy.reward_scales.tolist() == [30.0, 1.0]
+    model.max_reward_ratio, model.reward_scale = 3.0, 0.5
+    model._measure_reward_scales()
+    assert model.policy.reward_scales.tolist() == [1.5, 0.5]
+    model.max_reward_ratio, model.reward_scale = 30.0, 1.0
     model.replay_buffer.mean_reward_per_task = lambda: np.array([np.nan, 2.0])
     model._measure_reward_scales()
     assert model.policy.reward_scales.tolist() == [1.0, 1.0]
@@ -329,6 +334,8 @@ def test_fixed_reward_scale_multiplies_sampled_rewards():
         ({"compile": "cuda_graph"}, "needs a CUDA device"),
         ({"max_gradient_norm": 0.0}, "must be positive"),
         ({"reward_scale": -1.0}, "must be positive"),
+        ({"max_reward_ratio": 0.5}, "must be at least 1"),
+        ({"reward_scales_every": 0}, "must be at least 1"),
         ({"temperature": "per_task", "ent_coef": 0.1, "n_tasks": 2}, "leave ent_coef at auto"),
         (
             {"policy_kwargs": {"n_tasks": 5, "critic_heads": True}, "n_tasks": 2},
@@ -493,26 +500,27 @@ def test_recorded_update_equals_the_eager_one_on_a_gpu(options):
         torch.testing.assert_close(models[1].policy.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_recording_follows_batch_learning_rate_and_optimiser():
+class Recording(GraphedUpdate):
     """The bookkeeping around a CUDA graph, with a graph that runs its update when it is replayed."""
 
-    class Recording(GraphedUpdate):
-        recorded = 0
+    recorded = 0
 
-        def _aside(self, learner, batch):
-            return update(learner, batch)
+    def _aside(self, learner, batch):
+        return update(learner, batch)
 
-        def _record(self, learner, batch):
-            type(self).recorded += 1
-            self._batch, self._graph = static_copy(batch), self
-            self._learner = learner
+    def _record(self, learner, batch):
+        self.recorded += 1
+        self._batch, self._graph = static_copy(batch), self
+        self._learner = learner
 
-        def replay(self):
-            self._result = update(self._learner, self._batch)
+    def replay(self):
+        self._result = update(self._learner, self._batch)
 
+
+def test_recording_follows_batch_learning_rate_and_optimiser():
     options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
-    models = []
-    for way in (update, Recording()):
+    models, recorded = [], Recording()
+    for way in (update, recorded):
         model = sac(n_tasks=3, **options)
         model._update = way
         model.learn(80)
@@ -524,7 +532,86 @@ def test_recording_follows_batch_learning_rate_and_optimiser():
         model.learn(20, reset_num_timesteps=False)
         models.append(model)
     assert_equal(*map(parameters, models))
-    assert Recording.recorded == 3
+    assert recorded.recorded == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        (lambda model: setattr(model, "max_gradient_norm", 0.5), True),
+        (lambda model: setattr(model, "target_entropy", -1.0), True),
+        (lambda model: setattr(model.log_ent_coef, "data", torch.full((3,), -1.0)), True),
+        (
+            lambda model: setattr(model.critic_parameters[0], "data", 2 * model.critic_parameters[0].data),
+            True,
+        ),
+        (lambda model: setattr(model, "lr_schedule", lambda progress: 1e-3 * progress), False),
+    ],
+    ids=["clipping", "target entropy", "temperature", "weights", "schedule"],
+)
+def test_recording_is_made_anew_only_for_what_it_cannot_read(change, anew):
+    options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
+    models, way = [], Recording()
+    for update_ in (update, way):
+        model = sac(n_tasks=3, **options)
+        model._update = update_
+        model.learn(80)
+        change(model)
+        for remaining in (0.9, 0.5, 0.1):
+            model._current_progress_remaining = remaining
+            model.train(2, 48)
+        models.append(model)
+    assert_equal(*map(parameters, models))
+    assert way.recorded == (2 if anew else 1)
+
+
+def test_unbalanced_batches_of_heads_are_said_once_not_to_be_recorded(caplog):
+    way = Recording()
+    model = sac(n_tasks=3, policy_kwargs={"critic_heads": True})
+    model._update = way
+    model.learn(100)
+    assert way.recorded == 0
+    assert caplog.text.count("algo.balanced_batches=true") == 1
+
+
+def test_recording_is_made_and_repeated_on_the_learners_own_gpu(monkeypatch):
+    current, seen = ["cuda:0"], []
+
+    class Device:
+        def __init__(self, device):
+            self.device = str(device)
+
+        def __enter__(self):
+            current.append(self.device)
+
+        def __exit__(self, *error):
+            current.pop()
+
+    class Stream:
+        def __init__(self):
+            seen.append(("stream", current[-1]))
+
+        def wait_stream(self, other):
+            pass
+
+    class Graph:
+        def replay(self):
+            seen.append(("replay", current[-1]))
+
+    model = sac().learn(60)
+    batch = prepare(model, 48)
+    model.device = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: contextlib.nullcontext())
+    way = GraphedUpdate()
+    for _ in range(5):
+        way(model, batch)
+    assert seen.count(("replay", "cuda:1")) == 2
+    assert {where for _, where in seen} == {"cuda:1"}
 
 
 @pytest.mark.slow

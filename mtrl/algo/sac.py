@@ -22,11 +22,6 @@ from mtrl.nonfinite import NonFinite
 from mtrl.optimizer import FusedAdam
 from mtrl.variant import StackedSACPolicy
 
-REWARD_SCALES_EVERY = 500
-"""Updates between two looks at the rewards of each task (the pilot of per-task scaling used 500)."""
-MAX_REWARD_RATIO = 30.0
-"""Largest factor by which per-task scaling lifts a task's rewards above those of the best task."""
-
 _ERRORS_KEPT = 1000
 """Updates of one call of ``train`` whose errors are kept to find the cause of a loss that is no number."""
 
@@ -46,8 +41,11 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         balanced_batches: Draw equally many transitions of each task.
         max_gradient_norm: Clip the gradient of the actor, and of the critics, to this norm; None for never.
         reward_scaling: ``none``, or ``per_task``: rewards are multiplied, when sampled, by the ratio of the
-            largest task mean of the rewards in the buffer to the task's own, at most 30.
+            largest task mean of the rewards in the buffer to the task's own.
         reward_scale: Factor on every reward when sampled, on top of that.
+        max_reward_ratio: Largest such ratio, so that a task without any reward has a finite one.
+        reward_scales_every: Updates between two looks at the rewards in the buffer.
+        adam_epsilon: What Adam adds to its denominators, for the networks and the temperature.
         overlap: Let the environments step while the learner updates. An action is then chosen one round of
             updates earlier than without; which of the two is faster makes no difference.
         compile: ``off``, ``inductor`` (torch.compile), or ``cuda_graph`` (the update is recorded once and
@@ -71,6 +69,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         max_gradient_norm: float | None = None,
         reward_scaling: str = "none",
         reward_scale: float = 1.0,
+        max_reward_ratio: float = 30.0,
+        reward_scales_every: int = 500,
+        adam_epsilon: float = 1e-8,
         overlap: bool = False,
         compile: str = "off",
         _init_setup_model: bool = True,
@@ -83,6 +84,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         self.max_gradient_norm = max_gradient_norm
         self.reward_scaling = reward_scaling
         self.reward_scale = reward_scale
+        self.max_reward_ratio = max_reward_ratio
+        self.reward_scales_every = reward_scales_every
+        self.adam_epsilon = adam_epsilon
         self.overlap = overlap
         self.compile = compile
         if self.replay_buffer_class is None:
@@ -93,6 +97,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
     def _setup_model(self) -> None:
         self._check_options()
         self.policy_kwargs = {"n_tasks": self.n_tasks} | self.policy_kwargs
+        if "optimizer_class" not in self.policy_kwargs:
+            given = self.policy_kwargs.get("optimizer_kwargs") or {}
+            self.policy_kwargs["optimizer_kwargs"] = {"eps": self.adam_epsilon} | given
         if self.replay_buffer is None and issubclass(self.replay_buffer_class, TaskReplayBuffer):
             self.replay_buffer = self._make_replay_buffer()
         with warnings.catch_warnings():
@@ -107,7 +114,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         if self.ent_coef_optimizer is not None:
             if self.temperature == "per_task":
                 self.log_ent_coef = self.log_ent_coef.detach().repeat(self.n_tasks).requires_grad_(True)
-            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))
+            self.ent_coef_optimizer = FusedAdam(
+                [self.log_ent_coef], lr=self.lr_schedule(1), eps=self.adam_epsilon
+            )
         self._update = GraphedUpdate() if self.compile == "cuda_graph" else update
         if self.compile == "inductor":
             # the optimisers stay outside: torch.compile breaks its graph at every backward
@@ -146,6 +155,10 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             )
         if not self.reward_scale > 0:
             raise ValueError(f"reward_scale={self.reward_scale} must be positive")
+        if not self.max_reward_ratio >= 1:
+            raise ValueError(f"max_reward_ratio={self.max_reward_ratio} must be at least 1")
+        if self.reward_scales_every < 1:
+            raise ValueError(f"reward_scales_every={self.reward_scales_every} must be at least 1")
         if self.temperature == "per_task" and not str(self.ent_coef).startswith("auto"):
             raise ValueError("a temperature per task is learned: leave ent_coef at auto")
         if self.use_sde:
@@ -187,6 +200,11 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             **(options | self.replay_buffer_kwargs),
         )
 
+    def optimizers(self) -> list[FusedAdam]:
+        """Return the optimisers of actor, critics and, where it is learned, temperature."""
+        temperature = [] if self.ent_coef_optimizer is None else [self.ent_coef_optimizer]
+        return [self.actor.optimizer, self.critic.optimizer, *temperature]
+
     def temperatures(self) -> torch.Tensor:
         """Return the temperature, shape (1,), or that of each task, (n_tasks,)."""
         if self.ent_coef_optimizer is None:
@@ -205,17 +223,14 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             NonFinite: a loss or a weight is NaN or infinite.
         """
         self.policy.set_training_mode(True)
-        optimizers = [self.actor.optimizer, self.critic.optimizer]
-        if self.ent_coef_optimizer is not None:
-            optimizers.append(self.ent_coef_optimizer)
-        self._update_learning_rate(optimizers)
+        self._update_learning_rate(self.optimizers())
         if gradient_steps < 1:
             return
 
         total = torch.zeros(4 + len(self.temperatures()), device=self.device)
         errors: deque[tuple[torch.Tensor | None, torch.Tensor]] = deque(maxlen=_ERRORS_KEPT)
         for step in range(gradient_steps):
-            if self.reward_scaling == "per_task" and (self._n_updates + step) % REWARD_SCALES_EVERY == 0:
+            if self.reward_scaling == "per_task" and (self._n_updates + step) % self.reward_scales_every == 0:
                 self._measure_reward_scales()
             batch = prepare(self, batch_size)
             outcome = self._update(self, batch)
@@ -232,7 +247,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         means[np.isnan(means)] = largest = max(np.nanmax(means), 0.0)
         # a task without any reward would have an infinite ratio
         ratios = (
-            largest / np.maximum(means, largest / MAX_REWARD_RATIO) if largest > 0 else np.ones(self.n_tasks)
+            largest / np.maximum(means, largest / self.max_reward_ratio)
+            if largest > 0
+            else np.ones(self.n_tasks)
         )
         self.policy.reward_scales.copy_(torch.from_numpy(ratios * self.reward_scale))
 
