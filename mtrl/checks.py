@@ -107,13 +107,6 @@ def _check_variant(cfg: Config) -> None:
             raise ConfigurationError(
                 f"variant=multihead has no networks for algo.cls={cfg.algo.cls}: use variant=shared"
             )
-    if cfg.algo.cls not in _BUILT_IN:
-        for key, usual in (("layer_norm", False), ("initialisation", "torch")):
-            if getattr(cfg.variant, key) != usual:
-                raise ConfigurationError(
-                    f"algo.cls={cfg.algo.cls} has networks of its own, without "
-                    f"variant.{key}={_written(getattr(cfg.variant, key))}: set variant.{key}={_written(usual)}"
-                )
 
 
 def replay_bytes(cfg: Config) -> int:

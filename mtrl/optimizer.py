@@ -35,6 +35,7 @@ class FusedAdam(torch.optim.Adam):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
         self._lists: list[list[torch.Tensor]] | None = None
         self._rate: torch.Tensor | None = None
+        self._followed: float | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Take the one group of parameters.
@@ -110,7 +111,9 @@ class FusedAdam(torch.optim.Adam):
             # the kernel reads a float on a GPU and any number on a processor
             dtype = torch.float32 if device.type == "cuda" else torch.float64
             self._rate = torch.empty((), dtype=dtype, device=device)
-        self._rate.fill_(rate)
+        if rate != self._followed:
+            self._rate.fill_(rate)
+            self._followed = rate
         return self._rate
 
     def tensors(self) -> list[list[torch.Tensor]]:
