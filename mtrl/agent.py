@@ -74,6 +74,7 @@ def policy_of(cfg: Config) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
         actor_layers=cfg.variant.actor_layers,
         critic_layers=cfg.variant.critic_layers,
         layer_norm=cfg.variant.layer_norm,
+        initialisation=cfg.variant.initialisation,
         shared_layers=heads.shared_layers if heads else None,
         actor_heads=heads.actor_heads if heads else False,
     )
@@ -94,6 +95,7 @@ def _replay(cfg: Config, n_tasks: int) -> dict[str, Any]:
     if cfg.algo.cls == OWN_SAC:
         return {"n_steps": cfg.algo.n_steps}
     own = {"n_tasks": n_tasks, "n_steps": cfg.algo.n_steps, "gamma": cfg.algo.gamma, "seed": cfg.seed}
+    own["one_hot"] = isinstance(cfg.variant, MultiheadConfig)
     return {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": own}
 
 
@@ -120,6 +122,9 @@ def _own_arguments(algo: AlgoConfig, n_tasks: int, hardware: Hardware) -> dict[s
         "max_gradient_norm",
         "reward_scaling",
         "reward_scale",
+        "max_reward_ratio",
+        "reward_scales_every",
+        "adam_epsilon",
         "overlap",
     )
     own = {name: getattr(algo, name) for name in names}

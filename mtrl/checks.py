@@ -21,6 +21,9 @@ _OWN_OPTIONS: dict[str, Any] = {
     "max_gradient_norm": None,
     "reward_scaling": "none",
     "reward_scale": 1.0,
+    "max_reward_ratio": 30.0,
+    "reward_scales_every": 500,
+    "adam_epsilon": 1e-8,
     "overlap": False,
 }
 _BUILT_IN = (OWN_SAC, "stable_baselines3.SAC", "stable_baselines3.TD3", "stable_baselines3.DDPG")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.config import ConfigurationError, HardwareConfig
+from mtrl.hardware import cuda_available
 from mtrl.identity import is_learned
 from mtrl.rundir import Run, RunError, flatten
 
@@ -112,6 +113,10 @@ def reuse_hardware(cfg: HardwareConfig, earlier: dict[str, Any]) -> HardwareConf
     reused: dict[str, Any] = {}
     if cfg.device == "auto" and hardware.get("device") == "cpu":
         reused["device"] = "cpu"
+    device, before = reused.get("device", cfg.device), hardware.get("device")
+    same = device == before or (device == "auto" and isinstance(before, str) and cuda_available(before))
+    if cfg.compile == "auto" and same and hardware.get("compile") is not None:
+        reused["compile"] = hardware["compile"]
     if cfg.backend == "auto" and hardware.get("backend") == "stock":
         reused["backend"] = "stock"
     for key in ("workers", "threads", "torch_threads"):

@@ -12,8 +12,8 @@ from mtrl.env.normalize import TaskNormalize
 from mtrl.hardware import Hardware
 
 
-def make_training_env(cfg: Config, chosen: Hardware) -> VecEnv:
-    """Return the environments that ``cfg`` trains on, normalised where it says so."""
+def make_training_env(cfg: Config, chosen: Hardware, done: int = 0) -> VecEnv:
+    """Return the environments that ``cfg`` trains on after ``done`` steps, normalised where it says so."""
     tasks, copies = cfg.env.tasks, cfg.env.copies_per_task
     if cfg.curriculum.copies is not None:
         # The curriculum hands out the tasks; what a copy is made with does not matter.
@@ -21,7 +21,7 @@ def make_training_env(cfg: Config, chosen: Hardware) -> VecEnv:
     env = make_vec_env(tasks, copies, **_env_arguments(cfg, chosen), goals="train")
     if cfg.env.normalize_observations or cfg.env.normalize_reward:
         # Statistics must not take in what the replay buffer would refuse afterwards.
-        env = RefuseNonFinite(env)
+        env = RefuseNonFinite(env, done)
         observations, reward = cfg.env.normalize_observations, cfg.env.normalize_reward
         env = TaskNormalize(env, observations=observations, reward=reward, gamma=cfg.algo.gamma)
     return env

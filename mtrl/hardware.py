@@ -50,10 +50,15 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
     cores = available_cores()
     torch_threads = cfg.torch_threads or _torch_threads(device, cores, work)
     torch.set_num_threads(torch_threads)
-    # Measured: on a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
-    automatic = "cuda_graph" if device.startswith("cuda") else "off"
-    compiled = automatic if cfg.compile == "auto" else cfg.compile
+    compiled = compilation(cfg.compile, device)
     return Hardware(device, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
+
+
+def compilation(asked: str, device: str) -> str:
+    """Return how the update runs on ``device``: what was asked for, or what is measured to be best for auto."""
+    # On a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
+    automatic = "cuda_graph" if device.startswith("cuda") else "off"
+    return automatic if asked == "auto" else asked
 
 
 def update_work(cfg: Config) -> float:

@@ -125,8 +125,10 @@ def _train(start: Start, console: Console) -> int:
         return _end(directory, "interrupted", error, TRY_AGAIN)
     except DamagedError as error:
         return _end(directory, "failed", error, REFUSED)
-    except (NonFinite, NotFiniteError, WorkerError, UnstableError) as error:
-        directory.dump(getattr(error, "transition", None))
+    except NonFinite as error:
+        directory.dump(error.transition)
+        return _end(directory, "failed", error, FAILED, error.told(start.composition.config.env.tasks))
+    except (NotFiniteError, WorkerError, UnstableError) as error:
         return _end(directory, "failed", error, FAILED)
     except BaseException as error:
         full = isinstance(error, OSError) and error.errno in _NO_SPACE
@@ -139,10 +141,12 @@ def _train(start: Start, console: Console) -> int:
     return 0
 
 
-def _end(directory: Recorder, state: str, error: BaseException, code: int) -> int:
-    directory.fail(state, f"{type(error).__name__}: {error}")
+def _end(directory: Recorder, state: str, error: BaseException, code: int, told: str | None = None) -> int:
+    """Write down and say why the run ends: ``told``, or what the error says of itself."""
+    told = told or str(error)
+    directory.fail(state, f"{type(error).__name__}: {told}")
     again = "; the same command tries again from the last checkpoint" if code == TRY_AGAIN else ""
-    print(f"mtrl: {error}{again}", file=sys.stderr)
+    print(f"mtrl: {told}{again}", file=sys.stderr)
     return code
 
 

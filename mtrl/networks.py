@@ -14,11 +14,19 @@ class Grouping(NamedTuple):
     ``gather`` (n_tasks * rows,) names the transition in each place, ``scatter`` (batch,) the place of each
     transition. Both are None for a batch that is already sorted by task with equal shares. Places that no
     transition fills repeat the first one; their results are never read.
+
+    Where few tasks have most of the batch, such places would outnumber the transitions. ``shares`` then says how
+    many transitions each task has, ``gather`` and ``scatter`` leave no place empty, and the heads are evaluated
+    one task after the other.
     """
 
     gather: torch.Tensor | None
     scatter: torch.Tensor | None
+    shares: list[int] | None = None
 
+
+MOST_PLACES = 2
+"""Places per transition up to which equally many for every task are cheaper than a product for each."""
 
 SORTED = Grouping(None, None)
 """The grouping of a batch sorted by task with the same number of transitions of each."""
@@ -31,6 +39,8 @@ def group_by_task(tasks: torch.Tensor, n_tasks: int) -> Grouping:
     sorted_tasks = tasks[order]
     rank = torch.arange(len(tasks), device=tasks.device) - (counts.cumsum(0) - counts)[sorted_tasks]
     rows = int(counts.max())
+    if n_tasks * rows > MOST_PLACES * len(tasks):
+        return Grouping(order, order.argsort(), counts.tolist())
     place = sorted_tasks * rows + rank
     gather = tasks.new_zeros(n_tasks * rows)
     gather[place] = order
@@ -151,6 +161,8 @@ class StackedMLP(nn.Module):
                 grouping = grouping or group_by_task(tasks, self.n_heads)
                 if grouping.gather is not None:
                     x = x.index_select(1, grouping.gather)
+                if grouping.shares is not None:
+                    return self._task_by_task(x, grouping.shares).index_select(1, grouping.scatter)
                 x = x.reshape(n * self.n_heads, -1, x.shape[-1])
             x = layer(x)
             if index < len(self.layers) - 1:
@@ -159,6 +171,31 @@ class StackedMLP(nn.Module):
             return x
         x = x.view(n, -1, self.outputs)
         return x if grouping.scatter is None else x.index_select(1, grouping.scatter)
+
+    def _task_by_task(self, x: torch.Tensor, shares: list[int]) -> torch.Tensor:
+        """Evaluate the heads on (n, batch, width) sorted by task, for each task that has a share."""
+        n, first = len(x), self.shared_layers
+
+        def heads(parameter: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return parameter.view(self.n, self.n_heads, *parameter.shape[1:])[:n].unbind(1)
+
+        # unbound once, or the gradient of every head would be as large as that of all
+        layers = [(heads(layer.weight), heads(layer.bias)) for layer in self.layers[first:]]
+        norms = [(norm, heads(norm.weight), heads(norm.bias)) for norm in self.norms[first:]]
+        outputs = []
+        for task, rows in enumerate(x.split(shares, dim=1)):
+            if shares[task] == 0:
+                continue
+            for index, (weight, bias) in enumerate(layers):
+                rows = torch.baddbmm(bias[task], rows, weight[task])
+                if index < len(layers) - 1:
+                    if norms:
+                        norm, gain, shift = norms[index]
+                        rows = F.layer_norm(rows, rows.shape[-1:], norm._ones, norm._zeros)
+                        rows = torch.addcmul(shift[task], rows, gain[task])
+                    rows = torch.relu_(rows)
+            outputs.append(rows)
+        return torch.cat(outputs, dim=1)
 
     def _gather_linear_heads(self, x: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
         """Evaluate every linear head on every row and keep its own: cheaper than sorting a few rows."""

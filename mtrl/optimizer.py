@@ -11,16 +11,56 @@ class FusedAdam(torch.optim.Adam):
 
     For the 6 to 10 tensors of an actor or a critic, torch.optim.Adam spends 0.1 ms a step in Python and
     counts the steps of each tensor apart. Here the lists of tensors are made once and the step count is one
-    shared tensor. One parameter group only; closures are not supported.
+    shared tensor.
+
+    Args:
+        params: Tensors to optimise, one parameter group.
+        lr: Learning rate.
+        betas: Decay of the two averages.
+        eps: Added to the denominator.
+        weight_decay: Weight of the L2 penalty.
+
+    Raises:
+        ValueError: a second parameter group, or one with options that this optimiser lacks.
     """
 
-    def __init__(self, params: Any, lr: float = 1e-3, **kwargs: Any) -> None:
-        super().__init__(params, lr=lr, fused=True, **kwargs)
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
         self._lists: list[list[torch.Tensor]] | None = None
+        self._rate: torch.Tensor | None = None
+        self._followed: float | None = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take the one group of parameters.
+
+        Raises:
+            ValueError: there is one already.
+        """
+        if self.param_groups:
+            raise ValueError("FusedAdam takes one parameter group: use torch.optim.Adam for several")
+        super().add_param_group(param_group)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        for name in ("amsgrad", "maximize", "decoupled_weight_decay"):
+            if self.param_groups[0].get(name):
+                raise ValueError(f"FusedAdam has no {name}: use torch.optim.Adam")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, also one that torch.optim.Adam saved."""
+        """Load a state, also one that torch.optim.Adam saved.
+
+        Raises:
+            ValueError: it is that of an Adam with amsgrad, maximize or decoupled weight decay.
+        """
         super().load_state_dict(state_dict)
+        self._check_options()
         self._lists = None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -48,7 +88,7 @@ class FusedAdam(torch.optim.Adam):
             [],
             steps,
             amsgrad=False,
-            lr=group["lr"],
+            lr=group["lr"] if self._rate is None else self._rate,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
             weight_decay=group["weight_decay"],
@@ -58,6 +98,23 @@ class FusedAdam(torch.optim.Adam):
 
     # torch would wrap every call in a profiler's record, which costs as much as the step
     step.hooked = True
+
+    def follow_learning_rate(self) -> torch.Tensor:
+        """Return the learning rate as a tensor, which ``step`` reads from now on.
+
+        A CUDA graph repeats the numbers of its recording; a tensor it reads anew. To be called before every
+        update, for a schedule changes the number in the parameter group alone.
+        """
+        rate = self.param_groups[0]["lr"]
+        if self._rate is None:
+            device = self.param_groups[0]["params"][0].device
+            # the kernel reads a float on a GPU and any number on a processor
+            dtype = torch.float32 if device.type == "cuda" else torch.float64
+            self._rate = torch.empty((), dtype=dtype, device=device)
+        if rate != self._followed:
+            self._rate.fill_(rate)
+            self._followed = rate
+        return self._rate
 
     def tensors(self) -> list[list[torch.Tensor]]:
         """Return parameters, their two averages, and their step counts: the same lists each time."""

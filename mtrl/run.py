@@ -51,7 +51,7 @@ def train(start: "Start") -> Evaluation:
     lineage = start.earlier.get("transfer") if checkpoint else None
     if lineage is not None:
         directory.note("transfer", lineage)
-    env = make_training_env(cfg, chosen)
+    env = make_training_env(cfg, chosen, done)
     session = None
     try:
         agent = make_agent(cfg, env, chosen)

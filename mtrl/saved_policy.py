@@ -138,6 +138,7 @@ def _policy_of(
         n_tasks,
         **layers,
         layer_norm=bool(variant.get("layer_norm", False)),
+        initialisation=str(variant.get("initialisation", "torch")),
         shared_layers=variant.get("shared_layers"),
         actor_heads=bool(variant.get("actor_heads", False)),
     )

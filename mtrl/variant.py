@@ -1,10 +1,9 @@
 """The networks of each variant: ``plain`` (no task id), ``shared`` (one-hot), ``multihead`` (a critic per task).
 
-The critics are one stack of networks (mtrl.networks); the policies around them keep stable-baselines3's
+The critics are one stack of networks (mtrl.actor_critic); the policies around them keep stable-baselines3's
 interface, so that its own SAC, TD3 and DDPG train, save and load them.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,155 +11,16 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BaseModel, BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, SACPolicy
+from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
-from mtrl.networks import Grouping, StackedMLP
+from mtrl.actor_critic import DeterministicActor, GaussianActor, StackedCritic
+from mtrl.initialisation import ACTOR_OUTPUT, CRITIC_OUTPUT, initialise
 from mtrl.optimizer import FusedAdam
 
 VARIANTS = ("plain", "shared", "multihead")
-
-
-def task_of(obs: torch.Tensor, n_tasks: int) -> torch.Tensor:
-    """Return the task of each observation, shape (batch,), from the one-hot at its end."""
-    return obs[:, -n_tasks:].argmax(1)
-
-
-class StackedCritic(BaseModel):
-    """All Q-functions, and their heads per task, as one stack.
-
-    Entirely separate critics (``shared_layers`` 0) see the observation without the one-hot.
-
-    Args:
-        observation_space: Flat Box; with heads, its last ``n_heads`` entries are the task's one-hot.
-        action_space: Flat Box.
-        layers: Widths of the hidden layers.
-        layer_norm: Normalise each hidden layer.
-        n_critics: Number of Q-functions, of which the learner takes the minimum.
-        n_heads: Number of tasks with a head of their own, 1 for none.
-        shared_layers: Hidden layers that the heads share, None for all.
-    """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        layers: Sequence[int],
-        layer_norm: bool = False,
-        n_critics: int = 2,
-        n_heads: int = 1,
-        shared_layers: int | None = None,
-    ) -> None:
-        super().__init__(observation_space, action_space)
-        self.n_critics, self.n_heads = n_critics, n_heads
-        # to a network that one task has to itself the one-hot is a constant
-        self.obs_dim = math.prod(observation_space.shape) - (
-            n_heads if n_heads > 1 and shared_layers == 0 else 0
-        )
-        inputs = self.obs_dim + get_action_dim(action_space)
-        self.net = StackedMLP(n_critics, inputs, layers, 1, layer_norm, n_heads, shared_layers)
-
-    def q_values(
-        self,
-        obs: torch.Tensor,
-        actions: torch.Tensor,
-        grouping: Grouping | None = None,
-        n_critics: int | None = None,
-    ) -> torch.Tensor:
-        """Return the Q-values of the first ``n_critics`` (None: all), shape (n_critics, batch, 1)."""
-        tasks = task_of(obs, self.n_heads) if self.n_heads > 1 and grouping is None else None
-        inputs = torch.cat([obs[:, : self.obs_dim], actions], dim=1)
-        return self.net(inputs, tasks, grouping, n_critics)
-
-    def forward(self, obs: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return each critic's Q-values, shape (batch, 1): stable-baselines3's interface."""
-        return self.q_values(obs, actions).unbind(0)
-
-    def q1_forward(self, obs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Return the first critic's Q-values, shape (batch, 1)."""
-        return self.q_values(obs, actions, n_critics=1)[0]
-
-
-class StackedActor(BasePolicy):
-    """What the actors of SAC and TD3 have in common: a trunk, and optionally a linear head per task."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        layers: Sequence[int],
-        outputs_per_action: int,
-        n_heads: int = 1,
-    ) -> None:
-        super().__init__(observation_space, action_space, squash_output=True)
-        self.n_heads = n_heads
-        outputs = outputs_per_action * get_action_dim(action_space)
-        self.net = StackedMLP(1, math.prod(observation_space.shape), layers, outputs, n_heads=n_heads)
-
-    def outputs(self, obs: torch.Tensor, grouping: Grouping | None = None) -> torch.Tensor:
-        """Return the raw outputs of the network, shape (batch, outputs)."""
-        tasks = task_of(obs, self.n_heads) if self.n_heads > 1 and grouping is None else None
-        return self.net(obs.to(self.net.layers[0].weight.dtype), tasks, grouping)[0]
-
-    def _predict(self, observation: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
-        return self(observation, deterministic)
-
-
-class GaussianActor(StackedActor):
-    """SAC's actor: a Gaussian squashed by tanh, its mean and log standard deviation from one layer."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        layers: Sequence[int],
-        n_heads: int = 1,
-    ) -> None:
-        super().__init__(observation_space, action_space, layers, 2, n_heads)
-
-    def forward(self, obs: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
-        """Return actions in -1 .. 1, shape (batch, action_dim)."""
-        mean, log_std = self.outputs(obs).chunk(2, dim=1)
-        if deterministic:
-            return torch.tanh(mean)
-        std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
-        return torch.tanh(torch.addcmul(mean, torch.randn_like(mean), std))
-
-    def action_log_prob(
-        self, obs: torch.Tensor, grouping: Grouping | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return sampled actions (batch, action_dim) and their log-probabilities (batch,).
-
-        Appendix C of SAC (Haarnoja et al. 2018, arXiv:1801.01290); the noise stands for (x - mean) / std,
-        which spares the detour over the sample. The 1e-6 is stable-baselines3's.
-        """
-        mean, log_std = self.outputs(obs, grouping).chunk(2, dim=1)
-        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        noise = torch.randn_like(mean)
-        actions = torch.tanh(torch.addcmul(mean, noise, log_std.exp()))
-        squash = torch.log((1 + 1e-6) - actions * actions)
-        constant = noise.square().sum(1).mul_(-0.5).sub_(0.5 * math.log(2 * math.pi) * mean.shape[1])
-        return actions, constant - (log_std + squash).sum(1)
-
-
-class DeterministicActor(StackedActor):
-    """TD3's and DDPG's actor."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        layers: Sequence[int],
-        n_heads: int = 1,
-    ) -> None:
-        super().__init__(observation_space, action_space, layers, 1, n_heads)
-
-    def forward(self, obs: torch.Tensor, deterministic: bool = True) -> torch.Tensor:
-        """Return actions in -1 .. 1, shape (batch, action_dim)."""
-        return torch.tanh(self.outputs(obs))
 
 
 class _StackedPolicy:
@@ -178,6 +38,7 @@ class _StackedPolicy:
         critic_heads: Whether each task has critic heads of its own.
         shared_layers: Hidden layers that the critic's heads share, None for all.
         actor_heads: Whether each task has a linear actor head of its own.
+        initialisation: How the first weights are drawn, see ``mtrl.initialisation``.
         use_sde: Must be False; stable-baselines3 passes it.
         optimizer_class: Optimiser of every network.
         optimizer_kwargs: Its arguments.
@@ -199,6 +60,7 @@ class _StackedPolicy:
         critic_heads: bool = False,
         shared_layers: int | None = None,
         actor_heads: bool = False,
+        initialisation: str = "torch",
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = FusedAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -216,6 +78,7 @@ class _StackedPolicy:
             "critic_heads": critic_heads,
             "shared_layers": shared_layers,
             "actor_heads": actor_heads,
+            "initialisation": initialisation,
         }
         super().__init__(
             observation_space,
@@ -232,13 +95,14 @@ class _StackedPolicy:
         of = self._arguments
         heads = of["n_tasks"] if of["actor_heads"] else 1
         actor = self.actor_class(self.observation_space, self.action_space, of["actor_layers"], heads)
+        initialise(actor.net, of["initialisation"], ACTOR_OUTPUT)
         return actor.to(self.device)
 
     def make_critic(self, features_extractor: Any = None) -> StackedCritic:
         """Build the critics."""
         of = self._arguments
         heads = of["n_tasks"] if of["critic_heads"] else 1
-        return StackedCritic(
+        critic = StackedCritic(
             self.observation_space,
             self.action_space,
             of["critic_layers"],
@@ -246,7 +110,9 @@ class _StackedPolicy:
             of["n_critics"],
             heads,
             of["shared_layers"],
-        ).to(self.device)
+        )
+        initialise(critic.net, of["initialisation"], CRITIC_OUTPUT)
+        return critic.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -283,6 +149,7 @@ def policy_for(
     actor_layers: Sequence[int],
     critic_layers: Sequence[int],
     layer_norm: bool = False,
+    initialisation: str = "torch",
     shared_layers: int | str | None = None,
     actor_heads: bool = False,
 ) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
@@ -297,6 +164,7 @@ def policy_for(
         actor_layers: Widths of the actor's hidden layers.
         critic_layers: Widths of the critics' hidden layers.
         layer_norm: Normalise the hidden layers of the critics.
+        initialisation: How the first weights are drawn, see ``mtrl.initialisation``.
         shared_layers: Hidden layers that the heads of ``multihead`` share: a number, or ``all`` (or None).
         actor_heads: Whether the actor of ``multihead`` has a linear head per task, too.
 
@@ -316,14 +184,16 @@ def policy_for(
         raise ValueError(f"variant.shared_layers={shared} is not between 0 and {len(critic_layers)}, or all")
 
     own = algo_class.policy_aliases.get("MlpPolicy")
-    if not heads and not layer_norm and not (isinstance(own, type) and issubclass(own, _StackedPolicy)):
+    plain = not heads and not layer_norm and initialisation == "torch"
+    if plain and not (isinstance(own, type) and issubclass(own, _StackedPolicy)):
         return "MlpPolicy", {"net_arch": {"pi": list(actor_layers), "qf": list(critic_layers)}}
     if issubclass(algo_class, stable_baselines3.SAC):
         policy = StackedSACPolicy
     elif issubclass(algo_class, stable_baselines3.TD3):
         policy = StackedTD3Policy
     else:
-        option = "variant=multihead" if heads else "LayerNorm in the critic"
+        option = "LayerNorm in the critic" if layer_norm else f"initialisation={initialisation}"
+        option = "variant=multihead" if heads else option
         raise ValueError(
             f"{algo_class.__name__} has no {option}: use SAC, TD3 or DDPG, or variant=shared without it"
         )
@@ -333,6 +203,8 @@ def policy_for(
         "layer_norm": layer_norm,
         "n_tasks": n_tasks,
     }
+    if initialisation != "torch":
+        kwargs["initialisation"] = initialisation
     if heads:
         kwargs |= {"critic_heads": True, "shared_layers": shared, "actor_heads": actor_heads}
     return policy, kwargs

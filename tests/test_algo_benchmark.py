@@ -3,11 +3,14 @@
 import argparse
 
 import pytest
+import stable_baselines3
 import torch
 
 from mtrl.algo.update import prepare
 from mtrl.benchmark import learner, train
 from mtrl.benchmark.learner import _Size
+from mtrl.compose import compose_run
+from mtrl.hardware import compilation
 
 torch.set_num_threads(1)
 
@@ -32,6 +35,8 @@ def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
     heads = result["heads"]["batch 20"]
     assert result["multihead_over_shared"]["batch 20"] == pytest.approx(heads["multihead"] / heads["shared"])
     assert result["masks_over_shared"]["batch 20"] == pytest.approx(heads["masks"] / heads["shared"])
+    assert set(result["variants"]["batch 20"]) == set(learner._VARIANTS)
+    assert min(result["variants"]["batch 20"].values()) > 0
     learner.show(result)
     assert "ours/sb3" in capsys.readouterr().out
 
@@ -57,6 +62,31 @@ def test_loop_over_masks_computes_what_separate_heads_do(monkeypatch):
     first = heads.critic.q_values(batch.observations, batch.actions, batch.grouping)
     second = masks.critic.q_values(batch.observations, batch.actions, None)
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_learner_is_compiled_as_a_run_on_its_device_would_be():
+    parser = argparse.ArgumentParser()
+    learner.add_arguments(parser)
+    assert parser.parse_args([]).compile == "auto"
+    assert [compilation("auto", device) for device in ("cpu", "cuda", "cuda:1")] == [
+        "off",
+        *["cuda_graph"] * 2,
+    ]
+    assert compilation("inductor", "cpu") == "inductor"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_learner_benchmark_runs_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
+    arguments = argparse.Namespace(**(vars(ARGUMENTS) | {"device": "cuda", "compile": "auto"}))
+    assert learner.run(arguments)["compile"] == "cuda_graph"
+
+
+def test_train_benchmark_compares_on_one_device(monkeypatch):
+    made = {}
+    monkeypatch.setattr(stable_baselines3, "SAC", lambda *args, **kwargs: made.update(kwargs))
+    train._stock_agent(compose_run(["experiment=mt10"]).config, argparse.Namespace(num_envs=10), "cuda:1")
+    assert made["device"] == "cuda:1"
 
 
 def test_train_benchmark_runs_both_with_the_same_hyperparameters(capsys):

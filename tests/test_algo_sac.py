@@ -1,5 +1,6 @@
 """mtrl.algo.SAC against stable-baselines3's own SAC, and each of its options against a plain computation."""
 
+import contextlib
 import copy
 import shutil
 
@@ -196,6 +197,45 @@ def test_saved_and_loaded_model_acts_and_updates_the_same(options, tmp_path):
     assert model.logger.name_to_value == loaded.logger.name_to_value
 
 
+def test_model_of_a_gpu_run_loads_on_a_processor(tmp_path):
+    model = sac().learn(60)
+    model.compile = "cuda_graph"
+    model.save(tmp_path / "model.zip")
+    assert SAC.load(tmp_path / "model.zip", device="cpu").compile == "off"
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        SAC.load(tmp_path / "model.zip", device="cpu", compile="cuda_graph")
+
+
+def test_arguments_may_be_given_in_the_order_of_stable_baselines3():
+    given = (1e-3, 1000, 40, 32, 0.01, 0.9, 2, 3)
+    names = (
+        "learning_rate",
+        "buffer_size",
+        "learning_starts",
+        "batch_size",
+        "tau",
+        "gamma",
+        "train_freq",
+        "gradient_steps",
+    )
+    models = [
+        algorithm("MlpPolicy", envs(), *given, seed=3, device="cpu")
+        for algorithm in (SAC, stable_baselines3.SAC)
+    ]
+    for name in names:
+        assert getattr(models[0], name) == getattr(models[1], name), name
+    assert models[0].learn(60)._n_updates == 3 * 5
+    assert models[0].replay_buffer.buffer_size == 1000
+
+
+@pytest.mark.parametrize("heads", ["critic_heads", "actor_heads"])
+def test_heads_for_other_tasks_than_the_environments_have_are_refused(heads):
+    policy = {"actor_layers": [8], "critic_layers": [8], heads: True}
+    model = SAC("MlpPolicy", envs(2), n_tasks=5, policy_kwargs=policy, device="cpu", buffer_size=100)
+    with pytest.raises(ValueError, match="not the one-hot of its task 0 among 5"):
+        model.learn(10)
+
+
 def test_set_parameters_alone_restores_optimisers_and_reward_scales():
     source, target = (sac(n_tasks=3, **EVERYTHING).learn(150) for _ in range(2))
     source.learn(60, reset_num_timesteps=False)
@@ -264,6 +304,10 @@ def test_task_without_any_reward_is_lifted_by_the_largest_ratio_only():
     model.replay_buffer.mean_reward_per_task = lambda: np.array([0.0, 2.0])
     model._measure_reward_scales()
     assert model.policy.reward_scales.tolist() == [30.0, 1.0]
+    model.max_reward_ratio, model.reward_scale = 3.0, 0.5
+    model._measure_reward_scales()
+    assert model.policy.reward_scales.tolist() == [1.5, 0.5]
+    model.max_reward_ratio, model.reward_scale = 30.0, 1.0
     model.replay_buffer.mean_reward_per_task = lambda: np.array([np.nan, 2.0])
     model._measure_reward_scales()
     assert model.policy.reward_scales.tolist() == [1.0, 1.0]
@@ -290,6 +334,8 @@ def test_fixed_reward_scale_multiplies_sampled_rewards():
         ({"compile": "cuda_graph"}, "needs a CUDA device"),
         ({"max_gradient_norm": 0.0}, "must be positive"),
         ({"reward_scale": -1.0}, "must be positive"),
+        ({"max_reward_ratio": 0.5}, "must be at least 1"),
+        ({"reward_scales_every": 0}, "must be at least 1"),
         ({"temperature": "per_task", "ent_coef": 0.1, "n_tasks": 2}, "leave ent_coef at auto"),
         (
             {"policy_kwargs": {"n_tasks": 5, "critic_heads": True}, "n_tasks": 2},
@@ -360,6 +406,35 @@ def test_weights_that_are_no_numbers_are_named_and_stop_training(poison, tensor)
         model.train(1, 32)
 
 
+@pytest.mark.parametrize(
+    ("poison", "tensor"),
+    [
+        (lambda model: model.policy.reward_scales, "policy.reward_scales"),
+        (lambda model: model.critic.optimizer.tensors()[2][0], "critic.optimizer.state.0.exp_avg_sq"),
+        (lambda model: model.ent_coef_optimizer.tensors()[1][0], "ent_coef_optimizer.state.0.exp_avg"),
+    ],
+)
+def test_whatever_else_is_saved_is_looked_at_too(poison, tensor):
+    model = sac().learn(60)
+    with torch.no_grad():
+        poison(model).view(-1)[0] = float("nan")
+    with pytest.raises(NonFinite, match=f"^{tensor}"):
+        check_finite(model)
+
+
+def test_number_of_one_task_that_is_none_names_the_task():
+    model = sac(n_tasks=3, temperature="per_task").learn(60)
+    for tensor in (model.policy.reward_scales, model.log_ent_coef, model.ent_coef_optimizer.tensors()[1][0]):
+        with torch.no_grad():
+            kept = tensor.clone()
+            tensor[2] = float("inf")
+            with pytest.raises(NonFinite) as caught:
+                check_finite(model)
+            assert caught.value.tasks == [2]
+            tensor.copy_(kept)
+    check_finite(model)
+
+
 def test_action_that_is_no_number_never_reaches_the_environment():
     model = sac().learn(60)
     with torch.no_grad():
@@ -370,14 +445,42 @@ def test_action_that_is_no_number_never_reaches_the_environment():
     assert [env.steps for env in model.env.envs] == steps
 
 
-def test_infinite_loss_names_the_task():
+@pytest.mark.parametrize("value", [3e38, 1e25], ids=["infinite values", "infinite squares"])
+@pytest.mark.parametrize("updates", [1, 5])
+def test_infinite_loss_names_the_task(updates, value):
     model = sac(n_tasks=2, batch_size=40).learn(60)
     rows = model.replay_buffer.tasks == 1
-    model.replay_buffer.observations[rows, 0] = 3e38
+    model.replay_buffer.observations[rows, 0] = value
     with pytest.raises(NonFinite) as caught:
-        model.train(2, 40)
-    assert caught.value.tasks in ([1], [])
+        model.train(updates, 40)
+    assert caught.value.tensor == "critic loss"
+    assert caught.value.tasks == [1]
     assert caught.value.step == 60
+
+
+def test_action_that_is_no_number_names_the_copy_and_its_task():
+    model = sac(n_tasks=2).learn(60)
+    model._last_obs[3, 0] = float("nan")
+    with pytest.raises(NonFinite, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"):
+        model.learn(10, reset_num_timesteps=False)
+
+
+def test_training_for_no_update_changes_nothing():
+    model = sac().learn(60)
+    before = parameters(model)
+    model.train(0)
+    assert_equal(before, parameters(model))
+
+
+def test_returns_over_several_steps_end_where_learn_resets_the_environments():
+    model = sac(n_steps=3, copies=1).learn(10)
+    model.learn(10)
+    buffer = model.replay_buffer
+    assert buffer.rows(0, 20)["previous"].tolist() == ([0] + [1] * 9) * 2
+    _, length = buffer._chain.ahead(np.arange(20), 3)
+    assert length.tolist() == [*[3] * 8, 2, 1] * 2
+    model.learn(5, reset_num_timesteps=False)
+    assert buffer.rows(20, 25)["previous"].tolist() == [1] * 5
 
 
 def test_n_step_buffer_is_made_from_the_algorithms_own_option():
@@ -397,26 +500,27 @@ def test_recorded_update_equals_the_eager_one_on_a_gpu(options):
         torch.testing.assert_close(models[1].policy.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_recording_follows_batch_learning_rate_and_optimiser():
+class Recording(GraphedUpdate):
     """The bookkeeping around a CUDA graph, with a graph that runs its update when it is replayed."""
 
-    class Recording(GraphedUpdate):
-        recorded = 0
+    recorded = 0
 
-        def _aside(self, learner, batch):
-            return update(learner, batch)
+    def _aside(self, learner, batch):
+        return update(learner, batch)
 
-        def _record(self, learner, batch):
-            type(self).recorded += 1
-            self._batch, self._graph = static_copy(batch), self
-            self._learner = learner
+    def _record(self, learner, batch):
+        self.recorded += 1
+        self._batch, self._graph = static_copy(batch), self
+        self._learner = learner
 
-        def replay(self):
-            self._result = update(self._learner, self._batch)
+    def replay(self):
+        self._result = update(self._learner, self._batch)
 
+
+def test_recording_follows_batch_learning_rate_and_optimiser():
     options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
-    models = []
-    for way in (update, Recording()):
+    models, recorded = [], Recording()
+    for way in (update, recorded):
         model = sac(n_tasks=3, **options)
         model._update = way
         model.learn(80)
@@ -428,7 +532,86 @@ def test_recording_follows_batch_learning_rate_and_optimiser():
         model.learn(20, reset_num_timesteps=False)
         models.append(model)
     assert_equal(*map(parameters, models))
-    assert Recording.recorded == 3
+    assert recorded.recorded == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        (lambda model: setattr(model, "max_gradient_norm", 0.5), True),
+        (lambda model: setattr(model, "target_entropy", -1.0), True),
+        (lambda model: setattr(model.log_ent_coef, "data", torch.full((3,), -1.0)), True),
+        (
+            lambda model: setattr(model.critic_parameters[0], "data", 2 * model.critic_parameters[0].data),
+            True,
+        ),
+        (lambda model: setattr(model, "lr_schedule", lambda progress: 1e-3 * progress), False),
+    ],
+    ids=["clipping", "target entropy", "temperature", "weights", "schedule"],
+)
+def test_recording_is_made_anew_only_for_what_it_cannot_read(change, anew):
+    options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
+    models, way = [], Recording()
+    for update_ in (update, way):
+        model = sac(n_tasks=3, **options)
+        model._update = update_
+        model.learn(80)
+        change(model)
+        for remaining in (0.9, 0.5, 0.1):
+            model._current_progress_remaining = remaining
+            model.train(2, 48)
+        models.append(model)
+    assert_equal(*map(parameters, models))
+    assert way.recorded == (2 if anew else 1)
+
+
+def test_unbalanced_batches_of_heads_are_said_once_not_to_be_recorded(caplog):
+    way = Recording()
+    model = sac(n_tasks=3, policy_kwargs={"critic_heads": True})
+    model._update = way
+    model.learn(100)
+    assert way.recorded == 0
+    assert caplog.text.count("algo.balanced_batches=true") == 1
+
+
+def test_recording_is_made_and_repeated_on_the_learners_own_gpu(monkeypatch):
+    current, seen = ["cuda:0"], []
+
+    class Device:
+        def __init__(self, device):
+            self.device = str(device)
+
+        def __enter__(self):
+            current.append(self.device)
+
+        def __exit__(self, *error):
+            current.pop()
+
+    class Stream:
+        def __init__(self):
+            seen.append(("stream", current[-1]))
+
+        def wait_stream(self, other):
+            pass
+
+    class Graph:
+        def replay(self):
+            seen.append(("replay", current[-1]))
+
+    model = sac().learn(60)
+    batch = prepare(model, 48)
+    model.device = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: contextlib.nullcontext())
+    way = GraphedUpdate()
+    for _ in range(5):
+        way(model, batch)
+    assert seen.count(("replay", "cuda:1")) == 2
+    assert {where for _, where in seen} == {"cuda:1"}
 
 
 @pytest.mark.slow

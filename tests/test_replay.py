@@ -268,3 +268,37 @@ def test_info_without_a_task_is_refused_where_there_are_several():
     held = buffer(n_envs=1, n_tasks=2)
     with pytest.raises(ValueError, match="copy 0 lacks task_id"):
         held.add(np.zeros((1, 5)), np.zeros((1, 5)), np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
+
+
+@pytest.mark.parametrize("task", [-1, 2, 7])
+def test_task_that_is_none_of_the_buffers_is_refused(task):
+    step = next(vector_steps(1, tasks=(0, task, 1)))
+    held = buffer(n_tasks=2, balanced=True)
+    with pytest.raises(ValueError, match=f"copy 1 plays the task {task}, which is none of the 2 tasks"):
+        held.add(*step)
+    assert held.size() == 0
+
+
+def test_one_hot_of_another_task_is_refused():
+    held = buffer(n_tasks=2, one_hot=True)
+    step = next(vector_steps(1, tasks=(0, 1, 1)))
+    step[0][:, -2:] = np.eye(2)[[0, 1, 1]]
+    held.add(*step)
+    step[0][:, -2:] = np.eye(2)[[0, 1, 0]]
+    with pytest.raises(ValueError, match=r"copy 2 ends with .*not the one-hot of its task 1 among 2"):
+        held.add(*step)
+    assert held.size() == 3
+    with pytest.raises(ValueError, match="cannot end with the one-hot of 6 tasks"):
+        buffer(n_tasks=6, one_hot=True)
+
+
+def test_memory_of_the_index_follows_tasks_that_come_one_after_another():
+    held = buffer(1000, 2, n_tasks=10, balanced=True)
+    for task in range(10):
+        fill(held, vector_steps(600, 2, (task, task)))
+        numbers = held._index._numbers
+        assert sum(map(len, numbers)) <= 2 * held.size()
+        counts = held._index.counts()
+        assert counts.sum() == held.size()
+        assert held._index.sample(20, np.random.default_rng(0))[0].min() >= held.total_added - held.size()
+    assert [len(each) for each in numbers[:8]] == [0] * 8

@@ -55,6 +55,7 @@ def network(shared_layers, layer_norm=False, outputs=1):
 BATCHES = {
     "sorted and equal": [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3],
     "shuffled and equal": [2, 0, 1, 3, 0, 1, 3, 2, 2, 0, 3, 1],
+    "nearly equal": [3, 1, 0, 2, 1, 0, 3, 2, 1],
     "unequal": [3, 1, 1, 1, 0, 1, 1, 2, 1],
     "tasks missing": [2, 2, 0, 2],
     "one transition": [3],
@@ -84,6 +85,28 @@ def test_heads_equal_the_plain_loop_in_values_and_gradients(tasks, shared_layers
         torch.testing.assert_close(net(x, **arguments, n=1), expected[:1], rtol=1e-12, atol=1e-12, msg=way)
 
 
+def test_a_task_that_has_the_batch_to_itself_costs_no_more_than_the_batch():
+    """Else a curriculum's stage of one task among 50 would be 50 times the work."""
+    net = StackedMLP(2, OBS, [8, 6], 1, n_heads=50, shared_layers=0)
+    multiplied = []
+    original = torch.baddbmm
+
+    def counted(bias, x, weight):
+        multiplied.append(x.shape[0] * x.shape[1])
+        return original(bias, x, weight)
+
+    x = torch.randn(100, OBS)
+    few, alike = torch.tensor([7] * 99 + [3]), torch.arange(100) % 50
+    for tasks in (few, alike):
+        multiplied.clear()
+        torch.baddbmm = counted
+        try:
+            net(x, tasks)
+        finally:
+            torch.baddbmm = original
+        assert sum(multiplied) <= 2 * 2 * 100 * len(net.layers)
+
+
 def test_without_heads_the_stack_is_two_networks_of_linear_layers():
     torch.manual_seed(0)
     net = StackedMLP(2, OBS, [7], 1, layer_norm=True)
@@ -111,6 +134,36 @@ def test_initial_weights_are_distributed_like_those_of_torch_linear():
         bound = inputs**-0.5
         assert layer.weight.abs().max() <= bound
         assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+
+
+def test_initial_weights_are_those_of_metaworld_algorithms_where_asked_for():
+    heads = {"n_tasks": TASKS, "critic_heads": True, "actor_heads": True}
+    layers = {"actor_layers": [400, 400], "critic_layers": [400, 400]}
+    policy = StackedSACPolicy(
+        SPACE, ACTION, lambda _: 1e-3, **layers, **heads, initialisation="metaworld_algorithms"
+    )
+    for net, output in ((policy.actor.net, 1e-3), (policy.critic.net, 3e-3)):
+        for layer in net.layers[:-1]:
+            bound = math.sqrt(6 / layer.weight.shape[1])
+            assert 0.95 * bound < layer.weight.abs().max() <= bound
+            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+            assert not layer.bias.any()
+        for values in (net.layers[-1].weight, net.layers[-1].bias):
+            assert 0.4 * output < values.abs().max() <= output
+        assert net.layers[-1].weight.std().item() == pytest.approx(output / math.sqrt(3), rel=0.1)
+    assert all(
+        torch.equal(mine, target)
+        for mine, target in zip(policy.critic.parameters(), policy.critic_target.parameters(), strict=True)
+    )
+    with pytest.raises(ValueError, match="initialisation=jax is not one of torch, metaworld_algorithms"):
+        StackedSACPolicy(SPACE, ACTION, lambda _: 1e-3, initialisation="jax")
+
+
+def test_networks_of_stable_baselines3_give_way_to_those_that_can_be_initialised_otherwise():
+    layers = {"actor_layers": [8], "critic_layers": [16, 16], "initialisation": "metaworld_algorithms"}
+    policy, kwargs = policy_for(stable_baselines3.TD3, "shared", 3, **layers)
+    assert policy is StackedTD3Policy
+    assert kwargs["initialisation"] == "metaworld_algorithms"
 
 
 class Line(gym.Env):
@@ -273,3 +326,16 @@ def test_fused_adam_makes_the_steps_of_torch_adam_also_after_loading_its_state()
     assert all(parameter.grad is None for parameter in ours)
     with pytest.raises(ValueError, match="no closure"):
         lean.step(lambda: 0.0)
+
+
+def test_fused_adam_refuses_what_it_would_not_do():
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for option in ("amsgrad", "maximize", "foreach", "capturable", "decoupled_weight_decay"):
+        with pytest.raises(TypeError, match=option):
+            FusedAdam(weights, **{option: True})
+    with pytest.raises(ValueError, match="has no maximize"):
+        FusedAdam([{"params": weights, "maximize": True}])
+    with pytest.raises(ValueError, match="one parameter group"):
+        FusedAdam([{"params": weights[:1]}, {"params": weights[1:], "lr": 1.0}])
+    with pytest.raises(ValueError, match="has no amsgrad"):
+        FusedAdam(weights).load_state_dict(torch.optim.Adam(weights, amsgrad=True).state_dict())

@@ -1,56 +1,41 @@
-"""What stops a run because a number is no longer a number."""
+"""Whether all that a learner saves is still a number."""
 
 from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import recursive_getattr
 
-
-class NonFinite(ArithmeticError):
-    """A NaN or an infinity in what the learner is about to store, has computed, or has learned.
-
-    Attributes:
-        tensor: Name of the tensor, for instance ``reward`` or ``policy.critic.net.layers.0.weight``.
-        step: Environment step at which it was noticed, None where unknown.
-        tasks: Indices of the tasks concerned; empty where it concerns all or is unknown.
-        transition: The offending transition as plain arrays, None where there is none.
-    """
-
-    def __init__(
-        self, tensor: str, step: int | None, tasks: list[int], transition: dict[str, Any] | None = None
-    ) -> None:
-        self.tensor, self.step, self.tasks, self.transition = tensor, step, tasks, transition
-        where = "" if step is None else f" at step {step:,}"
-        whose = f" of task {', '.join(map(str, tasks))}" if tasks else ""
-        if transition is None:
-            advice = "continue from the last checkpoint with a lower learning rate or with gradient clipping"
-        else:
-            advice = "the environment, or the policy that acted, is broken"
-        super().__init__(f"{tensor}{whose} is NaN or infinite{where}: {advice}")
+from mtrl.nonfinite import NonFinite
 
 
 def check_finite(model: BaseAlgorithm) -> None:
-    """Look at every weight and optimiser state of ``model``, so that a broken one is never saved.
+    """Look at every tensor that ``model`` saves: weights, targets, optimisers, temperatures, reward scales.
 
     Raises:
         NonFinite: naming the first tensor that holds a NaN or an infinity.
     """
-    tensors = dict(model.policy.named_parameters(prefix="policy"))
-    temperature = getattr(model, "log_ent_coef", None)
-    if temperature is not None:
-        tensors["log_ent_coef"] = temperature
-    for part in ("actor", "critic"):
-        optimizer = getattr(getattr(model, part, None), "optimizer", None)
-        if optimizer is not None:
-            for index, state in enumerate(optimizer.state.values()):
-                tensors |= {
-                    f"{part}.optimizer.{name}[{index}]": value
-                    for name, value in state.items()
-                    if torch.is_tensor(value)
-                }
+    names, variables = model._get_torch_save_params()
+    tensors: dict[str, torch.Tensor] = {}
+    for name in names:
+        tensors |= _tensors(name, recursive_getattr(model, name).state_dict())
+    tensors |= {name: recursive_getattr(model, name) for name in variables}
     for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            tasks = []
-            if name == "log_ent_coef" and len(tensor) > 1:
-                tasks = torch.nonzero(~torch.isfinite(tensor.detach())).flatten().tolist()
-            raise NonFinite(name, model.num_timesteps, tasks)
+        if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            raise NonFinite(name, model.num_timesteps, _tasks(model, tensor))
+
+
+def _tensors(name: str, state: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors of a state dict by dotted names."""
+    if torch.is_tensor(state):
+        return {name: state}
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    return {key: value for part, inner in items for key, value in _tensors(f"{name}.{part}", inner).items()}
+
+
+def _tasks(model: BaseAlgorithm, tensor: torch.Tensor) -> list[int]:
+    """Return the tasks whose numbers are none, where the tensor has one number for each of several tasks."""
+    n_tasks = getattr(model, "n_tasks", 1)
+    if n_tasks == 1 or tensor.shape != (n_tasks,):
+        return []
+    return torch.nonzero(~torch.isfinite(tensor.detach())).flatten().tolist()

@@ -1,13 +1,17 @@
 """The update as a CUDA graph: recorded once, then replayed without launching its kernels one by one."""
 
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
-from mtrl.algo.update import Batch, update
+from mtrl.algo.update import Batch, Outcome, update
 
 if TYPE_CHECKING:
     from mtrl.algo.sac import SAC
+
+logger = logging.getLogger(__name__)
 
 WARM_UP = 3
 """Updates made eagerly before recording, as torch's notes on CUDA graphs ask for."""
@@ -16,22 +20,31 @@ WARM_UP = 3
 class GraphedUpdate:
     """Stands for ``update``: the same result, from a recording where one fits.
 
-    A recording is bound to the shapes of the batch, to the learning rates and to the tensors of the
-    optimisers; when one of them changes, the update is recorded anew. A batch that heads must first group by
-    task has no fixed shape and is computed eagerly: use balanced batches.
+    A recording repeats the numbers and the addresses it was made with: when the shapes of the batch, an option
+    of the update or the place of a tensor changes, the update is recorded anew. The learning rates are
+    tensors, so a schedule changes nothing. A batch that heads must first group by task has no fixed shape and
+    is computed eagerly, which is said once.
     """
 
     def __init__(self) -> None:
         self._warmed_up = 0
+        self._said_eager = False
         self._bound_to: tuple | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: Batch | None = None
-        self._result: torch.Tensor | None = None
+        self._result: Outcome | None = None
 
-    def __call__(self, learner: "SAC", batch: Batch) -> torch.Tensor:
+    def __call__(self, learner: "SAC", batch: Batch) -> Outcome:
         """Make one update; see ``mtrl.algo.update.update``."""
+        for optimizer in learner.optimizers():
+            optimizer.follow_learning_rate()
         if batch.grouping is not None and batch.grouping.gather is not None:
+            self._say_eager()
             return update(learner, batch)
+        with _current(learner.device):
+            return self._repeat(learner, batch)
+
+    def _repeat(self, learner: "SAC", batch: Batch) -> Outcome:
         if self._warmed_up < WARM_UP:
             self._warmed_up += 1
             return self._aside(learner, batch)
@@ -41,9 +54,18 @@ class GraphedUpdate:
             self._bound_to = bound_to
         copy_batch(batch, self._batch)
         self._graph.replay()
-        return self._result.clone()
+        return Outcome(*(tensor.clone() for tensor in self._result))
 
-    def _aside(self, learner: "SAC", batch: Batch) -> torch.Tensor:
+    def _say_eager(self) -> None:
+        if not self._said_eager:
+            logger.warning(
+                "a batch with unequal shares of the tasks is not recorded as a CUDA graph, so updates on such "
+                "batches are slow: balanced batches (algo.balanced_batches=true) avoid them once every task has "
+                "been played"
+            )
+            self._said_eager = True
+
+    def _aside(self, learner: "SAC", batch: Batch) -> Outcome:
         """Make the update eagerly on a stream of its own, as the recording will."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -55,8 +77,14 @@ class GraphedUpdate:
     def _record(self, learner: "SAC", batch: Batch) -> None:
         self._batch = static_copy(batch)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # torch's own stream for recordings stays on the device where it was first needed
+        with torch.cuda.graph(self._graph, stream=torch.cuda.Stream()):
             self._result = update(learner, self._batch)
+
+
+def _current(device: torch.device) -> AbstractContextManager:
+    """Make a GPU the current one, which new streams and recordings belong to."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def static_copy(batch: Batch) -> Batch:
@@ -75,11 +103,16 @@ def _tensors(batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def _binding(learner: "SAC", batch: Batch) -> tuple:
-    """Return what a recording depends on."""
-    optimizers = [learner.actor.optimizer, learner.critic.optimizer]
-    if learner.ent_coef_optimizer is not None:
-        optimizers.append(learner.ent_coef_optimizer)
+    """Return what a recording depends on: shapes, numbers and addresses."""
+    optimizers = learner.optimizers()
+    tensors = [*learner.critic_parameters, *learner.actor_parameters, *learner.target_parameters]
+    tensors += [tensor for optimizer in optimizers for kind in optimizer.tensors() for tensor in kind]
+    if learner.ent_coef_optimizer is None:
+        tensors.append(learner.ent_coef_tensor)
+    groups = [optimizer.param_groups[0] for optimizer in optimizers]
     return (
         tuple((name, tensor.shape) for name, tensor in _tensors(batch).items()),
-        tuple((optimizer.param_groups[0]["lr"], id(optimizer.tensors())) for optimizer in optimizers),
+        tuple((group["betas"], group["eps"], group["weight_decay"]) for group in groups),
+        (learner.max_gradient_norm, learner.target_entropy),
+        tuple(tensor.data_ptr() for tensor in tensors),
     )

@@ -1,49 +1,25 @@
-"""The replay buffer: a flat ring of transitions on the learner's device, addressed by task."""
+"""The replay buffer: a ring of transitions on the learner's device, addressed by task."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo.n_step import EpisodeChain
 from mtrl.algo.restriction import Restriction
-from mtrl.algo.rows import RowLayout
+from mtrl.algo.ring import TransitionRing
+from mtrl.algo.samples import TaskSamples
+from mtrl.algo.task_id import check_one_hot, tasks_of
 from mtrl.algo.task_index import TaskIndex
 
 
-class TaskSamples(NamedTuple):
-    """A batch: the fields of stable-baselines3's ReplayBufferSamples, the tasks, and how they lie."""
-
-    observations: torch.Tensor
-    """Shape (batch, obs_dim)."""
-    actions: torch.Tensor
-    """Shape (batch, action_dim), scaled to -1 .. 1."""
-    next_observations: torch.Tensor
-    """Shape (batch, obs_dim); n steps later with n-step returns."""
-    dones: torch.Tensor
-    """Shape (batch, 1); 1 where the episode terminated. A time limit does not count."""
-    rewards: torch.Tensor
-    """Shape (batch, 1); the discounted sum over n steps with n-step returns."""
-    discounts: torch.Tensor | None
-    """Shape (batch, 1), gamma to the number of steps summed; None with one-step returns."""
-    tasks: torch.Tensor
-    """Shape (batch,), int64."""
-    sorted_by_task: bool
-    """Whether the batch holds equally many transitions of every task, in the order of the tasks."""
-
-
-class TaskReplayBuffer(ReplayBuffer):
+class TaskReplayBuffer(TransitionRing):
     """Replay buffer whose capacity counts transitions, whatever the number of copies and of tasks.
-
-    Transitions are numbered from 0 in the order of their arrival; number ``k`` lies in row ``k %
-    buffer_size`` until it is overwritten. A row is one run of float32, so that a batch is a single gather.
 
     Args:
         buffer_size: Capacity in transitions.
@@ -57,6 +33,7 @@ class TaskReplayBuffer(ReplayBuffer):
         n_steps: Sum the rewards of this many steps of one episode.
         gamma: Discount inside that sum.
         seed: Seed of the buffer's own generator.
+        one_hot: Observations end with the one-hot of their task, which then must be that of ``task_id``.
 
     Raises:
         ValueError: a size that is not possible, or ``optimize_memory_usage``.
@@ -75,6 +52,7 @@ class TaskReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
         seed: int | None = None,
+        one_hot: bool = False,
     ) -> None:
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage loses the last observation of an episode: leave it False")
@@ -84,22 +62,13 @@ class TaskReplayBuffer(ReplayBuffer):
             )
         if n_steps < 1:
             raise ValueError(f"n_steps={n_steps} must be at least 1")
-        # the constructor of stable-baselines3's buffer allocates, so its attributes are set here instead
-        self.observation_space, self.action_space = observation_space, action_space
-        self.obs_shape = observation_space.shape
-        self.action_dim = get_action_dim(action_space)
-        self.device = get_device(device)
-        self.buffer_size, self.n_envs = int(buffer_size), n_envs
-        self.optimize_memory_usage, self.handle_timeout_termination = False, True
+        if one_hot and math.prod(observation_space.shape) < n_tasks:
+            raise ValueError(
+                f"observations of shape {observation_space.shape} cannot end with the one-hot of {n_tasks} tasks"
+            )
+        super().__init__(buffer_size, observation_space, action_space, device, n_envs)
         self.n_tasks, self.balanced, self.n_steps, self.gamma = n_tasks, balanced, n_steps, gamma
-
-        self._layout = RowLayout(int(np.prod(self.obs_shape)), self.action_dim)
-        shape = (self.buffer_size, self._layout.width)
-        if self.device.type == "cpu":
-            # numpy leaves untouched pages to the operating system, torch.zeros writes them all
-            self._storage = torch.from_numpy(np.zeros(shape, dtype=np.float32))
-        else:
-            self._storage = torch.zeros(shape, dtype=torch.float32, device=self.device)
+        self.one_hot = one_hot
         self._generator = np.random.default_rng(seed)
         self.reset()
 
@@ -109,13 +78,15 @@ class TaskReplayBuffer(ReplayBuffer):
     ) -> int:
         """Return the bytes of a full buffer: the ring, and what balance and n-step returns need."""
         row = 4 * (2 * obs_dim + action_dim + 4)
-        # a queue of transition numbers doubles when it is full
+        # a queue of transition numbers is at most twice as long as what it holds
         return buffer_size * (row + (16 if balanced else 0) + (8 if n_steps > 1 else 0))
 
     def reset(self) -> None:
         """Forget every transition; the generator goes on."""
         self.total_added = 0
         self.dropped = 0
+        self.playing = np.full(self.n_envs, -1)
+        """Task of the episode that each copy is in, -1 where that is not known, shape (n_envs,)."""
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
         self._chain = EpisodeChain(self.buffer_size, self.n_envs) if self.n_steps > 1 else None
         self._restriction: Restriction | None = None
@@ -138,31 +109,6 @@ class TaskReplayBuffer(ReplayBuffer):
         rows = torch.from_numpy(held % self.buffer_size).to(self.device)
         self._restriction.append(self.tasks[rows].cpu().numpy().astype(np.int64), held)
 
-    @property
-    def pos(self) -> int:
-        """Row that the next transition goes to."""
-        return self.total_added % self.buffer_size
-
-    @property
-    def full(self) -> bool:
-        """Whether old transitions are being overwritten."""
-        return self.total_added >= self.buffer_size
-
-    def size(self) -> int:
-        """Return the number of transitions held."""
-        return min(self.total_added, self.buffer_size)
-
-    def _column(self, name: str, rows: slice | torch.Tensor = slice(None)) -> torch.Tensor:
-        return self._storage[rows, self._layout.columns[name]]
-
-    observations = property(lambda self: self._column("observations"), doc="Shape (buffer_size, obs_dim).")
-    next_observations = property(lambda self: self._column("next_observations"), doc="As observations.")
-    actions = property(lambda self: self._column("actions"), doc="Shape (buffer_size, action_dim).")
-    rewards = property(lambda self: self._column("rewards")[:, 0], doc="Shape (buffer_size,), as received.")
-    dones = property(lambda self: self._column("terminated")[:, 0], doc="Terminations, (buffer_size,).")
-    timeouts = property(lambda self: self._column("truncated")[:, 0], doc="Time limits, (buffer_size,).")
-    tasks = property(lambda self: self._column("tasks")[:, 0], doc="Task ids as floats, (buffer_size,).")
-
     def add(
         self,
         obs: NDArray[np.float32],
@@ -178,15 +124,19 @@ class TaskReplayBuffer(ReplayBuffer):
 
         Raises:
             NonFinite: a NaN or an infinity; nothing of the step is stored.
-            ValueError: with more than one task, an info without ``task_id``.
+            ValueError: with more than one task, an info without ``task_id``, with one outside of the tasks, or
+                with another than the observation's one-hot.
         """
         n = len(infos)
         timeout = np.fromiter((info.get("TimeLimit.truncated", False) for info in infos), bool, n)
         keep = np.fromiter((not info.get("unstable", False) for info in infos), bool, n)
-        tasks, done = self._tasks(infos), np.asarray(done, dtype=bool)
+        tasks, done = tasks_of(infos, self.n_tasks), np.asarray(done, dtype=bool)
+        if self.one_hot:
+            check_one_hot(obs, tasks, self.n_tasks)
         rows = self._layout.pack(obs, next_obs, action, reward, done, timeout, tasks)
         self._layout.check_finite(rows, keep, self.total_added + self.dropped + n)
 
+        self.playing = np.where(done, -1, tasks)
         numbers = self.total_added + np.cumsum(keep) - 1
         if self._chain is not None:
             self._chain.add(numbers, keep, done)
@@ -195,23 +145,14 @@ class TaskReplayBuffer(ReplayBuffer):
             self.dropped += n - len(rows)
         self._write(rows, tasks, numbers)
 
-    def _tasks(self, infos: list[dict[str, Any]]) -> NDArray[np.int64]:
-        if self.n_tasks == 1:
-            return np.zeros(len(infos), dtype=np.int64)
-        missing = [copy for copy, info in enumerate(infos) if "task_id" not in info]
-        if missing:
-            raise ValueError(
-                f"the info of copy {missing[0]} lacks task_id, which a buffer of {self.n_tasks} tasks needs"
-            )
-        return np.fromiter((info["task_id"] for info in infos), np.int64, len(infos))
+    def end_episodes(self) -> None:
+        """Let no return reach from the newest transition of a copy to its next: the copies were reset."""
+        self.playing.fill(-1)
+        if self._chain is not None:
+            self._chain.newest.fill(-1)
 
     def _write(self, rows: NDArray[np.float32], tasks: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-        pos, n = self.pos, len(rows)
-        first = min(n, self.buffer_size - pos)
-        self._storage[pos : pos + first] = torch.from_numpy(rows[:first])
-        if first < n:
-            self._storage[: n - first] = torch.from_numpy(rows[first:])
-        self.total_added += n
+        self._append(rows)
         if self._index is not None:
             self._index.append(tasks, numbers)
             self._index.evict(self.total_added - self.buffer_size)
@@ -305,14 +246,9 @@ class TaskReplayBuffer(ReplayBuffer):
         Raises:
             ValueError: some of them are not (or no longer) in the buffer.
         """
-        if not self.total_added - self.size() <= low <= high <= self.total_added:
-            held = f"{self.total_added - self.size():,} to {self.total_added:,}"
-            raise ValueError(f"transitions {low:,} to {high:,} are not in the buffer, which holds {held}")
-        rows = np.arange(low, high) % self.buffer_size
-        batch = self._storage[torch.from_numpy(rows).to(self.device)].cpu().numpy()
-        result = self._layout.unpack(batch)
+        result = super().rows(low, high)
         if self._chain is not None:
-            result["previous"] = self._chain.previous(rows)
+            result["previous"] = self._chain.previous(np.arange(low, high) % self.buffer_size)
         return result
 
     def restore(self, total_added: int, rows: dict[str, NDArray[np.generic]]) -> None:

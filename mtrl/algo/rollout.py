@@ -12,7 +12,9 @@ from stable_baselines3.common.type_aliases import RolloutReturn, TrainFrequencyU
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from mtrl.algo.errors import NonFinite, check_finite
+from mtrl.algo.errors import check_finite
+from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.nonfinite import NonFinite
 
 
 class WorkWhileStepping(VecEnvWrapper):
@@ -106,7 +108,9 @@ class OverlappedRollouts(OffPolicyAlgorithm):
         if not np.isfinite(action).all():
             check_finite(self)
             copy = int(np.flatnonzero(~np.isfinite(action).all(axis=1))[0])
-            raise NonFinite(f"action of copy {copy}", self.num_timesteps, [])
+            known = isinstance(self.replay_buffer, TaskReplayBuffer) and self.replay_buffer.playing[copy] >= 0
+            tasks = [int(self.replay_buffer.playing[copy])] if known else []
+            raise NonFinite(f"action of copy {copy}", self.num_timesteps, tasks)
         return action, buffer_action
 
     def _excluded_save_params(self) -> list[str]:

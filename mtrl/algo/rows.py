@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.algo.errors import NonFinite
+from mtrl.nonfinite import NonFinite
 
 _NAMES = ("observations", "actions", "next_observations", "rewards", "terminated", "truncated", "tasks")
 _KEPT_AS = {"terminated": np.uint8, "truncated": np.uint8, "tasks": np.int32}

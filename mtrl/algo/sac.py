@@ -1,51 +1,55 @@
 """Soft actor-critic for many tasks: stable-baselines3's, its update made lean, with what many tasks need."""
 
 import warnings
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from stable_baselines3 import SAC as StableBaselinesSAC
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv
 
-from mtrl.algo.errors import NonFinite, check_finite
+from mtrl.algo.errors import check_finite
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import OverlappedRollouts
-from mtrl.algo.update import Batch, move_targets, prepare, update
+from mtrl.algo.update import move_targets, prepare, update
+from mtrl.nonfinite import NonFinite
 from mtrl.optimizer import FusedAdam
 from mtrl.variant import StackedSACPolicy
 
-REWARD_SCALES_EVERY = 500
-"""Updates between two looks at the rewards of each task (the pilot of per-task scaling used 500)."""
-MAX_REWARD_RATIO = 30.0
-"""Largest factor by which per-task scaling lifts a task's rewards above those of the best task."""
+_ERRORS_KEPT = 1000
+"""Updates of one call of ``train`` whose errors are kept to find the cause of a loss that is no number."""
 
 
 class SAC(OverlappedRollouts, StableBaselinesSAC):
     """SAC with options for many tasks; with all of them left alone it makes stable-baselines3's update.
 
-    The arguments not named here are stable-baselines3's. ``policy`` must be a ``StackedSACPolicy``
-    ("MlpPolicy").
+    The arguments not named here are stable-baselines3's, in its order. ``policy`` must be a
+    ``StackedSACPolicy`` ("MlpPolicy").
 
     Args:
         policy: Policy class or "MlpPolicy".
         env: Environment to learn from.
-        learning_rate: Learning rate of every network and of the temperature.
-        n_steps: Steps of an n-step return.
+        *args: Further arguments of stable-baselines3's SAC, from ``learning_rate`` on.
         n_tasks: Number of tasks; with more than one, each ``info`` must name its ``task_id``.
         temperature: ``shared`` by all tasks, or ``per_task``: one that holds each to the target entropy.
         balanced_batches: Draw equally many transitions of each task.
         max_gradient_norm: Clip the gradient of the actor, and of the critics, to this norm; None for never.
         reward_scaling: ``none``, or ``per_task``: rewards are multiplied, when sampled, by the ratio of the
-            largest task mean of the rewards in the buffer to the task's own, at most 30.
+            largest task mean of the rewards in the buffer to the task's own.
         reward_scale: Factor on every reward when sampled, on top of that.
+        max_reward_ratio: Largest such ratio, so that a task without any reward has a finite one.
+        reward_scales_every: Updates between two looks at the rewards in the buffer.
+        adam_epsilon: What Adam adds to its denominators, for the networks and the temperature.
         overlap: Let the environments step while the learner updates. An action is then chosen one round of
             updates earlier than without; which of the two is faster makes no difference.
         compile: ``off``, ``inductor`` (torch.compile), or ``cuda_graph`` (the update is recorded once and
-            replayed).
+            replayed). It belongs to the machine, as ``device`` does, and is not saved with the model.
         **kwargs: Further arguments of stable-baselines3's SAC.
 
     Raises:
@@ -58,26 +62,31 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         self,
         policy: str | type[StackedSACPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 3e-4,
-        *,
+        *args: Any,
         n_tasks: int = 1,
         temperature: str = "shared",
         balanced_batches: bool = False,
         max_gradient_norm: float | None = None,
         reward_scaling: str = "none",
         reward_scale: float = 1.0,
+        max_reward_ratio: float = 30.0,
+        reward_scales_every: int = 500,
+        adam_epsilon: float = 1e-8,
         overlap: bool = False,
         compile: str = "off",
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(policy, env, learning_rate, _init_setup_model=False, **kwargs)
+        super().__init__(policy, env, *args, _init_setup_model=False, **kwargs)
         self.n_tasks = n_tasks
         self.temperature = temperature
         self.balanced_batches = balanced_batches
         self.max_gradient_norm = max_gradient_norm
         self.reward_scaling = reward_scaling
         self.reward_scale = reward_scale
+        self.max_reward_ratio = max_reward_ratio
+        self.reward_scales_every = reward_scales_every
+        self.adam_epsilon = adam_epsilon
         self.overlap = overlap
         self.compile = compile
         if self.replay_buffer_class is None:
@@ -88,6 +97,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
     def _setup_model(self) -> None:
         self._check_options()
         self.policy_kwargs = {"n_tasks": self.n_tasks} | self.policy_kwargs
+        if "optimizer_class" not in self.policy_kwargs:
+            given = self.policy_kwargs.get("optimizer_kwargs") or {}
+            self.policy_kwargs["optimizer_kwargs"] = {"eps": self.adam_epsilon} | given
         if self.replay_buffer is None and issubclass(self.replay_buffer_class, TaskReplayBuffer):
             self.replay_buffer = self._make_replay_buffer()
         with warnings.catch_warnings():
@@ -102,7 +114,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         if self.ent_coef_optimizer is not None:
             if self.temperature == "per_task":
                 self.log_ent_coef = self.log_ent_coef.detach().repeat(self.n_tasks).requires_grad_(True)
-            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))
+            self.ent_coef_optimizer = FusedAdam(
+                [self.log_ent_coef], lr=self.lr_schedule(1), eps=self.adam_epsilon
+            )
         self._update = GraphedUpdate() if self.compile == "cuda_graph" else update
         if self.compile == "inductor":
             # the optimisers stay outside: torch.compile breaks its graph at every backward
@@ -141,6 +155,10 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             )
         if not self.reward_scale > 0:
             raise ValueError(f"reward_scale={self.reward_scale} must be positive")
+        if not self.max_reward_ratio >= 1:
+            raise ValueError(f"max_reward_ratio={self.max_reward_ratio} must be at least 1")
+        if self.reward_scales_every < 1:
+            raise ValueError(f"reward_scales_every={self.reward_scales_every} must be at least 1")
         if self.temperature == "per_task" and not str(self.ent_coef).startswith("auto"):
             raise ValueError("a temperature per task is learned: leave ent_coef at auto")
         if self.use_sde:
@@ -155,9 +173,18 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
                 "several tasks, balanced batches or n-step returns"
             )
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        before = self._last_obs
+        result = super()._setup_learn(*args, **kwargs)
+        # the environments were reset: what comes next does not follow what is in the buffer
+        if self._last_obs is not before and isinstance(self.replay_buffer, TaskReplayBuffer):
+            self.replay_buffer.end_episodes()
+        return result
+
     def _make_replay_buffer(self) -> ReplayBuffer:
         options = {
             "n_tasks": self.n_tasks,
+            "one_hot": bool(self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")),
             "balanced": self.balanced_batches,
             "n_steps": self.n_steps,
             "gamma": self.gamma,
@@ -172,6 +199,11 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             optimize_memory_usage=self.optimize_memory_usage,
             **(options | self.replay_buffer_kwargs),
         )
+
+    def optimizers(self) -> list[FusedAdam]:
+        """Return the optimisers of actor, critics and, where it is learned, temperature."""
+        temperature = [] if self.ent_coef_optimizer is None else [self.ent_coef_optimizer]
+        return [self.actor.optimizer, self.critic.optimizer, *temperature]
 
     def temperatures(self) -> torch.Tensor:
         """Return the temperature, shape (1,), or that of each task, (n_tasks,)."""
@@ -191,21 +223,23 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             NonFinite: a loss or a weight is NaN or infinite.
         """
         self.policy.set_training_mode(True)
-        optimizers = [self.actor.optimizer, self.critic.optimizer]
-        if self.ent_coef_optimizer is not None:
-            optimizers.append(self.ent_coef_optimizer)
-        self._update_learning_rate(optimizers)
+        self._update_learning_rate(self.optimizers())
+        if gradient_steps < 1:
+            return
 
         total = torch.zeros(4 + len(self.temperatures()), device=self.device)
+        errors: deque[tuple[torch.Tensor | None, torch.Tensor]] = deque(maxlen=_ERRORS_KEPT)
         for step in range(gradient_steps):
-            if self.reward_scaling == "per_task" and (self._n_updates + step) % REWARD_SCALES_EVERY == 0:
+            if self.reward_scaling == "per_task" and (self._n_updates + step) % self.reward_scales_every == 0:
                 self._measure_reward_scales()
             batch = prepare(self, batch_size)
-            total += self._update(self, batch)
+            outcome = self._update(self, batch)
+            total += outcome.losses
+            errors.append((batch.tasks, outcome.error))
             if step % self.target_update_interval == 0:
                 move_targets(self)
         self._n_updates += gradient_steps
-        self._record(total / gradient_steps, batch)
+        self._record(total / gradient_steps, errors)
 
     def _measure_reward_scales(self) -> None:
         """Set the factors of per-task reward scaling from the rewards in the buffer."""
@@ -213,15 +247,19 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         means[np.isnan(means)] = largest = max(np.nanmax(means), 0.0)
         # a task without any reward would have an infinite ratio
         ratios = (
-            largest / np.maximum(means, largest / MAX_REWARD_RATIO) if largest > 0 else np.ones(self.n_tasks)
+            largest / np.maximum(means, largest / self.max_reward_ratio)
+            if largest > 0
+            else np.ones(self.n_tasks)
         )
         self.policy.reward_scales.copy_(torch.from_numpy(ratios * self.reward_scale))
 
-    def _record(self, means: torch.Tensor, batch: Batch) -> None:
+    def _record(
+        self, means: torch.Tensor, errors: Iterable[tuple[torch.Tensor | None, torch.Tensor]]
+    ) -> None:
         """Log the means over one call of ``train``, as stable-baselines3 does."""
         actor_loss, critic_loss, temperature_loss, q_value, *temperatures = means.tolist()
         if not np.isfinite([actor_loss, critic_loss, temperature_loss]).all():
-            self._diagnose(batch, {"actor loss": actor_loss, "critic loss": critic_loss})
+            self._diagnose(errors, {"actor loss": actor_loss, "critic loss": critic_loss})
         record = self.logger.record
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/actor_loss", actor_loss)
@@ -234,15 +272,27 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             for task, temperature in enumerate(temperatures):
                 record(f"train/ent_coef/{task}", temperature)
 
-    def _diagnose(self, batch: Batch, losses: dict[str, float]) -> None:
-        """Name what made a loss NaN or infinite: the weights, or else the values of which task."""
+    def _diagnose(
+        self, errors: Iterable[tuple[torch.Tensor | None, torch.Tensor]], losses: dict[str, float]
+    ) -> None:
+        """Name what made a loss NaN or infinite: transitions of which task, or else the weights.
+
+        The first update with such an error tells the cause: it breaks the weights, and with them the values
+        of every task in the updates that follow.
+        """
+        for tasks, error in errors:
+            squares = error.double().square().sum(0).flatten().to(error.dtype)
+            wrong = ~torch.isfinite(squares)
+            if not wrong.any() and not torch.isfinite(squares.sum()):
+                wrong = squares == squares.max()
+            if wrong.all():
+                break
+            if wrong.any():
+                concerned = [0] if tasks is None else torch.unique(tasks[wrong]).tolist()
+                raise NonFinite("critic loss", self.num_timesteps, concerned)
         check_finite(self)
-        with torch.no_grad():
-            q_values = self.critic.q_values(batch.observations, batch.actions, batch.grouping)
-        wrong = ~torch.isfinite(q_values).all(0).flatten()
-        tasks = [] if batch.tasks is None else torch.unique(batch.tasks[wrong]).tolist()
         name = next((name for name, loss in losses.items() if not np.isfinite(loss)), "temperature loss")
-        raise NonFinite(name, self.num_timesteps, tasks)
+        raise NonFinite(name, self.num_timesteps, [])
 
     def _excluded_save_params(self) -> list[str]:
         return [
@@ -251,4 +301,5 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             "critic_parameters",
             "target_parameters",
             "_update",
+            "compile",
         ]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 class TaskIndex:
     """A queue of transition numbers per task; a ring overwrites the oldest, so each queue loses its front.
 
-    Memory grows with the transitions held, at most 16 bytes each, not with tasks times capacity.
+    Memory grows and shrinks with the transitions held, at most 16 bytes each, not with tasks times capacity.
 
     Args:
         n_tasks: Number of tasks.
@@ -28,10 +28,8 @@ class TaskIndex:
             new = numbers[tasks == task]
             start, end = self._start[task], self._end[task]
             if end + len(new) > len(self._numbers[task]):
-                live = self._numbers[task][start:end]
-                self._numbers[task] = np.zeros(2 * (len(live) + len(new)), dtype=np.int64)
-                self._numbers[task][: len(live)] = live
-                start, end = 0, len(live)
+                self._resize(task, room=len(new))
+                start, end = self._start[task], self._end[task]
             self._numbers[task][end : end + len(new)] = new
             self._start[task], self._end[task] = start, end + len(new)
 
@@ -43,6 +41,16 @@ class TaskIndex:
             start, end = self._start[task], self._end[task]
             if start < end and numbers[start] < oldest:
                 self._start[task] += np.searchsorted(numbers[start:end], oldest)
+                if len(numbers) > 2 * (end - self._start[task]):
+                    self._resize(task)
+
+    def _resize(self, task: int, room: int = 0) -> None:
+        """Make a queue half as long again as what it holds and ``room`` more, so that this is seldom needed."""
+        live = self._numbers[task][self._start[task] : self._end[task]]
+        wanted = len(live) + room
+        self._numbers[task] = np.zeros(wanted + wanted // 2, dtype=np.int64)
+        self._numbers[task][: len(live)] = live
+        self._start[task], self._end[task] = 0, len(live)
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], bool]:
         """Draw equally many numbers of each task, with replacement, sorted by task.

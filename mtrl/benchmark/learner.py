@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtrl.benchmark.pairing import ratio, take_turns, typical
+from mtrl.hardware import compilation
 
 _TASKS = 10
 _TRANSITIONS = 5_000
+_FIRST = 5
+"""Updates before any is timed: a CUDA graph is recorded at the fourth."""
 
 
 class _Size(NamedTuple):
@@ -36,6 +39,17 @@ _SIZES = {
     "[512,1024,1024,512] batch 256": _Size([512, 1024, 1024, 512], [512, 1024, 1024, 512], 256),
 }
 _HEADS = {"batch 250": 250, "batch 1280": 1280}
+_SEPARATE = {"critic_heads": True, "shared_layers": 0}
+_LINEAR = {"critic_heads": True}
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "shared": {},
+    "separate": _SEPARATE,
+    "one layer shared": {"critic_heads": True, "shared_layers": 1},
+    "linear heads": _LINEAR,
+    "linear heads, actor too": _LINEAR | {"actor_heads": True},
+    "separate, unbalanced": _SEPARATE | {"balanced": False},
+}
+"""Networks whose whole update is timed, on balanced batches unless they say otherwise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     parser.add_argument("--device", default="cpu", help="device of the learners (cpu)")
     parser.add_argument(
-        "--compile", default="off", help="how our update runs: off, inductor, cuda_graph (off)"
+        "--compile",
+        default="auto",
+        choices=("auto", "off", "inductor", "cuda_graph"),
+        help="how our update runs (auto: as hardware.compile=auto chooses for the device)",
     )
     parser.add_argument(
         "--sizes", nargs="*", default=list(_SIZES), choices=list(_SIZES), help="networks to compare (all)"
@@ -64,6 +81,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
+    arguments.compile = compilation(arguments.compile, arguments.device)
     try:
         return _run(arguments)
     finally:
@@ -99,6 +117,10 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
             result["heads"][name] = _heads(batch, arguments)
         for key in ("multihead_over_shared", "masks_over_shared"):
             result[key] = {name: row[key] for name, row in result["heads"].items()}
+        result["variants"] = {}
+        for name, batch in _HEADS.items():
+            print(f"measuring whole updates, {name} ...", file=sys.stderr, flush=True)
+            result["variants"][name] = _variants(batch, arguments)
     result["load_average"].append(os.getloadavg()[0])
     return result
 
@@ -123,6 +145,10 @@ def show(result: dict[str, Any]) -> None:
             ratios = [f"{row[f'{column}_over_shared']:.2f}" for column in ("multihead", "masks")]
             table.add_row(name, *rates, *ratios)
         console.print(table)
+        table = Table("", *result["variants"], title=f"whole updates per second, {_TASKS} tasks, [256]x3")
+        for name in _VARIANTS:
+            table.add_row(name, *(f"{rates[name]:.1f}" for rates in result["variants"].values()))
+        console.print(table)
     before, after = result["load_average"]
     console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
 
@@ -130,13 +156,10 @@ def show(result: dict[str, Any]) -> None:
 def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Compare critic updates: shared, separate, with linear heads, and separate by task masks."""
     size = _Size([256] * 3, [256] * 3, batch_size)
-    separate = {"critic_heads": True, "shared_layers": 0}
     contenders = {
         "shared": _critic_updates(_own(size, arguments, balanced=True), arguments.seconds),
-        "multihead": _critic_updates(_own(size, arguments, balanced=True, **separate), arguments.seconds),
-        "linear_heads": _critic_updates(
-            _own(size, arguments, balanced=True, critic_heads=True), arguments.seconds
-        ),
+        "multihead": _critic_updates(_own(size, arguments, balanced=True, **_SEPARATE), arguments.seconds),
+        "linear_heads": _critic_updates(_own(size, arguments, balanced=True, **_LINEAR), arguments.seconds),
         "masks": _critic_updates(_masked(_own(size, arguments, balanced=True)), arguments.seconds),
     }
     rates = take_turns(contenders, arguments.rounds)
@@ -144,11 +167,26 @@ def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     return row | {f"{name}_over_shared": ratio(rates, name, "shared") for name in rates if name != "shared"}
 
 
+def _variants(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Compare whole updates of networks with and without heads."""
+    size = _Size([256] * 3, [256] * 3, batch_size)
+    contenders = {
+        name: _updates(_own(size, arguments, **({"balanced": True} | options)), batch_size, arguments.seconds)
+        for name, options in _VARIANTS.items()
+    }
+    rates = take_turns(contenders, arguments.rounds)
+    return {name: typical(rates, name) for name in rates}
+
+
 def _block(work: Callable[[], None], seconds: float) -> Callable[[], float]:
     """Return a block that repeats ``work`` for about ``seconds`` and returns how often a second it did."""
-    work()
+    # the first ones compile or record
+    for _ in range(_FIRST):
+        work()
+    _synchronize()
     started = time.perf_counter()
     work()
+    _synchronize()
     repeats = max(2, round(seconds / (time.perf_counter() - started)))
 
     def block() -> float:
@@ -203,14 +241,14 @@ def _masked(learner: Any) -> Any:
         def q_values(self, obs: torch.Tensor, actions: torch.Tensor, grouping: None) -> torch.Tensor:
             inputs = torch.cat([obs, actions], dim=1)
             tasks = obs[:, -_TASKS:].argmax(1)
-            values = torch.zeros(2, len(obs), 1)
+            values = torch.zeros(2, len(obs), 1, device=obs.device)
             for task, head in enumerate(self.heads):
                 mask = tasks == task
                 if mask.any():
                     values[:, mask] = head(inputs[mask])
             return values
 
-    learner.critic, learner.critic_target = MaskedCritics(), MaskedCritics()
+    learner.critic, learner.critic_target = (MaskedCritics().to(learner.device) for _ in range(2))
     learner.critic.optimizer = FusedAdam(learner.critic.parameters())
     learner.critic_parameters = list(learner.critic.parameters())
     learner.target_parameters = list(learner.critic_target.parameters())

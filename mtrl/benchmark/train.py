@@ -78,7 +78,8 @@ def show(result: dict[str, Any]) -> None:
         f"{' '.join(result['overrides'])}: environment steps per second with their share of the evaluations"
     )
     print(
-        f"{result['ours']:,.1f} ours on {result['hardware']['torch_threads']} threads, {result['sb3']:,.1f} "
+        f"{result['hardware']['device']}: {result['ours']:,.1f} ours on "
+        f"{result['hardware']['torch_threads']} threads, {result['sb3']:,.1f} "
         f"stable-baselines3's SAC on {result['sb3_threads']}: {result['train_over_sb3']:.2f} times "
         f"(median of {result['rounds']} paired rounds of {result['steps']:,} steps)"
     )
@@ -119,7 +120,10 @@ def _measure(
         "sb3 evaluated": make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock),
     }
     with Signals() as signals:
-        agents = {"ours": make_agent(cfg, envs["ours"], chosen), "sb3": _stock_agent(cfg, envs["sb3"])}
+        agents = {
+            "ours": make_agent(cfg, envs["ours"], chosen),
+            "sb3": _stock_agent(cfg, envs["sb3"], chosen.device),
+        }
         for agent in agents.values():
             agent.set_logger(Logger(folder=None, output_formats=[]))
         session = Session(cfg, chosen, directory, Store(path), signals)
@@ -143,7 +147,7 @@ def _measure(
                 env.close()
 
 
-def _stock_agent(cfg: "Config", env: "VecEnv") -> "OffPolicyAlgorithm":
+def _stock_agent(cfg: "Config", env: "VecEnv", device: str) -> "OffPolicyAlgorithm":
     from stable_baselines3 import SAC
 
     from mtrl.agent import update_schedule
@@ -165,7 +169,7 @@ def _stock_agent(cfg: "Config", env: "VecEnv") -> "OffPolicyAlgorithm":
             "net_arch": {"pi": list(cfg.variant.actor_layers), "qf": list(cfg.variant.critic_layers)}
         },
         seed=cfg.seed,
-        device="cpu",
+        device=device,
     )
 
 

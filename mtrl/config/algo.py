@@ -64,7 +64,13 @@ class SACConfig(AlgoConfig):
     reward_scaling: str
     """none, or per_task: rewards of a batch are scaled so that tasks weigh alike."""
     reward_scale: float
-    """Factor on every reward of a batch."""
+    """Factor on every reward of a batch, on top of that."""
+    max_reward_ratio: float
+    """Largest factor by which per-task scaling lifts a task above the one with the largest mean reward."""
+    reward_scales_every: int
+    """Updates between two looks of per-task scaling at the mean rewards in the buffer."""
+    adam_epsilon: float
+    """What Adam adds to its denominators."""
     overlap: bool
     """Environments step while the learner updates: the newest transition is seen one update later."""
 
@@ -74,6 +80,12 @@ class SACConfig(AlgoConfig):
         require_choice("algo.temperature", self.temperature, ("shared", "per_task"))
         require_choice("algo.reward_scaling", self.reward_scaling, ("none", "per_task"))
         require_positive("algo.reward_scale", self.reward_scale)
+        require_positive("algo.adam_epsilon", self.adam_epsilon)
+        whole_steps("algo.reward_scales_every", self.reward_scales_every)
+        require_positive("algo.max_reward_ratio", self.max_reward_ratio)
+        require(
+            self.max_reward_ratio >= 1, f"algo.max_reward_ratio={self.max_reward_ratio} must be at least 1"
+        )
         require_positive("algo.max_gradient_norm", self.max_gradient_norm)
         for key, prefix in (("ent_coef", "auto"), ("target_entropy", "auto")):
             value = str(getattr(self, key))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mtrl.config.values import require, require_layers
+from mtrl.config.values import require, require_choice, require_layers
 
 
 @dataclass(slots=True)
@@ -17,11 +17,14 @@ class VariantConfig:
     """Widths of the hidden layers of each critic."""
     layer_norm: bool
     """LayerNorm after each hidden layer of the critics."""
+    initialisation: str
+    """First weights: torch (as stable-baselines3) or metaworld_algorithms (He-uniform, outputs near 0)."""
 
     def __post_init__(self) -> None:
         """Check each value by itself."""
         require_layers("variant.actor_layers", self.actor_layers)
         require_layers("variant.critic_layers", self.critic_layers)
+        require_choice("variant.initialisation", self.initialisation, ("torch", "metaworld_algorithms"))
 
     @property
     def task_id(self) -> bool:

@@ -13,11 +13,14 @@ def test_a_nan_of_the_environment_never_reaches_the_buffer(nursery, tmp_path, fa
     answer = nursery.run(tmp_path, *overrides, faults={fault: 70})
     left = Left(tmp_path, *overrides)
     assert answer["code"] == 1, answer["said"]
-    assert "copy 1" in answer["said"]
+    tensor = fault.removeprefix("nan_")
+    told = f"{tensor} of copy 1 of task push-v3 is NaN or infinite at step 140"
+    assert told in answer["said"]
     assert "Traceback" not in answer["said"]
     assert left.status()["state"] == "failed"
+    assert told in left.status()["reason"]
     assert left.verify() == 120
-    if not overrides:
+    if overrides != ["algo=td3"]:
         with np.load(left.path / "refused_transition.npz", allow_pickle=False) as transition:
             assert not all(np.isfinite(transition[name]).all() for name in transition.files)
     # Without the fault, the same command goes on.
@@ -34,6 +37,23 @@ def test_nan_weights_are_found_at_the_next_row_and_never_saved(nursery, tmp_path
     assert left.verify() == 120
     weights = [value for value in left.everything().values() if isinstance(value, np.ndarray)]
     assert all(np.isfinite(value).all() for value in weights)
+
+
+@pytest.mark.parametrize("task", [0, 1])
+def test_a_loss_that_is_none_names_its_step_and_task(nursery, tmp_path, task):
+    answer = nursery.run(tmp_path, call=["poison_transitions", [130, task]])
+    left = Left(tmp_path)
+    assert answer["code"] == 1, answer["said"]
+    name = ["reach-v3", "push-v3"][task]
+    assert f"critic loss of task {name} is NaN or infinite at step 130" in answer["said"]
+    assert f"critic loss of task {name}" in left.status()["reason"]
+    assert left.verify() == 120
+
+
+def test_a_nan_after_a_resume_is_told_with_the_step_of_the_whole_run(nursery, tmp_path):
+    assert nursery.run(tmp_path, *NORMALISED, call=["signal_self", [15, 100]])["code"] == 143
+    answer = nursery.run(tmp_path, *NORMALISED, faults={"nan_reward": 20})
+    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer["said"]
 
 
 def test_a_run_that_stopped_for_a_nan_continues_exactly_without_it(nursery, whole, tmp_path):

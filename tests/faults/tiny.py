@@ -180,6 +180,21 @@ def poison_weights(step):
     Session._on_step = on_step
 
 
+def poison_transitions(step, task):
+    """Make what is held of a task too large for the loss, at a vector step of training."""
+    from mtrl.session import Session
+
+    original = Session._on_step
+
+    def on_step(self):
+        if self.model.num_timesteps == step:
+            buffer = self.model.replay_buffer
+            buffer.observations[buffer.tasks == task, 0] = 3e38
+        return original(self)
+
+    Session._on_step = on_step
+
+
 def signal_self(number, step, evaluation=False):
     """Send this process a signal at a step of training, or in the first evaluation from it on."""
     from mtrl.examiner import Examiner
