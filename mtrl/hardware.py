@@ -1,5 +1,6 @@
 """What a run uses of the machine: device, threads, compilation. Nothing here changes a hyperparameter."""
 
+import ctypes
 import itertools
 import os
 from dataclasses import asdict, dataclass
@@ -34,8 +35,24 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+"""Parameters of mallopt(3)."""
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what an update frees for the next one; does nothing where it is not glibc.
+
+    Tensors of a megabyte and more are otherwise given back to the operating system, and their pages cleared anew at
+    every update. Larger things, such as replay buffers, still come and go with their pages.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 64 * 2**20)
+        mallopt(_TRIM_THRESHOLD, 2**30)
+
+
 def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
-    """Resolve every ``auto`` and null of ``cfg`` for this machine and apply torch's thread count.
+    """Resolve every ``auto`` and null of ``cfg`` for this machine; set torch's threads and what memory is kept.
 
     Args:
         cfg: What was asked for.
@@ -50,6 +67,7 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
     cores = available_cores()
     torch_threads = cfg.torch_threads or _torch_threads(device, cores, work)
     torch.set_num_threads(torch_threads)
+    keep_freed_memory()
     compiled = compilation(cfg.compile, device)
     return Hardware(device, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtrl.benchmark.pairing import ratio, take_turns, typical
-from mtrl.hardware import compilation
+from mtrl.hardware import compilation, keep_freed_memory
 
 _TASKS = 10
 _TRANSITIONS = 5_000
@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
     arguments.compile = compilation(arguments.compile, arguments.device)
