@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtrl.rundir import find_runs
+from mtrl.sources import CHECKPOINTS
 from mtrl.statistics import wilson_interval
 from mtrl.tasks import GOALS
 
@@ -58,7 +59,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.evaluation",
-        description="Play the policies of runs by the protocol: deterministic, each goal in turn, full episodes.",
+        description="Play the policies of runs by the protocol: deterministic, each goal in turn, full episodes. "
+        "What is played is a run's best model unless --checkpoint says otherwise; python -m mtrl.report shows what "
+        "the last one reached.",
     )
     add_source_options(parser, "+")
     parser.add_argument(
@@ -81,6 +84,13 @@ def add_source_options(parser: argparse.ArgumentParser, count: str | None) -> No
         "--goals",
         choices=("train", "heldout"),
         help="the run's own 50 goals, or 50 that no run trains on; as the run was evaluated by default",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        choices=CHECKPOINTS,
+        default=CHECKPOINTS[0],
+        help="of a run: best (the default), which its own evaluations have chosen and which on their goals therefore "
+        "flatters it, or last, its newest",
     )
     parser.add_argument(
         "--trust", action="store_true", help="unpickle zips that lie in no run; this can run any program"
@@ -117,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif measured:
         from mtrl.evaluation_tables import show
 
-        show(measured)
+        show(measured, notes)
     return 2 if problems else 0
 
 
@@ -130,10 +140,12 @@ def measure(source: str, options: argparse.Namespace) -> Measured:
     import torch
 
     from mtrl.hardware import available_cores
-    from mtrl.policy import load
+    from mtrl.policy import read_policy
 
     torch.set_num_threads(max(1, available_cores() // 2))
-    policy = load(source, trust=options.trust, tasks=options.tasks, seed=options.seed)
+    policy = read_policy(
+        source, options.checkpoint, trust=options.trust, tasks=options.tasks, seed=options.seed
+    )
     started = time.perf_counter()
     evaluation = play(policy, options.episodes, options.goals)
     return Measured(_name(source), policy, evaluation, time.perf_counter() - started)
@@ -209,13 +221,8 @@ def _name(source: str) -> str:
 
 def _notes(measured: Sequence[Measured]) -> list[str]:
     """Return what a reader of the figures must know: whatever sets the runs' protocols apart."""
-    import mtrl
-
-    notes = []
-    for one in measured:
-        version = one.policy.setting.version
-        if version is not None and version != mtrl.__version__:
-            notes.append(f"{one.name} was trained by mtrl {version}, and this is {mtrl.__version__}")
+    found = [one.policy.setting.version_note(one.name) for one in measured]
+    notes = [note for note in found if note is not None]
     for what, of in (
         ("rewards, so returns do not compare", lambda one: one.policy.setting.reward),
         ("horizons, so nothing compares", lambda one: one.policy.setting.horizon),

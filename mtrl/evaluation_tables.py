@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from mtrl.sources import CHECKPOINTS
 from mtrl.tasks import HORIZON
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ _SIDE_BY_SIDE = 4
 """Runs that one table holds as columns."""
 
 
-def show(measured: Sequence["Measured"]) -> None:
-    """Print what one or more policies reached."""
+def show(measured: Sequence["Measured"], notes: Sequence[str] = ()) -> None:
+    """Print what one or more policies reached, how that was measured, and ``notes``."""
     # A file or a pipe has no width: there, a row is one line however long.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     if len(measured) == 1:
@@ -26,18 +27,47 @@ def show(measured: Sequence["Measured"]) -> None:
         console.print(_table_side_by_side(measured))
     else:
         console.print(_table_of_many(measured))
-    protocol = measured[0].policy.setting
-    console.print(
-        f"{measured[0].evaluation.results[0].episodes} episodes a task, deterministic, "
-        f"{protocol.horizon} steps, success at any of them; brackets are Wilson's 95 % intervals"
-        + (f" (Meta-World's own horizon is {HORIZON})" if protocol.horizon != HORIZON else "")
+    # A name in brackets is no style of rich's.
+    for line in (_protocol(measured), *_chosen(measured), *(f"note: {note}" for note in notes)):
+        console.print(line, markup=False)
+
+
+def _protocol(measured: Sequence["Measured"]) -> str:
+    horizons = sorted({one.policy.setting.horizon for one in measured})
+    number = measured[0].evaluation.results[0].episodes
+    episodes = "1 episode" if number == 1 else f"{number} episodes"
+    goals = " and ".join(dict.fromkeys(_goals(one) for one in measured))
+    steps = " or ".join(map(str, horizons))
+    usual = "" if horizons == [HORIZON] else f" (Meta-World's own horizon is {HORIZON})"
+    return (
+        f"{episodes} a task on {goals} goals, deterministic, {steps} steps, success at any of them; "
+        f"brackets are Wilson's 95 % intervals{usual}"
     )
+
+
+def _chosen(measured: Sequence["Measured"]) -> list[str]:
+    """Return what to know of models that were chosen for what they reached."""
+    if not any(one.policy.model.parent.name == CHECKPOINTS[0] for one in measured):
+        return []
+    return [
+        "played is the best model of each run, chosen by the run's own evaluations, which flatters it on their "
+        "goals; --checkpoint last plays the last one, which python -m mtrl.report shows"
+    ]
+
+
+def _goals(one: "Measured") -> str:
+    return one.evaluation.results[0].goals
+
+
+def _trained(one: "Measured") -> str:
+    return "unknown" if one.policy.step is None else f"{one.policy.step:,}"
 
 
 def _table_of_one(one: "Measured") -> Table:
     trained = "" if one.policy.step is None else f" after {one.policy.step:,} steps"
-    goals = one.evaluation.results[0].goals
-    table = Table(title=f"{one.name}{trained}, {goals} goals, {one.seconds:.1f} s", title_justify="left")
+    table = Table(
+        title=f"{one.name}{trained}, {_goals(one)} goals, {one.seconds:.1f} s", title_justify="left"
+    )
     table.add_column("task")
     for column in ("success", "95 %", "return", "length", "episodes"):
         table.add_column(column, justify="right")
@@ -67,13 +97,15 @@ def _table_side_by_side(measured: Sequence["Measured"]) -> Table:
     table.add_section()
     table.add_row("mean", *(f"{one.evaluation.success_rate:.1%}" for one in measured))
     table.add_row("return", *(f"{one.evaluation.mean_return:,.0f}" for one in measured))
+    table.add_row("trained steps", *map(_trained, measured))
+    table.add_row("goals", *map(_goals, measured))
     return table
 
 
 def _table_of_many(measured: Sequence["Measured"]) -> Table:
     table = Table(title="--csv and --json give every task", title_justify="left")
     table.add_column("run", overflow="fold")
-    for column in ("success", "worst task", "return"):
+    for column in ("success", "worst task", "return", "trained steps", "goals"):
         table.add_column(column, justify="right")
     for one in sorted(measured, key=lambda one: one.evaluation.score, reverse=True):
         worst = min(one.rows(), key=lambda row: row["success_rate"])
@@ -82,6 +114,8 @@ def _table_of_many(measured: Sequence["Measured"]) -> Table:
             f"{one.evaluation.success_rate:.1%}",
             f"{worst['task']} {worst['success_rate']:.1%} {_interval(worst)}",
             f"{one.evaluation.mean_return:,.0f}",
+            _trained(one),
+            _goals(one),
         )
     return table
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 CAMERA = "corner2"
 """The camera that sees the whole table; it hangs upside down."""
 
-_TRY = "import mujoco; context = mujoco.GLContext(16, 16); context.make_current(); context.free()"
+_TRY = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 16, 16).render()"
+"""A whole picture: without a screen GLFW makes a context that only fails when something is drawn."""
 
 
 class NoGraphicsError(RuntimeError):
@@ -27,29 +28,39 @@ class NoGraphicsError(RuntimeError):
 def choose_graphics() -> str:
     """Set ``MUJOCO_GL`` to what draws on this machine without a screen, and return it.
 
-    What the variable already holds is left as it is, and so is a system other than Linux.
+    What the variable already holds is tried and left as it is; a system other than Linux is left alone.
 
     Raises:
-        NoGraphicsError: Neither EGL nor OSMesa works.
+        NoGraphicsError: Neither EGL nor OSMesa works, or what the variable holds does not.
     """
     chosen = os.environ.get("MUJOCO_GL", "")
-    if chosen or not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         return chosen
-    for name in ("egl", "osmesa"):
-        # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
-        tried = subprocess.run(
-            [sys.executable, "-c", _TRY],
-            env=os.environ | {"MUJOCO_GL": name},
-            capture_output=True,
-            check=False,
+    if chosen:
+        if _draws(chosen):
+            return chosen
+        raise NoGraphicsError(
+            f"MUJOCO_GL={chosen} cannot draw here: unset it, and what can is chosen (EGL or OSMesa)"
         )
-        if tried.returncode == 0:
+    for name in ("egl", "osmesa"):
+        if _draws(name):
             os.environ["MUJOCO_GL"] = name
             return name
     raise NoGraphicsError(
         "neither EGL nor OSMesa can draw here: install one of them, on Debian and Ubuntu with "
         "apt-get install libegl1 libgl1-mesa-dri (or libosmesa6)"
     )
+
+
+def _draws(name: str) -> bool:
+    # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
+    tried = subprocess.run(
+        [sys.executable, "-c", _TRY],
+        env=os.environ | {"MUJOCO_GL": name},
+        capture_output=True,
+        check=False,
+    )
+    return tried.returncode == 0
 
 
 class Camera:

@@ -84,6 +84,21 @@ class RunLock:
         self.release()
 
 
+def holder_of(path: Path) -> str | None:
+    """Return who holds a run directory, None where nobody does."""
+    try:
+        descriptor = os.open(path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _holder(descriptor: int) -> str:
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))

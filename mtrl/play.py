@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from mtrl.evaluation_command import add_source_options, check_playable, find_sources
 from mtrl.graphics import Camera, NoGraphicsError, choose_graphics
+from mtrl.rundir import last_written
+from mtrl.video import write_mp4
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from mtrl.policy import Policy
 
 STEPS_PER_SECOND = 80
@@ -24,7 +28,11 @@ _HOLD = 1.0
 """Seconds that the last pictures stay when every task is solved."""
 _BAR = 0.14
 """Height of the text below a picture, as a share of it."""
-_SOLVED, _OPEN = (76, 175, 80), (200, 200, 200)
+_FONT, _LEAST_FONT = 0.36, 11
+"""Height of its letters as a share of that text, and in pixels where two lines of it hold them."""
+_FINE = 40
+"""Letters are drawn about this high and made smaller: as small as they are shown, whole pixels swallow their spaces."""
+_SOLVED, _OPEN, _GROUND = (76, 175, 80), (200, 200, 200), (24, 24, 24)
 
 
 @dataclass(slots=True)
@@ -51,14 +59,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     try:
         choose_graphics()
-        from mtrl.policy import load
+        from mtrl.policy import read_policy
 
         source = _one_run(options.run)
-        policy = load(source, trust=options.trust, tasks=options.tasks, seed=options.seed)
+        policy = read_policy(
+            source, options.checkpoint, trust=options.trust, tasks=options.tasks, seed=options.seed
+        )
         goals = check_playable(policy, options.goals)
-        out = options.out or _place(Path(source), policy.model)
-        write_video(policy, goals, out, options.size, options.every, options.episodes, options.full)
+        note = policy.setting.version_note(source)
+        if note is not None:
+            print(f"mtrl: {note}", file=sys.stderr)
     except (NoGraphicsError, ValueError) as error:
+        return _refuse(str(error))
+    out = options.out or _place(Path(source), policy.model)
+    try:
+        write_video(policy, goals, out, options.size, options.every, options.episodes, options.full)
+    except ValueError as error:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(
@@ -100,32 +116,10 @@ def write_video(
         full: Go on to the horizon even when every task is solved.
 
     Raises:
-        ValueError: There is no encoder, in one sentence.
+        ValueError: There is no encoder, or it does not work, in one sentence.
         OSError: The file cannot be written.
     """
-    import imageio
-    import imageio_ffmpeg
-
-    try:
-        imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise ValueError(
-            "there is no video encoder: install ffmpeg, or pip install 'mtrl-metaworld[video]'"
-        ) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rate = STEPS_PER_SECOND / every
-    # yuv420p, which every player reads, wants even sizes.
-    with imageio.get_writer(
-        out,
-        format="FFMPEG",
-        fps=rate,
-        codec="libx264",
-        macro_block_size=2,
-        pixelformat="yuv420p",
-        ffmpeg_log_level="error",
-    ) as video:
-        for frame in frames(policy, goals, size, every, episodes, full):
-            video.append_data(frame)
+    write_mp4(frames(policy, goals, size, every, episodes, full), out, STEPS_PER_SECOND / every)
 
 
 def frames(
@@ -182,26 +176,37 @@ def _episode(
 
 def grid(pictures: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], size: int) -> NDArray[np.uint8]:
     """Return the pictures ``(size, size, 3)`` in a grid, each above what its tile says."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     columns = math.ceil(math.sqrt(len(tiles) * 16 / 9)) if len(tiles) > 3 else len(tiles)
     columns = min(columns, len(tiles))
     bar = 2 * round(size * _BAR / 2)
     width, height = 2 * (columns * size // 2), 2 * (math.ceil(len(tiles) / columns) * (size + bar) // 2)
-    sheet = Image.new("RGB", (width, height), (24, 24, 24))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=bar * 0.36)
+    sheet = Image.new("RGB", (width, height), _GROUND)
+    draw = ImageDraw.Draw(sheet)
     for index, (picture, tile) in enumerate(zip(pictures, tiles, strict=True)):
         left, top = index % columns * size, index // columns * (size + bar)
         sheet.paste(Image.fromarray(picture), (left, top))
-        solved = tile.solved_at is not None
-        outcome = f"solved at step {tile.solved_at}" if solved else "not solved yet"
-        colour = _SOLVED if solved else _OPEN
-        middle = top + size + bar // 2
-        draw.text((left + size * 0.02, middle - bar * 0.45), tile.task, (255, 255, 255), font)
-        draw.text((left + size * 0.02, middle), f"{outcome} · return {tile.total:,.0f}", colour, font)
-        if solved:
+        sheet.paste(_caption(tile, size, bar), (left, top + size))
+        if tile.solved_at is not None:
             draw.rectangle((left, top, left + size - 1, top + size - 1), outline=_SOLVED, width=size // 100)
     return np.asarray(sheet)
+
+
+def _caption(tile: Tile, width: int, height: int) -> "Image":
+    """Return what stands below a picture, ``width`` by ``height`` pixels."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    letters = max(_FONT * height, min(_LEAST_FONT, 0.4 * height))
+    scale = max(1, round(_FINE / letters))
+    fine = Image.new("RGB", (scale * width, scale * height), _GROUND)
+    draw, font = ImageDraw.Draw(fine), ImageFont.load_default(size=scale * letters)
+    solved = tile.solved_at is not None
+    outcome = f"solved at step {tile.solved_at}" if solved else "not solved yet"
+    left, colour = 0.02 * scale * width, _SOLVED if solved else _OPEN
+    draw.text((left, 0.05 * scale * height), tile.task, (255, 255, 255), font)
+    draw.text((left, 0.5 * scale * height), f"{outcome} · return {tile.total:,.0f}", colour, font)
+    return fine.reduce(scale)
 
 
 def _one_run(word: str) -> str:
@@ -211,7 +216,7 @@ def _one_run(word: str) -> str:
         raise ValueError(problems[0])
     if len(sources) == 1:
         return sources[0]
-    newest = max(sources, key=lambda path: (Path(path) / "status.json").stat().st_mtime)
+    newest = max(sources, key=lambda path: last_written(Path(path)))
     print(f"mtrl: {word} holds {len(sources)} runs: this is {newest}, the one written last", file=sys.stderr)
     return newest
 

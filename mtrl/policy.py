@@ -5,6 +5,7 @@ stable-baselines3 without its run says only in pickled form what it is, so it is
 """
 
 import json
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +28,10 @@ from mtrl.saved_policy import (
     setting_of_run,
     setting_of_zip,
 )
-from mtrl.sources import ModelFiles, find_model
+from mtrl.sources import CHECKPOINTS, ModelFiles, find_model
 from mtrl.tasks import OBSERVATION_SIZE
 
-__all__ = ["LoadError", "Policy", "Setting", "load"]
+__all__ = ["LoadError", "Policy", "Setting", "load", "read_policy"]
 
 
 class Policy:
@@ -101,16 +102,20 @@ class Policy:
 
 def load(
     source: str | Path,
+    checkpoint: str = "best",
     *,
     trust: bool = False,
     tasks: Sequence[str] = (),
     seed: int | None = None,
     device: str = "cpu",
 ) -> Policy:
-    """Return the policy of a run directory (its best model), a checkpoint, or a zip of stable-baselines3.
+    """Return the policy of a run directory, a checkpoint, or a zip of stable-baselines3.
+
+    A run of another version of mtrl is loaded with a warning.
 
     Args:
         source: Where it is.
+        checkpoint: Of a run directory, "best", which its own evaluations have chosen, or "last".
         trust: Unpickle a zip that lies in no run directory; pickled data can run any program.
         tasks: Of such a zip the tasks in the order of its one-hot; a run knows its own.
         seed: Of such a zip the seed of its training goals.
@@ -119,8 +124,31 @@ def load(
     Raises:
         LoadError: There is no policy there, or none that can be built, in one sentence.
     """
+    policy = read_policy(source, checkpoint, trust=trust, tasks=tasks, seed=seed, device=device)
+    note = policy.setting.version_note(str(source))
+    if note is not None:
+        warnings.warn(note, stacklevel=2)
+    return policy
+
+
+def read_policy(
+    source: str | Path,
+    checkpoint: str = "best",
+    *,
+    trust: bool = False,
+    tasks: Sequence[str] = (),
+    seed: int | None = None,
+    device: str = "cpu",
+) -> Policy:
+    """Return what ``load`` does, for those who tell of another version in their own way.
+
+    Raises:
+        LoadError: There is no policy there, or none that can be built, in one sentence.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise LoadError(f"checkpoint={checkpoint} is not one of {', '.join(CHECKPOINTS)}")
     try:
-        files = find_model(str(source), key="")
+        files = find_model(str(source), key="", checkpoint=checkpoint)
         if files.run is None:
             network = build_from_zip(files, trust, device)
             setting = setting_of_zip(source, network, tasks, seed)

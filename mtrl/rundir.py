@@ -1,13 +1,11 @@
 """Read run directories, also of runs that still go on, died, or were damaged. Imports no torch, no MuJoCo.
 
 What can be read is used; what cannot is said in one sentence each (``problems``) and never guessed. Nothing
-in a run directory is executed: YAML is read without tags and aliases, JSON as data, CSV as numbers and words.
+in a run directory is executed: see ``runfiles`` for YAML and JSON, ``csvlog`` for CSV.
 """
 
-import json
 import math
 import os
-import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -16,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from mtrl.csvlog import Table, read_table
+from mtrl.runfiles import UnreadableError, read_json, read_text, read_yaml, reason
 
 EVALUATION_TEXT = ("task", "goals")
 """The columns of ``evaluation.csv`` that hold words."""
 
-_LARGEST_FILE = 4 * 2**20
-"""Bytes of a configuration or status file beyond which it is certainly none."""
+PLAN = "plan.txt"
+"""What a sweep writes into its directory: a line that counts its runs, and one for each with where it lives."""
+
+LOGS = ("status.json", "evaluation.csv", "metrics.csv", "timing.csv")
+"""What a run writes as it goes on."""
 
 _SILENT = 30 * 60
 """Seconds without a new log row after which a run on another machine is called silent."""
@@ -47,7 +48,10 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems: list[str] = []
-        self.config = _read_config(path / "config.yaml")
+        try:
+            self.config = read_yaml(path / "config.yaml")
+        except UnreadableError as error:
+            raise RunError(f"{path} is left out: its config.yaml {error}") from error
         self.status = self._json("status.json")
         self.environment = self._json("environment.json")
 
@@ -57,14 +61,10 @@ class Run:
             self.problems.append(f"{path} is missing: the run died before it was written")
             return {}
         try:
-            content = json.loads(_text(path))
-        except (ValueError, RecursionError, OSError) as error:
-            self.problems.append(f"{path} cannot be read ({_reason(error)}): it is left out")
+            return read_json(path)
+        except UnreadableError as error:
+            self.problems.append(f"{path} {error}: it is left out")
             return {}
-        if not isinstance(content, dict):
-            self.problems.append(f"{path} holds no table of values: it is left out")
-            return {}
-        return content
 
     def _table(self, name: str, text: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
         path = self.path / name
@@ -73,7 +73,7 @@ class Run:
         try:
             table = read_table(path, text, columns)
         except (OSError, ValueError) as error:
-            self.problems.append(f"{path} cannot be read ({_reason(error)}): it is left out")
+            self.problems.append(f"{path} cannot be read ({reason(error)}): it is left out")
             return Table({}, [])
         self.problems.extend(table.problems)
         return table
@@ -182,9 +182,7 @@ class Run:
     @property
     def last_written(self) -> float:
         """Time of the newest log, in seconds since 1970; 0 where there is none."""
-        names = ("status.json", "evaluation.csv", "metrics.csv", "timing.csv")
-        paths = [self.path / name for name in names]
-        return max((path.stat().st_mtime for path in paths if path.is_file()), default=0.0)
+        return last_written(self.path)
 
     @property
     def seconds(self) -> float | None:
@@ -194,8 +192,17 @@ class Run:
         return None
 
 
+def last_written(path: Path) -> float:
+    """Return when the run in ``path`` last wrote a log, in seconds since 1970; 0 where there is none."""
+    paths = [path / name for name in LOGS]
+    return max((path.stat().st_mtime for path in paths if path.is_file()), default=0.0)
+
+
 def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
-    """Return the run directories at or below ``roots``, sorted, and a sentence for each root without one."""
+    """Return the run directories at or below ``roots``, sorted, and a sentence for each root without one.
+
+    The directory of a sweep holds its plan and not its runs: it stands for those that the plan names.
+    """
     found: dict[Path, None] = {}
     problems = []
     for root in map(Path, roots):
@@ -203,18 +210,52 @@ def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
             kind = "is a file" if root.exists() else "does not exist"
             problems.append(f"{root} {kind}: give a run directory or one that holds runs")
             continue
-        runs = []
+        runs: list[Path] = []
+        missing: list[str] = []
         for directory, below, files in os.walk(root):
-            if "config.yaml" in files and ("status.json" in files or "evaluation.csv" in files):
+            if _is_run(files):
                 runs.append(Path(directory))
                 below.clear()
-            else:
-                below[:] = sorted(name for name in below if not name.startswith("."))
-        if not runs:
+                continue
+            if PLAN in files:
+                planned, absent = _planned(Path(directory))
+                runs += planned
+                missing += absent
+            below[:] = sorted(name for name in below if not name.startswith("."))
+        problems += missing
+        if not runs and not missing:
             problems.append(f"{root} holds no run: a run directory has a config.yaml and a status.json")
         found.update(dict.fromkeys(runs))
     unique = {path.resolve(): path for path in reversed(found)}
     return sorted(unique.values()), problems
+
+
+def _is_run(files: Iterable[str]) -> bool:
+    return "config.yaml" in files and ("status.json" in files or "evaluation.csv" in files)
+
+
+def _planned(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the runs that the plan of a sweep names, and a sentence for each that is not there."""
+    try:
+        lines = read_text(folder / PLAN).splitlines()[1:]
+    except (ValueError, OSError) as error:
+        return [], [f"{folder / PLAN} cannot be read ({reason(error)}): name its runs themselves"]
+    runs, missing = [], []
+    for name in filter(None, map(str.strip, lines)):
+        path = _from_where_it_was_planned(Path(name), folder)
+        if path.is_dir() and _is_run(os.listdir(path)):
+            runs.append(path)
+        else:
+            missing.append(f"{path} is planned in {folder / PLAN} and did not start")
+    return runs, missing
+
+
+def _from_where_it_was_planned(path: Path, folder: Path) -> Path:
+    """Return where a planned run is: the plan is relative to where its sweep was started, above the plan."""
+    for base in folder.resolve().parents:
+        if (base / path).is_dir():
+            return path if base == Path.cwd() else base / path
+    return path
 
 
 def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
@@ -239,59 +280,6 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which let a small file stand for gigabytes."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it uses aliases, which no configuration of mtrl does")
-        return super().compose_node(parent, index)
-
-
-def _number_resolver() -> None:
-    # YAML 1.1 takes 1e-4 for a word; configurations are written by people who mean the number.
-    pattern = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
-    _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", pattern, list("-+0123456789"))
-
-
-_number_resolver()
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(_text(path), Loader=_PlainLoader)
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise RunError(
-            f"{path.parent} is left out: its config.yaml cannot be read ({_reason(error)})"
-        ) from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise RunError(f"{path.parent} is left out: its config.yaml holds no configuration")
-    return content
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError("there is no such file")
-    size = path.stat().st_size
-    if size > _LARGEST_FILE:
-        raise ValueError(f"it is {size / 2**20:.0f} MiB long")
-    if not size:
-        raise ValueError("it is empty")
-    return path.read_text(encoding="utf-8")
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem}, line {error.problem_mark.line + 1}"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is no text"
-    if isinstance(error, OSError):
-        return str(error.strerror or error)
-    return " ".join(str(error).split())
 
 
 def _number(value: object) -> float | None:

@@ -13,6 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
+from mtrl import __version__
 from mtrl.checks import load_class
 from mtrl.config import ConfigurationError
 from mtrl.env.stock import action_space, observation_space
@@ -48,6 +49,12 @@ class Setting:
     """The goals of the run's own evaluation."""
     version: str | None = None
     """The version of mtrl that trained it."""
+
+    def version_note(self, name: str) -> str | None:
+        """Return that ``name`` was trained by another version of mtrl than this, None where it was not."""
+        if self.version in (None, __version__):
+            return None
+        return f"{name} was trained by mtrl {self.version}, and this is {__version__}"
 
 
 def setting_of_run(run: Run) -> Setting:

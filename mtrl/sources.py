@@ -9,6 +9,9 @@ from mtrl.config import ConfigurationError
 
 _MODEL, _NORMALISER = "model.zip", "normaliser.npz"
 
+CHECKPOINTS = ("best", "last")
+"""Which of its models a run directory stands for: the best of its evaluations, or the newest."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
@@ -21,12 +24,13 @@ class ModelFiles:
     """The run directory that it belongs to; None for a zip of unknown origin."""
 
 
-def find_model(source: str, key: str = "transfer.source=") -> ModelFiles:
-    """Return the model that ``source`` names: a run directory (its best model), a checkpoint, or a zip.
+def find_model(source: str, key: str = "transfer.source=", checkpoint: str = "best") -> ModelFiles:
+    """Return the model that ``source`` names: a run directory (one of its models), a checkpoint, or a zip.
 
     Args:
         source: Where to look.
         key: What refusals put before it.
+        checkpoint: Of a run directory, "best" or "last".
 
     Raises:
         ConfigurationError: There is none, or its file is damaged, in one sentence.
@@ -37,7 +41,7 @@ def find_model(source: str, key: str = "transfer.source=") -> ModelFiles:
     elif (path / _MODEL).is_file():
         model = path / _MODEL
     elif (path / "checkpoints").is_dir():
-        model = _best(path, key) / _MODEL
+        model = _checkpoint(path, key, checkpoint) / _MODEL
     elif path.exists():
         raise ConfigurationError(
             f"{key}{source} holds no model: name a run directory, a checkpoint, or a model.zip"
@@ -54,10 +58,12 @@ def find_model(source: str, key: str = "transfer.source=") -> ModelFiles:
     return ModelFiles(model, normaliser if normaliser.is_file() else None, run if known else None)
 
 
-def _best(run: Path, key: str) -> Path:
+def _checkpoint(run: Path, key: str, which: str) -> Path:
     checkpoints = run / "checkpoints"
-    steps = sorted(checkpoints.glob("step_*"), key=_step)
-    for path in (checkpoints / "best", *reversed(steps)):
+    newest = sorted(checkpoints.glob("step_*"), key=_step, reverse=True)
+    best = [checkpoints / "best"]
+    # Where a run has not the one, it has the other.
+    for path in (*newest, *best) if which == "last" else (*best, *newest):
         if (path / _MODEL).is_file():
             return path
     raise ConfigurationError(f"{key}{run} has no saved model yet: let it train to its first checkpoint")

@@ -21,7 +21,7 @@ from mtrl.compose import Composition
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
 from mtrl.lifecycle import TRY_AGAIN
-from mtrl.rundir import Run, RunError
+from mtrl.rundir import PLAN, Run, RunError
 from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
 from mtrl.status import render, summary
 
@@ -172,7 +172,7 @@ def show_plan(compositions: Sequence[Composition], folder: Path | None = None) -
     plan = [f"{len(compositions)} runs:", *(f"  {run_directory(each)}" for each in compositions)]
     print("\n".join(plan))
     if folder is not None:
-        (folder / "plan.txt").write_text("\n".join(plan) + "\n")
+        (folder / PLAN).write_text("\n".join(plan) + "\n")
 
 
 def show_results(compositions: Sequence[Composition], folder: Path) -> int:

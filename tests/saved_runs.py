@@ -1,5 +1,7 @@
 """Run directories with an untrained agent's weights, for the tests of what reads them: a second instead of many."""
 
+import json
+import shutil
 from contextlib import closing
 
 import numpy as np
@@ -33,3 +35,20 @@ def save_run(root, *overrides, steps=60):
     write_json(path / "environment.json", environment())
     write_json(path / "status.json", {"state": "finished", "step": steps, "total_steps": steps})
     return path
+
+
+def of_version(run, version):
+    """Return ``run``, which now says that another version of mtrl trained it."""
+    facts = json.loads((run / "environment.json").read_text())
+    facts["versions"]["mtrl-metaworld"] = version
+    (run / "environment.json").write_text(json.dumps(facts))
+    return run
+
+
+def with_last(run, step):
+    """Return ``run`` with a checkpoint of a later step beside its best one."""
+    last = run / "checkpoints" / f"step_{step}"
+    shutil.copytree(run / "checkpoints" / "best", last)
+    score = json.loads((last / "score.json").read_text())
+    (last / "score.json").write_text(json.dumps(score | {"step": step}))
+    return run

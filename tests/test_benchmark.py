@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tiny_runs import TINY
 
 from mtrl.benchmark import env
 from mtrl.benchmark.__main__ import main
@@ -51,6 +52,17 @@ def test_json_is_one_object_with_the_ratios(monkeypatch, capsys):
     assert result["native_over_stock"] == 4.0
     assert result["mean_native_over_physics"] == 0.75
     assert result["threads_over_one"] == 1.5
+
+
+def test_the_time_of_an_evaluation_is_that_of_the_protocol(capsys):
+    words = [*TINY, "experiment=mt3", "algo.batch_size=51"]
+    assert main(["evaluation", *words, "--rounds", "2", "--episodes", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["tasks"], result["episodes"], result["mean_length"]) == (3, [2] * 3, [20.0] * 3)
+    assert min(result["rounds"]) <= result["seconds"] <= max(result["rounds"])
+    assert min(result["rounds"]) > 0
+    assert main(["evaluation", *words, "--rounds", "1", "--episodes", "1"]) == 0
+    assert "3 episodes of 3 tasks, 60 steps: " in capsys.readouterr().out
 
 
 def test_an_unknown_subcommand_is_refused(capsys):

@@ -6,19 +6,42 @@ import sys
 
 import numpy as np
 import pytest
-from saved_runs import save_run
+from saved_runs import of_version, save_run, with_last
 from tiny_runs import REPOSITORY
 
 from mtrl import graphics, play
 from mtrl.graphics import NoGraphicsError, choose_graphics
 from mtrl.play import Tile, grid, main
+from mtrl.video import write_mp4
 
 TASKS = ("drawer-close-v3", "reach-v3")
 
 
-def test_what_already_chooses_the_graphics_is_left_alone(monkeypatch):
+def test_what_already_chooses_the_graphics_is_left_alone_where_it_draws(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "glfw")
-    assert choose_graphics() == "glfw"
+    monkeypatch.setattr(graphics, "_TRY", "import os, sys; sys.exit(os.environ['MUJOCO_GL'] != 'glfw')")
+    assert choose_graphics() == os.environ["MUJOCO_GL"] == "glfw"
+
+
+@pytest.mark.parametrize("chosen", ["glfw", "osmesa", "banana"])
+def test_what_is_chosen_and_does_not_draw_is_one_sentence(chosen, tmp_path):
+    # No screen, no library of OSMesa, no such OpenGL.
+    variables = {key: value for key, value in os.environ.items() if "DISPLAY" not in key}
+    variables |= {"PYTHONPATH": str(REPOSITORY), "MUJOCO_GL": chosen}
+    if chosen == "osmesa":
+        tried = subprocess.run([sys.executable, "-c", graphics._TRY], env=variables, capture_output=True)
+        if tried.returncode == 0:
+            pytest.skip("OSMesa draws here")
+    result = subprocess.run(
+        [sys.executable, "-m", "mtrl.play", "run"],
+        env=variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert f"MUJOCO_GL={chosen} cannot draw here: unset it" in line
 
 
 def test_the_first_that_draws_is_taken(monkeypatch):
@@ -36,6 +59,7 @@ def test_where_nothing_draws_the_refusal_says_what_to_install(monkeypatch):
 
 def test_a_missing_package_or_encoder_or_run_is_one_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setattr(graphics, "_TRY", "pass")
     assert main([str(tmp_path / "nowhere")]) == 2
     monkeypatch.setattr(play, "find_spec", lambda name: None)
     assert main([str(tmp_path / "nowhere")]) == 2
@@ -54,6 +78,76 @@ def test_no_encoder_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
     with pytest.raises(ValueError, match="no video encoder"):
         play.write_video(None, "train", tmp_path / "a.mp4", 64, 4)
+
+
+FAILING = """#!/bin/sh
+if [ "$1" = -version ]; then echo "ffmpeg version 9"; else echo "Unknown encoder" >&2; exit 1; fi
+"""
+
+
+@pytest.mark.parametrize("encoder", ["/bin/false", "/nonexist", "failing"])
+def test_a_broken_encoder_is_named_and_not_the_place(monkeypatch, tmp_path, encoder):
+    pytest.importorskip("imageio_ffmpeg")
+    if encoder == "failing":
+        encoder = str(tmp_path / "ffmpeg")
+        (tmp_path / "ffmpeg").write_text(FAILING)
+        (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", encoder)
+    pictures = [np.zeros((64, 64, 3), np.uint8)] * 300
+    with pytest.raises(ValueError, match=f"the video encoder {encoder} does not work"):
+        write_mp4(pictures, tmp_path / "a.mp4", 20)
+    assert not (tmp_path / "a.mp4").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_and_not_the_encoder(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "a.mp4", tmp_path):
+        with pytest.raises(OSError, match=r"directory|exists"):
+            write_mp4([np.zeros((64, 64, 3), np.uint8)], place, 20)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Stand for the graphics and the encoder, and note whose video is written."""
+    found = []
+    monkeypatch.setattr(play, "choose_graphics", lambda: "egl")
+    monkeypatch.setattr(play, "write_video", lambda policy, *rest: found.append(policy))
+    return found
+
+
+def test_of_two_runs_the_one_written_last_is_shown_also_without_a_status(shown, tmp_path, capsys):
+    older, newer = (save_run(tmp_path, f"seed={seed}") for seed in (1, 2))
+    (newer / "status.json").rename(newer / "evaluation.csv")
+    os.utime(older / "status.json", (0, 0))
+    assert main([str(tmp_path)]) == 0
+    assert shown[0].model.is_relative_to(newer)
+    assert f"holds 2 runs: this is {newer}" in capsys.readouterr().err
+
+
+def test_a_run_of_another_version_is_shown_and_named(shown, tmp_path, capsys):
+    run = of_version(save_run(tmp_path), "0.0.1")
+    assert main([str(run)]) == 0
+    assert f"{run} was trained by mtrl 0.0.1, and this is " in capsys.readouterr().err
+
+
+def test_the_last_model_is_shown_where_it_is_asked_for(shown, tmp_path):
+    run = with_last(save_run(tmp_path), 90)
+    assert main([str(run)]) == main([str(run), "--checkpoint", "last"]) == 0
+    assert [(policy.model.parent.name, policy.step) for policy in shown] == [("best", 60), ("step_90", 90)]
+
+
+@pytest.mark.parametrize("size", [160, 200, 320])
+def test_the_words_below_a_picture_stay_apart(size):
+    pytest.importorskip("PIL")
+    sheet = grid([np.zeros((size, size, 3), np.uint8)], [Tile("reach-v3", 3, 1234.0)], size)
+    height = (len(sheet) - size) // 2
+    inked = (sheet[-height:].max(axis=(0, 2)) > 60).astype(int)
+    starts, ends = np.flatnonzero(np.diff(inked) == 1), np.flatnonzero(np.diff(inked) == -1)
+    gaps = sorted(starts[1:] - ends[: len(starts) - 1])
+    # "not solved yet · return 1,234" is six words.
+    assert min(gaps[-5:]) >= 2
+    assert min(gaps[-5:]) > gaps[-6]
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 10, 50])

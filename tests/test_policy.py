@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from saved_runs import TASKS, save_run
+from saved_runs import TASKS, of_version, save_run, with_last
 from stable_baselines3 import SAC, TD3
 
 import mtrl
@@ -143,7 +143,8 @@ def test_a_refusal_names_the_version_that_trained_the_run(copy):
     facts = json.loads((copy / "environment.json").read_text())
     facts["versions"]["mtrl-metaworld"] = "0.0.1"
     (copy / "environment.json").write_text(json.dumps(facts))
-    assert load(copy).setting.version == "0.0.1"
+    with pytest.warns(UserWarning, match="trained by mtrl"):
+        assert load(copy).setting.version == "0.0.1"
     with pytest.raises(LoadError, match=r"trained by mtrl 0\.0\.1"):
         load(changed(copy, variant__actor_layers=[17, 16]))
 
@@ -223,3 +224,21 @@ def test_a_trusted_zip_of_stable_baselines3_acts_as_it_does_there(tmp_path, algo
         load(tmp_path / "theirs.zip", trust=True, tasks=["reach-v3"])
     with pytest.raises(LoadError, match="not a Meta-World task"):
         load(tmp_path / "theirs.zip", trust=True, tasks=["reach", "push-v3"])
+
+
+def test_a_run_of_another_version_is_loaded_with_a_warning(tmp_path):
+    run = of_version(save_run(tmp_path, *TWO), "0.0.1")
+    with pytest.warns(UserWarning, match=r"was trained by mtrl 0\.0\.1, and this is ") as warned:
+        mtrl.load(run)
+    assert warned[0].filename == __file__, "it should point to the caller's line"
+
+
+def test_a_run_stands_for_its_best_model_or_its_last(tmp_path):
+    run = with_last(save_run(tmp_path, *TWO), 90)
+    assert [mtrl.load(run, which).step for which in ("best", "last")] == [60, 90]
+    assert mtrl.load(run).step == 60
+    with pytest.raises(LoadError, match="checkpoint=newest is not one of best, last"):
+        mtrl.load(run, "newest")
+    for folder in (run / "checkpoints").glob("best"):
+        folder.rename(folder.with_name("step_30"))
+    assert mtrl.load(run).step == 90

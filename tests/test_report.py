@@ -19,6 +19,7 @@ from mtrl.report.notices import comparison_notices, study_notices
 from mtrl.report.reference import published
 from mtrl.report.study import build_study
 from mtrl.rundir import Run, read_runs
+from mtrl.status import main as status_main
 from mtrl.tasks import MT10
 
 REPOSITORY = Path(__file__).parent.parent
@@ -441,6 +442,147 @@ def test_published_figures_are_complete_and_plausible():
         assert entry.source
     curve = next(entry.curve for entry in published("MT10") if entry.curve)
     assert [success for _, success in curve] == [0.49, 0.69, 0.82, 0.87, 0.90]
+
+
+def test_the_directory_of_a_sweep_is_reported_and_holds_the_report(tmp_path):
+    names = [write_run(tmp_path / "outputs", seed=seed).relative_to(tmp_path) for seed in (1, 2)]
+    write_run(tmp_path / "outputs", "another")
+    folder = tmp_path / "multirun" / "day" / "noon"
+    folder.mkdir(parents=True)
+    (folder / "plan.txt").write_text("\n".join(["2 runs:", *(f"  {name}" for name in names)]))
+    assert len(rows(report(folder) / "tables" / "runs.csv")) == 2
+    assert status_main([str(folder), "--json"]) == 0
+
+
+def test_a_name_that_leads_nowhere_is_said_and_decides_nothing(tmp_path, capsys):
+    run = write_run(tmp_path)
+    assert main([str(run), "/nowhere"]) == 0
+    assert "/nowhere does not exist" in capsys.readouterr().err
+    assert len(rows(run / "report" / "tables" / "runs.csv")) == 1
+
+
+def test_published_results_are_printed_alone_where_there_is_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    assert "outputs does not exist" in capsys.readouterr().err
+    assert main(["--reference"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 1 + 23
+    assert [line for line in out if "MTMHSAC, width 2048" in line and "92.2 %" in line and "IQM" in line]
+    assert not list(tmp_path.iterdir())
+    write_run(tmp_path / "outputs")
+    assert main(["--reference"]) == 0
+    assert rows(tmp_path / "outputs" / "report" / "tables" / "mt3-reference.csv")
+
+
+@pytest.mark.parametrize("step", ["nan", "inf", "-inf", "0", "-5"])
+def test_a_step_that_is_none_is_refused_in_one_sentence(tmp_path, capsys, step):
+    write_run(tmp_path)
+    assert main([str(tmp_path), f"--at-step={step}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--at-step {step} is no number of environment steps" in line
+
+
+def test_a_report_removes_what_the_earlier_one_in_its_place_wrote_and_nothing_else(tmp_path):
+    one = write_run(tmp_path / "a")
+    write_run(tmp_path / "b", reward="v1")
+    out = tmp_path / "out"
+    assert main([str(tmp_path), "--out", str(out)]) == 0
+    assert len(list((out / "tables").glob("*-train-results.csv"))) == 2
+    kept = [out / "tables" / "mine.csv", out / "figures" / "mine.png", tmp_path / "precious.csv"]
+    for path in kept:
+        path.write_text("mine")
+    with (out / "files.txt").open("a") as listed:
+        listed.write("../precious.csv\ntables/../../precious.csv\nindex.html\n")
+    assert main([str(one), "--out", str(out)]) == 0
+    assert [path.name for path in (out / "tables").glob("*-train-results.csv")] == ["mt3-train-results.csv"]
+    assert {path.stem for path in (out / "figures").iterdir()} == {
+        "mine",
+        *(f"mt3-train-{name}" for name in ("curves", "tasks", "final", "iqm")),
+    }
+    assert all(path.read_text() == "mine" for path in kept)
+
+
+def test_the_same_tasks_in_another_order_are_the_same_tasks(tmp_path):
+    one = write_run(tmp_path, "a")
+    other = write_run(tmp_path, "b", tasks=MT3[::-1], overrides={"algo.gamma": 0.9})
+    study = study_of(tmp_path)
+    (comparison,) = study.comparisons
+    assert study_notices(study) == []
+    for group, path in zip(comparison.groups, (other, one), strict=True):
+        logged = Run(path).evaluation
+        last = logged.take(logged["step"] == 200_000)
+        rates = dict(zip(last["task"].tolist(), last["success_rate"].tolist(), strict=True))
+        assert group.scores("train")[0].tolist() == [rates[task] for task in comparison.tasks]
+    write_run(tmp_path, "c", tasks=MT3[::-1], reward="v1")
+    (said,) = study_notices(study_of(tmp_path))
+    assert "differ in reward version, which" in said
+
+
+def test_comparisons_of_one_set_are_told_apart_in_headings_and_links(tmp_path):
+    for name, options in {
+        "a": {},
+        "b": {"reward": "v1"},
+        "c": {"horizon": 200},
+        "d": {"tasks": ("reach-v3", "push-v3")},
+        "e": {"tasks": ("reach-v3", "door-open-v3")},
+        "f": {"tasks": ("door-open-v3",), "reward": "v1"},
+    }.items():
+        write_run(tmp_path, name, **options)
+    expected = [
+        "MT3, v2 reward, horizon 500",
+        "MT3, v1 reward, horizon 500",
+        "MT3, v2 reward, horizon 200",
+        "2 tasks (reach, push)",
+        "2 tasks (reach, door-open)",
+        "door-open-v3",
+    ]
+    assert [comparison.heading for comparison in study_of(tmp_path).comparisons] == expected
+    page = (report(tmp_path) / "index.html").read_text()
+    assert re.findall(r'<a href="#[^"]*">([^<]*)</a>', page) == [*expected, "Runs, speed and settings"]
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", page)[:-1] == expected
+    groups = [row["group"] for row in rows(tmp_path / "report" / "tables" / "runs.csv")]
+    assert len(set(groups)) == 6
+
+
+def drawn(root, goals):
+    page = (report(root, "--reference") / "index.html").read_text()
+    section = rf"<section><h3>Success while learning, {goals} goals</h3>.*?</section>"
+    return re.search(section, page, re.DOTALL)[0]
+
+
+def test_a_published_curve_is_drawn_and_named_where_it_was_measured_and_lies_inside(tmp_path):
+    write_run(tmp_path / "long", tasks=MT10, total_steps=3_000_000, every=500_000, goals=("train", "heldout"))
+    assert "MTMHSAC, width 2048 (published)" in drawn(tmp_path / "long", "training")
+    assert "published" not in drawn(tmp_path / "long", "held-out")
+    write_run(tmp_path / "short", tasks=MT10, total_steps=900_000, every=100_000)
+    assert "published" not in drawn(tmp_path / "short", "training")
+
+
+def test_steps_of_a_transfer_say_whether_they_count_those_of_its_source(tmp_path):
+    write_run(tmp_path, "a", overrides={"transfer.source": "outputs/mt1/reach"})
+    write_run(tmp_path, "b")
+    found = rows(report(tmp_path, "--reference") / "tables" / "mt3-reference.csv")
+    ours = {row["method"]: row["protocol"] for row in found if row["source"] == "measured here"}
+    assert [("without its source's" in said) for said in ours.values()] == [
+        "transfer from" in name for name in ours
+    ]
+    (theirs,) = [row for row in found if "transfer from pick-place" in row["method"]]
+    assert (theirs["steps"], "count the source's 5M" in theirs["protocol"]) == ("6000000", True)
+
+
+def test_what_kind_of_mean_was_published_is_a_field_of_its_own(monkeypatch):
+    entries = [entry for entry in published("MT10") if entry.aggregate == "IQM"]
+    assert len(entries) == 7
+    assert {entry.aggregate for entry in published("MT10")} == {"IQM", "mean"}
+    assert not any("IQM" in entry.protocol for entry in published("MT10"))
+
+
+def test_the_report_says_that_it_shows_the_last_model(sweep, capsys):
+    assert "last model" in (sweep / "report" / "report.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "plays the best one" in " ".join(capsys.readouterr().out.split())
 
 
 def test_thirty_runs_of_twenty_million_steps_take_under_twenty_seconds_and_a_gibibyte(tmp_path):

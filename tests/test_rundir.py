@@ -220,3 +220,38 @@ def test_reading_runs_imports_neither_torch_nor_mujoco_nor_hydra(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def plan(folder, *paths):
+    folder.mkdir(parents=True)
+    lines = [f"{len(paths)} runs:", *(f"  {path}" for path in paths)]
+    (folder / "plan.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_the_directory_of_a_sweep_stands_for_the_runs_of_its_plan(tmp_path, monkeypatch):
+    paths = [write_run(tmp_path / "outputs" / "mt3", seed=seed) for seed in (1, 2)]
+    write_run(tmp_path / "outputs" / "mt3", seed=3)
+    names = [path.relative_to(tmp_path) for path in paths]
+    first = plan(tmp_path / "multirun" / "day" / "noon", *names)
+    second = plan(tmp_path / "multirun" / "day" / "evening", names[0], names[0].with_name("seed=9"))
+    # The plan is relative to where its sweep was started, wherever its reader is.
+    assert find_runs([first]) == (paths, [])
+    monkeypatch.chdir(tmp_path)
+    assert find_runs([first.relative_to(tmp_path)]) == (names, [])
+    runs, problems = find_runs([second])
+    assert runs == names[:1]
+    assert len(problems) == 1
+    assert "seed=9 is planned in" in problems[0]
+    assert "did not start" in problems[0]
+    assert find_runs(["multirun"])[0] == names
+    assert find_runs([first, "outputs"])[0] == [*names, names[0].with_name("seed=3")]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\xff", b"1 runs:\n  \x00\n", b"1 runs:\n  /nowhere\n"])
+def test_a_damaged_plan_is_one_sentence(tmp_path, content):
+    folder = plan(tmp_path / "sweep")
+    (folder / "plan.txt").write_bytes(content)
+    runs, problems = find_runs([folder])
+    assert (runs, len(problems)) == ([], 1)
+    assert "plan.txt" in problems[0]

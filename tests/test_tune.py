@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,12 +15,14 @@ from tiny_runs import REPOSITORY, TINY
 from mtrl import compose
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
+from mtrl.identity import run_directory
+from mtrl.lock import RunLock
 from mtrl.tune import results, space, trial
 from mtrl.tune.__main__ import main
 from mtrl.tune.plan import plan
 from mtrl.tune.space import read_space
 from mtrl.tune.study import begun, open_study
-from mtrl.tune.trial import learning_curve
+from mtrl.tune.trial import learning_curve, score, to_the_end
 
 optuna = pytest.importorskip("optuna")
 
@@ -33,8 +36,9 @@ variant.layer_norm: {choices: [true, false]}
 # Stands for ``python -m mtrl``: a run whose success is the tenth part of algo.updates, and whose last evaluation
 # waits for a file of the name "go" where its seed says so.
 FAKE = """
-import sys, time
+import os, sys, time
 from pathlib import Path
+from mtrl.lock import holder_of
 from mtrl.compose import compose_run
 from mtrl.identity import run_directory
 from mtrl.records import write_yaml
@@ -44,7 +48,10 @@ with open("calls.txt", "a") as calls:
     print(cfg.seed, cfg.algo.updates, file=calls)
 if cfg.algo.updates == 3 and Path("crash").exists():
     sys.exit(1)
+if holder_of(path):
+    sys.exit(2)
 path.mkdir(parents=True, exist_ok=True)
+Path("pid").write_text(str(os.getpid()))
 write_yaml(path / "config.yaml", composition.values)
 with (path / "evaluation.csv").open("w") as log:
     print("step,task,goals,episodes,success_rate,mean_return,mean_length", file=log, flush=True)
@@ -168,6 +175,124 @@ def test_an_interrupted_trial_is_done_again_and_counted_once(words, fake):
     assert calls[0] == calls[1]
 
 
+def state_of(pid):
+    """Return the state of a process as Linux shows it: Z for one that has ended and that nobody has asked for."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tied by what Linux alone has")
+def test_a_killed_search_takes_the_run_with_it_and_its_trial_is_done_again(words, fake):
+    (fake / "wait").touch()
+    script = (
+        f"import sys\nfrom mtrl.tune import trial\ntrial.COMMAND = {trial.COMMAND!r}\ntrial.LOOK_EVERY = 0.05\n"
+        "from mtrl.tune.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, *words, "n_trials=1", "seeds=1"], cwd=fake)
+    until = time.monotonic() + 60
+    while not list(fake.rglob("evaluation.csv")) and time.monotonic() < until:
+        time.sleep(0.05)
+    run = int((fake / "pid").read_text())
+    assert state_of(run) != "Z"
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 20
+    while state_of(run) != "Z" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert state_of(run) == "Z"
+    (fake / "wait").unlink()
+    assert main([*words, "n_trials=1", "seeds=1"]) == 0
+    assert [row["state"] for row in rows(fake)] == ["fail", "complete"]
+
+
+def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch, capsys):
+    search = plan([*words, "n_trials=1", "seeds=1"])
+    study = open_study(search)
+    values = {"algo.learning_rate": 1e-3, "algo.updates": 2, "variant.critic_layers": "[8]"}
+    study.enqueue_trial(values | {"variant.layer_norm": False})
+    chosen = [f"{key}={space.written(value)}" for key, value in values.items()]
+    words_of_run = [*search.overrides, *chosen, "variant.layer_norm=false", "seed=1"]
+    held = RunLock(run_directory(compose_run([*words_of_run, f"output={search.folder / 'runs'}"])))
+    # Let go at the first look: the run would be refused while it is held.
+    monkeypatch.setattr(trial, "time", SimpleNamespace(sleep=lambda _: held.release()))
+    assert main([*words, "n_trials=1", "seeds=1"]) == 0
+    assert f"waiting for process {os.getpid()} on " in capsys.readouterr().out
+    assert [row["state"] for row in rows(fake)] == ["complete"]
+
+
+def test_a_late_bloomer_survives_and_a_hopeless_trial_is_pruned(words):
+    study = open_study(plan([*words, "n_trials=9"]))
+    for _ in range(3):
+        one = study.ask()
+        for step in (100, 200, 300):
+            one.report(step / 1000, step)
+        study.tell(one, 0.3)
+    late, hopeless = study.ask(), study.ask()
+    for one in (late, hopeless):
+        one.report(0.0, 100)
+        assert not one.should_prune(), "the first half of 300 steps is not over"
+    late.report(0.9, 200)
+    hopeless.report(0.0, 200)
+    assert (late.should_prune(), hopeless.should_prune()) == (False, True)
+
+
+def test_a_run_that_ended_early_because_it_was_good_counts_as_good_to_the_end():
+    early = to_the_end([(100, 0.5), (200, 1.0)], 100, 1000)
+    slow = to_the_end([(step, step / 1000) for step in range(100, 1001, 100)], 100, 1000)
+    assert [step for step, _ in early] == [step for step, _ in slow] == list(range(100, 1001, 100))
+    assert score(early, "curve") == pytest.approx(0.95)
+    assert score(early, "curve") > score(slow, "curve") == pytest.approx(0.55)
+    assert score(early, "final") == score(slow, "final") == 1.0
+    assert to_the_end([(90, 0.5)], 60, 200) == [(90, 0.5), (150, 0.5), (200, 0.5)]
+    assert to_the_end([], 60, 200) == []
+
+
+def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
+    given = ["variant=multihead", "experiment=mt3", "env.copies_per_task=1", "algo.batch_size=51"]
+    given += ["curriculum.check_every=123", "++algo.kwargs.seed=3", "evaluation.every=150"]
+    search = plan([*words, *given])
+    study = open_study(search)
+    one = study.ask()
+    for parameter in search.space:
+        parameter.suggest(one)
+    study.tell(one, 0.5)
+    text = results.tuning_file(search, study.best_trial)
+    found = yaml.safe_load(text)
+    assert found["curriculum"]["check_every"] == 123
+    assert found["algo"]["kwargs"] == {"seed": 3}
+    assert (found["env"]["horizon"], found["algo"]["batch_size"]) == (20, 51)
+    assert not {"evaluation", "hardware", "logging", "task", "variant=multihead"} & set(found)
+    assert "# Holds with variant=multihead, which this file cannot choose\n" in text
+
+
+def test_a_journal_cut_in_its_last_record_loses_that_record_alone(words, fake):
+    search = plan([*words, "n_trials=2"])
+    study = open_study(search)
+    study.tell(study.ask(), 0.5)
+    journal = search.folder / "journal.log"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x","stu')
+    study = open_study(search)
+    assert [one.value for one in study.trials] == [0.5]
+    study.tell(study.ask(), 0.25)
+    assert [one.value for one in open_study(search).trials] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("garbage", [b"garbage\n", b"\xff\xfe\x00\n", b"[1]\n", b"{}\n", b'{"op_code":99}\n'])
+def test_a_journal_that_is_none_is_one_sentence(words, fake, capsys, garbage):
+    search = plan(words)
+    open_study(search)
+    with (search.folder / "journal.log").open("ab") as file:
+        file.write(garbage)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "journal.log" in line
+    assert "begin another search with name=" in line
+
+
 def test_a_trial_that_still_runs_is_left_to_its_process(words, fake):
     study = open_study(plan([*words, "n_trials=2"]))
     for host, pid in ((os.uname().nodename, os.getpid()), ("elsewhere", 1)):
@@ -213,6 +338,12 @@ def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentenc
         ("algo.gamma: {low: 0.9, high: 1.5}", "algo.gamma=1.5 must lie between 0 and 1"),
         ("algo.gamma: {low: 0.99, high: 0.9}", "low must be below high"),
         ("algo.gamma: {low: 0, high: 0.9, log: true}", "above 0 where log is true"),
+        ("algo.gamma: {low: 0.9, high: 0.99, log: true, step: 0.01}", "has log and step"),
+        ("algo.updates: {low: 1, high: 3, step: 0.5}", r"step 0\.5, and needs a whole number.*low: 1\.0"),
+        ("algo.gamma: {low: 0.9, high: 0.99, step: -1}", "needs a number above 0"),
+        ("algo.gamma: {low: 0.9, high: 0.99, log: often}", "where log is true"),
+        ("algo.gamma: {low: .nan, high: 0.9}", "needs choices, or low and high"),
+        ("variant: {choices: [shared, plain]}", "varies variant, a group.*once for each"),
         ("algo.gamma: 3", "which is no range"),
         ("algo.gamma: {lo: 3}", "needs choices, or low and high"),
         ("", "names no parameter"),

@@ -1,26 +1,40 @@
-"""The command ``python -m mtrl.report DIR... [--out DIR] [--reference]``."""
+"""The command ``python -m mtrl.report [DIR...] [--out DIR] [--reference]``."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtrl.rundir import read_runs
+from mtrl.rundir import find_runs, read_runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the report and return the exit code: 0, or 2 with one sentence where there is no run."""
+    """Write the report and return the exit code: 0, or 2 with one sentence where there is no run.
+
+    Where there is no run at all, ``--reference`` prints what was published.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.report",
-        description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput.",
+        description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput. What stands in "
+        "it is what runs logged, at last with their last model; python -m mtrl.evaluation plays the best one.",
     )
-    parser.add_argument("directories", nargs="+", metavar="DIR", help="runs, or directories that hold runs")
+    parser.add_argument(
+        "directories",
+        nargs="*",
+        metavar="DIR",
+        help="runs, directories that hold runs, or the directory of a sweep; outputs by default",
+    )
     parser.add_argument(
         "--out", type=Path, help="where to write; report/ under the given directory by default"
     )
-    parser.add_argument("--reference", action="store_true", help="set published results beside ours")
+    parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="set published results beside ours; without DIR and without runs, print them alone",
+    )
     parser.add_argument("--at-step", type=float, help="use nothing after this environment step")
     parser.add_argument(
         "--thresholds",
@@ -31,24 +45,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="success rates from 0 to 1",
     )
     options = parser.parse_args(arguments)
+    directories = options.directories or ["outputs"]
+    if options.reference and not options.directories and not find_runs(directories)[0]:
+        from mtrl.report.reference import print_published
+
+        print_published()
+        return 0
     if find_spec("matplotlib") is None:
         return _refuse("matplotlib is missing: install it with pip install 'mtrl-metaworld[report]'")
     if not all(0 < threshold <= 1 for threshold in options.thresholds):
         return _refuse("a threshold is a success rate: give numbers above 0 and up to 1, such as 0.8")
-    runs, problems = read_runs(options.directories)
+    until = options.at_step
+    if until is not None and not (math.isfinite(until) and until > 0):
+        return _refuse(f"--at-step {until:g} is no number of environment steps: give one such as 1e6")
+    runs, problems = read_runs(directories)
     if not runs:
         return _refuse(*problems)
     from mtrl.report.notices import comparison_notices, study_notices
     from mtrl.report.page import write_report
     from mtrl.report.study import build_study
 
-    study = build_study(runs, None if options.at_step is None else int(options.at_step))
+    study = build_study(runs, None if until is None else int(until))
     notices = [*(f"{problem}." for problem in problems), *study_notices(study)]
     if not any(comparison.kinds for comparison in study.comparisons):
         print(
             "no run has a complete evaluation yet: the report shows settings and speed alone", file=sys.stderr
         )
-    root = Path(os.path.commonpath([os.path.abspath(directory) for directory in options.directories]))
+    # A name that leads nowhere must not decide where the report goes.
+    holding = [os.path.abspath(directory) for directory in directories if find_runs([directory])[0]]
+    root = Path(os.path.commonpath(holding))
     if options.out is None and root == Path(root.anchor):
         return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
     out = options.out or root / "report"

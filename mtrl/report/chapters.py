@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mtrl.report import analysis, canvas, contents, figures
+from mtrl.report import analysis, canvas, contents, figures, inventory
 from mtrl.report.notices import comparison_notices
 from mtrl.report.reference import Published, published
 from mtrl.report.sheets import Sheet, mark, prose
@@ -65,7 +65,7 @@ def comparison_chapter(comparison: Comparison, thresholds: Sequence[float], with
     tasks = "1 task" if len(comparison.tasks) == 1 else f"{len(comparison.tasks)} tasks"
     horizon = f"horizon {comparison.horizon}" if comparison.horizon else "unknown horizon"
     lead = f"{tasks}, {comparison.reward} reward, {horizon}. {_names(comparison.tasks)}"
-    chapter = Chapter(comparison.slug, comparison.title, lead, comparison_notices(comparison))
+    chapter = Chapter(comparison.slug, comparison.heading, lead, comparison_notices(comparison))
     entries = published(comparison.title) if with_published else []
     results = {goals: analysis.results(comparison, goals) for goals in comparison.kinds}
     for goals, measured in results.items():
@@ -97,14 +97,14 @@ def comparison_chapter(comparison: Comparison, thresholds: Sequence[float], with
 
 def appendix(study: Study) -> Chapter:
     """Return the chapter on runs, their speed, settings and versions."""
-    parts: list[Sheet | Picture | list[Picture]] = [contents.throughput_sheet(study)]
-    settings = contents.settings_sheet(study)
+    parts: list[Sheet | Picture | list[Picture]] = [inventory.throughput_sheet(study)]
+    settings = inventory.settings_sheet(study)
     if settings.rows:
         parts.append(settings)
     parts += [
-        contents.run_sheet(study),
-        contents.common_settings_sheet(study),
-        contents.environment_sheet(study),
+        inventory.run_sheet(study),
+        inventory.common_settings_sheet(study),
+        inventory.environment_sheet(study),
     ]
     return Chapter("runs", "Runs, speed and settings", parts=parts)
 
@@ -113,7 +113,9 @@ def _curves(comparison: Comparison, goals: str, entries: Sequence[Published]) ->
     groups = [group for group in comparison.groups if group.with_goals(goals)]
     bands = [analysis.mean_band(group, goals) for group in groups]
     stages = [(group.series, starts) for group in groups if len(starts := analysis.stage_starts(group)) > 1]
-    known = [entry for entry in entries if entry.curve]
+    end = max(float(band.steps[-1]) for band in bands)
+    # What was measured on other goals, or begins beyond the end of the axis, cannot be drawn here.
+    known = [e for e in entries if e.curve and e.goals == goals and e.curve[0][0] <= end]
     note = "Mean over tasks of the deterministic policy's success; thin lines are single seeds."
     if any(band.low is not None for band in bands):
         note += " Bands are stratified bootstrap 95 % intervals of the mean."

@@ -15,7 +15,7 @@ FEW_SEEDS = 3
 def study_notices(study: Study) -> list[str]:
     """Return what holds for the whole report: what cannot be compared, other versions, damaged files."""
     said = []
-    protocols = [(c.tasks, c.reward, c.horizon) for c in study.comparisons]
+    protocols = [(frozenset(c.tasks), c.reward, c.horizon) for c in study.comparisons]
     if len(protocols) > 1:
         columns = zip(("tasks", "reward version", "horizon"), zip(*protocols, strict=True), strict=True)
         what = _list([name for name, values in columns if len(set(values)) > 1])

@@ -1,6 +1,7 @@
 """Write a study as files: the page, the Markdown, and tables and figures beside them."""
 
 import html
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,10 @@ from mtrl.report.chapters import Chapter, Picture, appendix, comparison_chapter
 from mtrl.report.sheets import Sheet
 from mtrl.report.study import Study
 from mtrl.status import count
+
+_LIST = "files.txt"
+"""The tables and figures that a report wrote, by which the next one in its place knows what to remove."""
+_LISTED = re.compile(r"(tables/[\w.-]+\.csv|figures/[\w.-]+\.(png|svg))")
 
 
 def write_report(
@@ -42,6 +47,9 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
         for folder in ("tables", "figures"):
             (out / folder).mkdir(exist_ok=True)
+        _remove_earlier(out)
+        # Listed before they are written: what an interrupted report leaves is known to the next one too.
+        (out / _LIST).write_text("\n".join(_names(chapters)) + "\n", encoding="utf-8")
         for part in _flat(chapters):
             if isinstance(part, Sheet):
                 (out / "tables" / f"{part.name}.csv").write_text(part.csv(), encoding="utf-8")
@@ -52,6 +60,27 @@ def write_report(
     page = out / "index.html"
     page.write_text(_html(study, title, notices, chapters), encoding="utf-8")
     return page
+
+
+def _names(chapters: Sequence[Chapter]) -> list[str]:
+    names = ["tables/curves.csv"]
+    for part in _flat(chapters):
+        if isinstance(part, Sheet):
+            names.append(f"tables/{part.name}.csv")
+        else:
+            names += [f"figures/{part.name}.{kind}" for kind in ("png", "svg")]
+    return names
+
+
+def _remove_earlier(out: Path) -> None:
+    """Remove the tables and figures of an earlier report, and nothing that others have put beside them."""
+    try:
+        listed = (out / _LIST).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return
+    for name in listed:
+        if _LISTED.fullmatch(name):
+            (out / name).unlink(missing_ok=True)
 
 
 def _flat(chapters: Sequence[Chapter]) -> list[Sheet | Picture]:

@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -126,6 +127,13 @@ def percent(rate: float | None, interval: Sequence[float] | None = None) -> Cell
     low, high = interval
     text += f"  [{100 * low:.1f}, {100 * high:.1f}]"
     return Cell(text, {"": _rounded(rate), "low": _rounded(low), "high": _rounded(high)})
+
+
+def number(value: float | None) -> Cell:
+    """Return a number as text of a fitting length, a dash for none."""
+    if value is None or not math.isfinite(value):
+        return Cell("–")
+    return Cell(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}", round(float(value), 4))
 
 
 def _rounded(value: float) -> float:

@@ -82,7 +82,8 @@ class Group:
 class Comparison:
     """Groups that may stand in one table: the same tasks, reward version and horizon.
 
-    ``slug`` begins the names of its files; ``left_out`` says which runs are in no group, and why.
+    ``title`` names the task set; ``heading`` tells it from the other comparisons of a study. ``slug`` begins the
+    names of its files; ``left_out`` says which runs are in no group, and why.
     """
 
     title: str
@@ -90,6 +91,7 @@ class Comparison:
     reward: str
     horizon: int | None
     groups: list[Group]
+    heading: str = ""
     slug: str = ""
     left_out: list[str] = field(default_factory=list)
 
@@ -118,12 +120,31 @@ def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
     """
     sets: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        sets.setdefault(_protocol(run), []).append(run)
-    comparisons = [_comparison(protocol, members, until) for protocol, members in sets.items()]
+        tasks, reward, horizon = _protocol(run)
+        # The same tasks in another order are no other set.
+        sets.setdefault((tuple(sorted(tasks)), reward, horizon), []).append(run)
+    comparisons = [_comparison(_protocol(members[0]), members, until) for members in sets.values()]
+    headings = [_heading(comparison, comparisons) for comparison in comparisons]
     for index, comparison in enumerate(comparisons):
+        again = headings[:index].count(headings[index])
+        comparison.heading = headings[index] + (f" ({again + 1})" if again else "")
         stem = re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-")
         comparison.slug = stem if len(comparisons) == 1 else f"{index + 1}-{stem}"
     return Study(comparisons, list(runs))
+
+
+def _heading(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
+    """Return the title, with what sets the comparison apart from others of that title."""
+    alike = [other for other in all_of_them if other.title == comparison.title]
+    words = [comparison.title]
+    if len({frozenset(other.tasks) for other in alike}) > 1:
+        names = [task.removesuffix("-v3") for task in comparison.tasks]
+        words[0] += f" ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})"
+    if len({other.reward for other in alike}) > 1:
+        words.append(f"{comparison.reward} reward")
+    if len({other.horizon for other in alike}) > 1:
+        words.append(f"horizon {comparison.horizon}" if comparison.horizon else "unknown horizon")
+    return ", ".join(words)
 
 
 def _protocol(run: Run) -> tuple[tuple[str, ...], str, int | None]:

@@ -20,8 +20,10 @@ Every key of python -m mtrl, which holds for all trials, and:
   seeds=1,2,3       seeds of each trial
   search=...        what is varied: a file of conf/search (by default the algorithm's), or a YAML file
   sampler=tpe       {", ".join(SAMPLERS)}
-  prune=true        end a trial that is worse than the median of the others at the same step
-  objective=final   final: success of the last evaluation; curve: mean over all, which rewards learning early
+  prune=true        end a trial that is worse than the median of the others at the same step, once the first half of
+                    its first run is over
+  objective=final   final: success of the last evaluation; curve: mean over all, which rewards learning early; a run
+                    that stop.success ends counts as if it had stayed as good to its last step
   name=...          directory below outputs/tune; by default <experiment>-<search>
 """
 

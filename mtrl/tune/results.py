@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import yaml
 from omegaconf import OmegaConf
 
-from mtrl.compose import CONF
+from mtrl.compose import CONF, groups
+from mtrl.identity import is_learned
 from mtrl.records import replace_file
 from mtrl.tune.plan import Search
 from mtrl.tune.space import written
@@ -42,13 +43,29 @@ def tuning_file(search: Search, best: "FrozenTrial") -> str:
     name = f"{choices['experiment']}-{choices['algo']}.yaml"
     present = CONF / "tuning" / name
     values = OmegaConf.load(present) if present.is_file() else OmegaConf.create()
-    own = [word for word in search.overrides if word.startswith(("algo.", "variant.", "env."))]
+    own = [word.lstrip("+") for word in search.overrides if _belongs(_key(word))]
     own += [f"{key}={written(value)}" for key, value in best.params.items()]
     merged = OmegaConf.to_container(OmegaConf.merge(values, OmegaConf.from_dotlist(own)))
     seeds = ", ".join(map(str, search.options.seeds))
+    options = [word for word in search.overrides if _key(word) in groups() and _key(word) not in _NAMED]
+    holds = f"# Holds with {' '.join(options)}, which this file cannot choose\n" if options else ""
     return (
         "# @package _global_\n"
         f"# Trial {best.number}: {search.options.objective} success {best.value:.3f} over seeds {seeds}\n"
         f"# Place: conf/tuning/{name}; searched with: {' '.join(search.overrides) or 'no overrides'}\n"
+        + holds
         + yaml.safe_dump(merged, sort_keys=False)
     )
+
+
+_NAMED = ("experiment", "algo", "hardware")
+"""Groups whose options are in the name of a tuning file, or change nothing that is learned."""
+
+
+def _key(override: str) -> str:
+    return override.split("=")[0].lstrip("+~")
+
+
+def _belongs(key: str) -> bool:
+    """Tell whether an override of the search is part of what was found; which task it was is not."""
+    return is_learned(key) and key not in groups() and key != "task"

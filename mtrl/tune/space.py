@@ -1,5 +1,6 @@
 """What a search varies: parameters of a configuration and their ranges, read from ``conf/search/*.yaml``."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mtrl.compose import CONF
+from mtrl.compose import CONF, groups
 from mtrl.config import ConfigurationError
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ _EXAMPLE = "algo.tau: {low: 0.001, high: 0.1, log: true} or algo.gamma: {choices
 
 def _parameter(key: str, value: object) -> Parameter:
     mend = f"write {_EXAMPLE}"
+    if key in groups():
+        raise ConfigurationError(
+            f"the search space varies {key}, a group, and a tuning file cannot choose among its options: search "
+            f"once for each of them, with {key}=... on the command line"
+        )
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"the search space says {key}: {value}, which is no range: {mend}")
     options: dict[str, Any] = dict(value)
@@ -78,14 +84,29 @@ def _parameter(key: str, value: object) -> Parameter:
         return Parameter(key, choices)
     numbers = {name: options.get(name) for name in ("low", "high")}
     unknown = set(options) - {"low", "high", "log", "step"}
-    if unknown or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers.values()):
+    if unknown or not all(map(_is_number, numbers.values())):
         raise ConfigurationError(f"the search space of {key} needs choices, or low and high: {mend}")
-    if not numbers["low"] < numbers["high"] or (options.get("log") and numbers["low"] <= 0):
+    low, high, log, step = numbers["low"], numbers["high"], options.get("log", False), options.get("step")
+    if not isinstance(log, bool) or not low < high or (log and low <= 0):
         raise ConfigurationError(
-            f"the search space of {key} goes from {numbers['low']} to {numbers['high']}: low must be below "
+            f"the search space of {key} goes from {low} to {high}: low must be below "
             "high, and above 0 where log is true"
         )
+    if step is None:
+        return Parameter(key, **options)
+    if log:
+        raise ConfigurationError(f"the search space of {key} has log and step: leave out one of them")
+    whole = isinstance(low, int) and isinstance(high, int)
+    if not _is_number(step) or step <= 0 or (whole and step != int(step)):
+        hint = f": write low: {float(low)} for a range of fractions" if whole else ""
+        raise ConfigurationError(
+            f"the search space of {key} has the step {step}, and needs a {'whole ' * whole}number above 0{hint}"
+        )
     return Parameter(key, **options)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def written(value: Value) -> str:

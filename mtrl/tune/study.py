@@ -1,7 +1,9 @@
 """The trials of a search on disk: begun, gone on with, and queued again where they were left half done."""
 
+import json
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtrl.config import ConfigurationError
@@ -12,29 +14,43 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
+_WARM_UP = 0.5
+"""Share of the first run of a trial in which it is not pruned: many a good one learns late."""
+
+_JOURNAL = "journal.log"
+
+
 def open_study(search: Search) -> "Study":
     """Return the study of ``search``, begun or gone on with.
 
     Raises:
-        ConfigurationError: There is another study of this name, or a sampler lacks its package.
+        ConfigurationError: There is another study of this name, its journal is damaged, or a sampler lacks its
+            package.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search.folder.mkdir(parents=True, exist_ok=True)
-    backend = optuna.storages.journal.JournalFileBackend(str(search.folder / "journal.log"))
+    journal = search.folder / _JOURNAL
+    _check_journal(journal)
+    warm_up = int(_WARM_UP * search.composition.config.total_steps)
     pruner = (
-        optuna.pruners.MedianPruner(n_startup_trials=3)
+        optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
         if search.options.prune
         else optuna.pruners.NopPruner()
     )
-    study = optuna.create_study(
-        storage=optuna.storages.JournalStorage(backend),
-        study_name=search.options.name,
-        direction="maximize",
-        pruner=pruner,
-        load_if_exists=True,
-    )
+    try:
+        backend = optuna.storages.journal.JournalFileBackend(str(journal))
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(backend),
+            study_name=search.options.name,
+            direction="maximize",
+            pruner=pruner,
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        # Lines of JSON that are no records of optuna.
+        raise ConfigurationError(f"{journal} holds no search: {_ANOTHER}") from error
     fixed = study.user_attrs.get("fixed")
     if fixed is None:
         study.set_user_attr("fixed", search.fixed())
@@ -47,6 +63,42 @@ def open_study(search: Search) -> "Study":
     study.sampler = _sampler(search.options.sampler, len(study.trials))
     _requeue(study)
     return study
+
+
+_ANOTHER = "move it aside, or begin another search with name=..."
+
+
+def _check_journal(journal: Path) -> None:
+    """Cut a last line that was only begun, and refuse what holds other things than records.
+
+    Raises:
+        ConfigurationError: A line is no record; which one it is.
+    """
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    if not journal.is_file():
+        return
+    if _torn(journal):
+        # Under optuna's own lock: another search in this directory may be writing the rest of that line.
+        lock = JournalFileSymlinkLock(str(journal))
+        lock.acquire()
+        try:
+            if _torn(journal):
+                os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+        finally:
+            lock.release()
+    for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise ConfigurationError(f"{journal} is damaged in line {number}: {_ANOTHER}")
+
+
+def _torn(journal: Path) -> bool:
+    content = journal.read_bytes()
+    return bool(content) and not content.endswith(b"\n")
 
 
 def _sampler(name: str, seed: int) -> "BaseSampler":

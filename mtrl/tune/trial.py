@@ -1,8 +1,12 @@
 """One trial of a search: a configuration trained with several seeds, ended early where it is hopeless."""
 
+import ctypes
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +15,7 @@ import numpy as np
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
+from mtrl.lock import holder_of
 from mtrl.rundir import Run, RunError
 
 if TYPE_CHECKING:
@@ -61,8 +66,9 @@ def _run_seed(trial: "Trial", words: list[str], before: list[float], log: Path, 
         composition = compose_run(words)
     except ConfigurationError as error:
         raise TrialFailedError(f"trial {trial.number} cannot run: {error}") from error
-    directory, told = run_directory(composition), 0
-    offset = len(before) * composition.config.total_steps
+    cfg, directory, told = composition.config, run_directory(composition), 0
+    offset = len(before) * cfg.total_steps
+    _wait_until_free(directory)
     with log.open("w") as output:
         # In a session of its own: a signal for the search must not reach the run twice.
         process = subprocess.Popen(
@@ -70,12 +76,15 @@ def _run_seed(trial: "Trial", words: list[str], before: list[float], log: Path, 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_ends_with(os.getpid()),
         )
         try:
             code = None
             while code is None:
                 code = _wait(process, LOOK_EVERY)
                 curve = learning_curve(directory)
+                if code == 0:
+                    curve = to_the_end(curve, cfg.evaluation.every, cfg.total_steps)
                 for step, success in curve[told:]:
                     trial.report(float(np.mean([*before, success])), offset + step)
                 told = len(curve)
@@ -85,7 +94,36 @@ def _run_seed(trial: "Trial", words: list[str], before: list[float], log: Path, 
             _stop(process)
     if code != 0:
         raise TrialFailedError(f"trial {trial.number} failed with exit code {code}: see {log}")
-    return score(directory, objective)
+    if not curve:
+        raise TrialFailedError(f"{directory} holds no evaluation: look at its run.log")
+    return score(curve, objective)
+
+
+def _wait_until_free(directory: Path) -> None:
+    """Wait for a process that still holds the run: it may be saving what an earlier search had begun."""
+    holder = holder_of(directory)
+    if holder is not None:
+        print(f"  waiting for {holder}, which is in {directory}", flush=True)
+    while holder_of(directory) is not None:
+        time.sleep(LOOK_EVERY)
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _ends_with(parent: int) -> Callable[[], None] | None:
+    """Return what makes a child save itself and end when ``parent`` ends, however that does; None off Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    # Looked up here, for the child must do as little as it can before it becomes another program.
+    prctl = ctypes.CDLL(None).prctl
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGTERM)
+
+    return tie
 
 
 def learning_curve(directory: Path) -> list[tuple[int, float]]:
@@ -107,15 +145,20 @@ def learning_curve(directory: Path) -> list[tuple[int, float]]:
     return points
 
 
-def score(directory: Path, objective: str) -> float:
-    """Return what a finished run reached: in its last evaluation, or on average over all of them.
+def to_the_end(curve: Sequence[tuple[int, float]], every: int, total: int) -> list[tuple[int, float]]:
+    """Return ``curve`` to step ``total``, evaluated every ``every`` steps: where a run ended early, at its last.
 
-    Raises:
-        TrialFailedError: It holds no evaluation.
+    A run that ``stop.success`` has ended would else lose against one that is as good later: it lacks the good part.
     """
-    curve = learning_curve(directory)
     if not curve:
-        raise TrialFailedError(f"{directory} holds no evaluation: look at its run.log")
+        return []
+    step, success = curve[-1]
+    rest = [*range(step + every, total, every), total] if step < total else []
+    return [*curve, *((later, success) for later in rest)]
+
+
+def score(curve: Sequence[tuple[int, float]], objective: str) -> float:
+    """Return what a run reached: in its last evaluation, or on average over all of them."""
     return curve[-1][1] if objective == "final" else float(np.mean([success for _, success in curve]))
 
 
