@@ -20,12 +20,16 @@ from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 PICTURE_SIZE = 480
 """Width and height of a rendered frame in pixels, as Meta-World's."""
 
-_FATAL_WARNINGS = (
+FATAL_WARNINGS = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
     mujoco.mjtWarning.mjWARN_BADQVEL,
     mujoco.mjtWarning.mjWARN_BADQACC,
 )
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""After these MuJoCo resets the simulation by itself, in the middle of an episode."""
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""All that the continuation of a simulation depends on, the solver's warm start included."""
+
 _PLAIN = (bool, int, float, str, type(None), np.ndarray, np.generic)
 
 
@@ -155,7 +159,7 @@ class StockEnv(gymnasium.Env):
 
     def _simulation_failed(self, env: SawyerXYZEnv, obs: NDArray[np.float64], reward: float) -> bool:
         # MuJoCo resets an unstable simulation by itself, in mid-episode; only its warning counters tell.
-        warned = any(env.data.warning[kind].number for kind in _FATAL_WARNINGS)
+        warned = any(env.data.warning[kind].number for kind in FATAL_WARNINGS)
         return warned or not (np.isfinite(obs).all() and np.isfinite(reward))
 
     def _truncate_unstable(self) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -188,8 +192,8 @@ class StockEnv(gymnasium.Env):
     def get_state(self) -> dict[str, Any]:
         """Return everything that the rest of this episode and all later ones depend on."""
         env = self._env(self._task)
-        physics = np.empty(mujoco.mj_stateSize(env.model, _STATE))
-        mujoco.mj_getState(env.model, env.data, physics, _STATE)
+        physics = np.empty(mujoco.mj_stateSize(env.model, STATE))
+        mujoco.mj_getState(env.model, env.data, physics, STATE)
         attributes = {
             name: np.copy(value) if isinstance(value, np.ndarray) else value
             for name, value in vars(env).items()
@@ -219,7 +223,7 @@ class StockEnv(gymnasium.Env):
         env.reset()
         env.model.body_pos[:] = state["body_pos"]
         env.model.site_pos[:] = state["site_pos"]
-        mujoco.mj_setState(env.model, env.data, np.asarray(state["physics"]), _STATE)
+        mujoco.mj_setState(env.model, env.data, np.asarray(state["physics"]), STATE)
         warm_start = env.data.qacc_warmstart.copy()
         mujoco.mj_forward(env.model, env.data)
         env.data.qacc_warmstart[:] = warm_start
