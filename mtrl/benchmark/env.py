@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtrl.benchmark.pairing import Rates, ratio, take_turns, typical
+from mtrl.hardware import available_cores
 from mtrl.tasks import HORIZON, MT10
 
 _SEED = 0
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks", nargs="*", default=list(MT10), help="tasks to measure singly (all of MT10)"
     )
     parser.add_argument("--copies", type=int, default=1, help="copies per task (1)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="compared with one thread")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="compared with one thread")
     parser.add_argument("--no-subproc", action="store_true", help="leave out stock environments in processes")
 
 

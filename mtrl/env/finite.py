@@ -4,7 +4,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from mtrl.env.stock import NotFiniteError
+from mtrl.env.arguments import NotFiniteError
 
 
 class RefuseNonFinite(VecEnvWrapper):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from mtrl.env import make_vec_env
+from mtrl.env.arguments import NotFiniteError
 from mtrl.env.native import geometry
-from mtrl.env.stock import NotFiniteError
 from mtrl.tasks import MT10
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
