@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 
 from mtrl.env.native.geometry import compiled, distance, rounded, vector
 from mtrl.env.native.memory import call, load, load_int32, store, take_next
-from mtrl.env.native.records import COPY, FRAME_SIZE
+from mtrl.env.native.records import COPY, FRAME_SIZE, FRAME_SKIP
 from mtrl.env.native.tasks import MODULES
 from mtrl.tasks import OBSERVATION_SIZE
-
-FRAME_SKIP = 5
-"""Simulation steps in an environment step (``SawyerXYZEnv``)."""
 
 _ACTION_SCALE = 1.0 / 100
 _FINGERS_APART = 0.1
