@@ -1,7 +1,8 @@
 """The learners: what stable-baselines3 lacks for many tasks, as small subclasses."""
 
 from mtrl.algo.errors import NonFinite, check_finite
+from mtrl.algo.q_values import record_q_value
 from mtrl.algo.replay import TaskReplayBuffer, TaskSamples
 from mtrl.algo.sac import SAC
 
-__all__ = ["SAC", "NonFinite", "TaskReplayBuffer", "TaskSamples", "check_finite"]
+__all__ = ["SAC", "NonFinite", "TaskReplayBuffer", "TaskSamples", "check_finite", "record_q_value"]
