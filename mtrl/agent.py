@@ -1,6 +1,7 @@
 """From the configuration to a stable-baselines3 agent: the one place that knows all arguments."""
 
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo import TaskReplayBuffer
 from mtrl.checks import OWN_SAC, load_class
-from mtrl.config import AlgoConfig, Config, DDPGConfig, MultiheadConfig, SACConfig, TD3Config
+from mtrl.config import (
+    AlgoConfig,
+    Config,
+    ConfigurationError,
+    DDPGConfig,
+    MultiheadConfig,
+    SACConfig,
+    TD3Config,
+)
 from mtrl.hardware import Hardware
 from mtrl.tasks import ACTION_SIZE
 from mtrl.variant import policy_for
@@ -21,7 +30,7 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
     """Return the agent of ``cfg`` on ``env``.
 
     Raises:
-        ValueError: The algorithm refuses its arguments.
+        ConfigurationError: The algorithm refuses ``algo.kwargs``.
     """
     n_tasks = len(cfg.env.tasks)
     policy, policy_kwargs = policy_of(cfg)
@@ -39,8 +48,20 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
         "seed": cfg.seed,
         "device": hardware.device,
     }
-    arguments |= _replay(cfg, n_tasks) | _own_arguments(cfg.algo, n_tasks, hardware) | cfg.algo.kwargs
-    return load_class(cfg.algo.cls)(policy, env, **arguments)
+    arguments |= _replay(cfg, n_tasks) | _own_arguments(cfg.algo, n_tasks, hardware)
+    make = partial(load_class(cfg.algo.cls), policy, env)
+    try:
+        return make(**arguments | cfg.algo.kwargs)
+    except (TypeError, ValueError, AssertionError) as error:
+        if not cfg.algo.kwargs:
+            raise
+        # What fails without them too is not their fault: it goes on from here.
+        make(**arguments)
+        said = " ".join(f"algo.kwargs.{key}={value}" for key, value in cfg.algo.kwargs.items())
+        what = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0].rstrip(": ")
+        raise ConfigurationError(
+            f"algo.cls={cfg.algo.cls} refuses {said} ({what}): correct the value"
+        ) from error
 
 
 def policy_of(cfg: Config) -> tuple[type[BasePolicy] | str, dict[str, Any]]:

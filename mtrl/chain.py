@@ -1,6 +1,7 @@
 """A run and the runs it needs: the source of a transfer before it, the same run from scratch after it."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -66,7 +67,8 @@ def _finished(composition: Composition) -> bool:
 def baseline(composition: Composition) -> Composition:
     """Return the same run from scratch."""
     kept = [words for words in composition.overrides if not words.lstrip("+").startswith("transfer.")]
-    return compose_run([*kept, "transfer.source=null", "transfer.train=[]", "transfer.baseline=false"])
+    scratch = compose_run([*kept, "transfer.source=null", "transfer.train=[]", "transfer.baseline=false"])
+    return replace(scratch, said=tuple(kept))
 
 
 def _compare(composition: Composition, scratch: Composition) -> None:

@@ -48,6 +48,8 @@ class Composition:
     """Whether ``hydra.verbose=true`` asks for the debug log."""
     overrides: tuple[str, ...] = ()
     """What it was composed from."""
+    said: tuple[str, ...] = ()
+    """The overrides in a person's own words; fewer where the project added some for a run of its own."""
 
 
 @cache
@@ -116,7 +118,7 @@ def compose_run(overrides: Sequence[str]) -> Composition:
     # Imported late: these checks read the free memory and the file system.
     from mtrl.checks import check
 
-    overrides = with_free_keys(overrides)
+    said, overrides = overrides, with_free_keys(overrides)
     with _hydra():
         parsed = _parse(overrides)
         for override in parsed:
@@ -131,7 +133,7 @@ def compose_run(overrides: Sequence[str]) -> Composition:
     typed = _instantiate(cfg, choices["experiment"])
     check(typed)
     values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
-    return Composition(typed, choices, values, verbose, tuple(overrides))
+    return Composition(typed, choices, values, verbose, tuple(overrides), tuple(said))
 
 
 def members(overrides: Sequence[str]) -> list[list[str]]:

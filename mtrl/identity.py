@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,15 +106,16 @@ def source_run(composition: Composition) -> Composition | None:
     cfg = composition.config
     if not cfg.transfer.train:
         return None
-    own = [words for words in composition.overrides if _key(words).startswith(_SHARED)]
-    own += [f"seed={cfg.seed}", f"output={cfg.output}", f"dry_run={_hydra(cfg.dry_run)}"]
+    shared = [words for words in composition.overrides if _key(words).startswith(_SHARED)]
+    said = _without_repeats(shared, cfg.transfer.train)
+    own = [*shared, f"seed={cfg.seed}", f"output={cfg.output}", f"dry_run={_hydra(cfg.dry_run)}"]
     own += [f"variant.{key}={_hydra(getattr(cfg.variant, key))}" for key in _WIDTHS]
     variant = ["variant=shared" if cfg.variant.task_id else "variant=plain"]
     first = _composed(_without_repeats([*own, *variant], cfg.transfer.train))
     if isinstance(cfg.variant, MultiheadConfig) and len(first.config.env.tasks) > 1:
         heads = [f"variant.{key}={_hydra(getattr(cfg.variant, key))}" for key in _HEADS]
         first = _composed(_without_repeats([*own, "variant=multihead", *heads], cfg.transfer.train))
-    return first
+    return replace(first, said=said)
 
 
 _SHARED = (

@@ -15,7 +15,7 @@ from rich.console import Console
 from mtrl.checks import replay_bytes
 from mtrl.compose import Composition
 from mtrl.earlier import Earlier, added_keys, aside_name, changed_keys, describe_change, read_earlier
-from mtrl.identity import differences, run_directory
+from mtrl.identity import run_directory
 from mtrl.lock import RunLock
 from mtrl.recorder import Recorder
 from mtrl.signals import Preempted, Signals
@@ -23,6 +23,8 @@ from mtrl.signals import Preempted, Signals
 logger = logging.getLogger(__name__)
 
 FAILED, REFUSED, TRY_AGAIN = 1, 2, 75
+_ORDERS = ("experiment=", "dry_run=", "fresh=", "hydra.", "hydra/")
+"""Words that choose the recipe or how to start it, and change nothing of what it says."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -58,6 +60,7 @@ def run_once(composition: Composition) -> int:
         if changed:
             console.print(f"  changed since the first start: {changed}", soft_wrap=True)
         start = Start(composition, Recorder(path), signals, earlier.status if earlier else {}, changed)
+        signals.farewell = start.interrupted
         with start.directory.log():
             return _train(start, console)
 
@@ -73,6 +76,13 @@ class Start:
     """The status of the last start; empty for a new run."""
     changed: str = ""
     """What this start does otherwise than the first."""
+
+    def interrupted(self, signal: Preempted) -> str:
+        """Write down that a signal ends this start, and return what to tell about it."""
+        self.directory.fail("interrupted", str(signal))
+        step = self.directory.saved_at or self.earlier.get("checkpoint")
+        saved = f"saved at step {step:,}" if isinstance(step, int) else "nothing was saved yet"
+        return f"{signal}: {saved} in {self.directory.path}; the same command goes on"
 
 
 def _tell_finished(earlier: Earlier, path: Path, console: Console) -> None:
@@ -109,9 +119,7 @@ def _train(start: Start, console: Console) -> int:
     try:
         train(start)
     except Preempted as signal:
-        directory.fail("interrupted", str(signal))
-        saved = f"saved at step {directory.saved_at:,}" if directory.saved_at else "nothing was saved yet"
-        console.print(f"{signal}: {saved} in {directory.path}; the same command goes on", soft_wrap=True)
+        console.print(start.interrupted(signal), soft_wrap=True)
         return signal.exit_code
     except (WorkerLostError, CheckpointFailedError) as error:
         return _end(directory, "interrupted", error, TRY_AGAIN)
@@ -142,15 +150,15 @@ def summary(composition: Composition, path: Path) -> str:
     """Return what is about to run, in a few lines."""
     cfg = composition.config
     tasks = ", ".join(cfg.env.tasks) if len(cfg.env.tasks) <= 3 else f"{len(cfg.env.tasks)} tasks"
-    changed = differences(composition, from_recipe=True)
-    said = ", ".join(f"{key}={value}" for key, value in sorted(changed.items())) or "none"
+    said = [words.lstrip("+") for words in composition.said]
+    own = ", ".join(words for words in said if not words.startswith(_ORDERS)) or "none"
     choices = composition.choices
     return "\n".join(
         [
             f"{choices['experiment']} · {choices['algo']} · {choices['variant']} · seed {cfg.seed} · {tasks}",
             f"  {cfg.total_steps:,} environment steps on {cfg.n_envs} environments, "
             f"reward {cfg.env.reward}, horizon {cfg.env.horizon}",
-            f"  overrides of the recipe: {said}",
+            f"  overrides of the recipe: {own}",
             f"  memory: {replay_bytes(cfg) / 2**20:,.0f} MiB replay buffer when full",
             f"  run directory: {path}",
         ]

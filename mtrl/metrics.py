@@ -1,5 +1,6 @@
 """What a run measures of itself while it trains: metrics.csv, timing.csv and their mirror in TensorBoard."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from mtrl.tracker import Tracker
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 20
 """Episodes of a task over which its training success, return and length are averaged."""
@@ -228,16 +231,27 @@ class Metrics:
         }
         if self._tracker is not None:
             self._tracker.log(scalars, step)
-        if self._writer is not None:
-            for name, value in scalars.items():
-                self._writer.add_scalar(name, value, step)
+        with self._unless_disk_is_full():
+            if self._writer is not None:
+                for name, value in scalars.items():
+                    self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush what the mirrors still hold."""
-        if self._writer is not None:
-            self._writer.close()
+        with self._unless_disk_is_full():
+            if self._writer is not None:
+                self._writer.close()
         if self._tracker is not None:
             self._tracker.close()
+
+    @contextmanager
+    def _unless_disk_is_full(self) -> Iterator[None]:
+        """Do without TensorBoard from the first failure on: its writer does not recover, the CSV files hold all."""
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            logger.warning("TensorBoard gets nothing more from this start (%s)", error)
 
 
 def _plain(value: Any) -> float:  # (a number of numpy, torch or Python)

@@ -3,8 +3,11 @@
 The descriptions are the docstrings under the fields of ``mtrl/config/``, the values those of ``conf/``.
 """
 
+import argparse
 import ast
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,5 +112,13 @@ def _shown(values: dict[str, Any], key: str) -> str:
     return f"`{json.dumps(whole)}`"
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table and return the exit code."""
+    description = "Print every key of the configuration, its value and its meaning, as a Markdown table."
+    argparse.ArgumentParser(prog="python -m mtrl.options", description=description).parse_args(arguments)
     print(table(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

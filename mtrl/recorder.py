@@ -1,5 +1,6 @@
 """The directory of one run, as its trainer sees it: what state it is in, and what is written about it."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -35,11 +36,13 @@ class Recorder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._status: dict[str, Any] = {}
+        self.waits = False
+        """Whether the status could not be written as it is."""
 
     @contextmanager
     def log(self) -> Iterator[None]:
         """Write what is logged inside the block to ``run.log`` too."""
-        handler = logging.FileHandler(self.path / "run.log")
+        handler = _RunLog(self.path / "run.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(handler)
         try:
@@ -95,22 +98,26 @@ class Recorder:
             "checkpoint": step or None,
             "result": None,
         }
-        write_json(self.path / "status.json", self._status)
+        self._write()
 
     def set_step(self, step: int) -> None:
-        """Write down how far the run is."""
+        """Write down how far the run is; on a full disk it waits for ``write``."""
         self._status["step"] = step
-        write_json(self.path / "status.json", self._status)
+        self._write_or_wait()
 
     def set_checkpoint(self, step: int) -> None:
-        """Write down that a checkpoint of ``step`` is on the disk."""
+        """Write down that a checkpoint of ``step`` is on the disk.
+
+        Raises:
+            OSError: The disk is full or broken.
+        """
         self._status |= {"checkpoint": step, "step": step}
-        write_json(self.path / "status.json", self._status)
+        self._write()
 
     def note(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write down ``entry`` under a name of its own, in place of an earlier one."""
+        """Write down ``entry`` under a name of its own, in place of an earlier one; it may wait for ``write``."""
         self._status[name] = dict(entry)
-        write_json(self.path / "status.json", self._status)
+        self._write_or_wait()
 
     @property
     def saved_at(self) -> int | None:
@@ -144,4 +151,36 @@ class Recorder:
 
     def _end(self, state: str, step: int, result: dict[str, Any] | None) -> None:
         self._status |= {"state": state, "step": step, "result": result}
+        self._write()
+
+    def write(self) -> None:
+        """Write the status if it waits to be written.
+
+        Raises:
+            OSError: The disk is full or broken; the file is as it was.
+        """
+        if self.waits:
+            self._write()
+
+    def _write_or_wait(self) -> None:
+        try:
+            self._write()
+        except OSError as error:
+            logger.warning("status.json waits to be written (%s)", error)
+
+    def _write(self) -> None:
+        self.waits = True
         write_json(self.path / "status.json", self._status)
+        self.waits = False
+
+
+class _RunLog(logging.FileHandler):
+    """``run.log``, whose lines a full disk may cost, but nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let the line go: the terminal has it, and a traceback for every line would hide it there."""
+
+    def close(self) -> None:
+        """Close the file, also where the last lines have no room."""
+        with contextlib.suppress(OSError):
+            super().close()

@@ -1,6 +1,8 @@
 """What a run writes about itself: CSV logs that only grow, and small files replaced in one step."""
 
+import contextlib
 import csv
+import io
 import json
 import logging
 import os
@@ -8,9 +10,11 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ _VERSIONS = (
 
 
 class CsvLog:
-    """A CSV file that grows by whole rows; each row reaches the disk before ``append`` returns.
+    """A CSV file that grows by whole rows; each row reaches the disk before ``append`` returns, or waits.
 
     Args:
         path: The file; an existing one is continued, and must have the same columns.
@@ -43,12 +47,15 @@ class CsvLog:
 
     Raises:
         ConfigurationError: The file has other columns.
+        OSError: The header cannot be written.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, list(columns)
         _heal(path)
-        if path.exists() and path.stat().st_size:
+        self._on_disk = path.stat().st_size if path.exists() else 0
+        self._waiting = b""
+        if self._on_disk:
             with path.open(newline="") as file:
                 found = next(csv.reader(file))
             if found != self.columns:
@@ -56,31 +63,73 @@ class CsvLog:
                     f"{path} has other columns than this run writes: move it aside with fresh=true"
                 )
         else:
-            self._write([self.columns])
+            self._waiting = _lines([self.columns])
+            self.write()
 
     @property
     def size(self) -> int:
-        """Bytes written so far, all of them on the disk."""
-        return self.path.stat().st_size
+        """Bytes of all rows, those that wait to be written included."""
+        return self._on_disk + len(self._waiting)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are rows that could not be written yet."""
+        return bool(self._waiting)
 
     def cut(self, size: int) -> None:
-        """Forget what was written after the file had ``size`` bytes; a continued run writes it again."""
+        """Forget what was added after the log had ``size`` bytes; a continued run adds it again."""
         if self.size < size:
             logger.warning("%s has lost rows: it is shorter than at the last checkpoint", self.path)
             return
-        with self.path.open("r+b") as file:
-            file.truncate(size)
-            os.fsync(file.fileno())
+        self._waiting = self._waiting[: max(0, size - self._on_disk)]
+        if size < self._on_disk:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+                os.fsync(file.fileno())
+            self._on_disk = size
 
     def append(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Add rows; a missing or None value is an empty cell."""
-        self._write([[_cell(row.get(name)) for name in self.columns] for row in rows])
+        """Add rows; a missing or None value is an empty cell. What the disk has no room for waits for ``write``."""
+        self._waiting += _lines([[_cell(row.get(name)) for name in self.columns] for row in rows])
+        try:
+            self.write()
+        except OSError as error:
+            logger.warning("%s: rows wait to be written (%s)", self.path, error)
 
-    def _write(self, rows: Sequence[Sequence[str]]) -> None:
-        with self.path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
+    def write(self) -> None:
+        """Write the rows that wait, if any.
+
+        Raises:
+            OSError: The disk is full or broken; the file has its whole rows and no part of one, the others wait on.
+        """
+        if not self._waiting:
+            return
+        # Without a buffer, which would write again what was just taken back.
+        with self.path.open("ab", buffering=0) as file:
+            self._take_back(file)
+            try:
+                left = memoryview(self._waiting)
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                # What cannot even be shortened is shortened before the next attempt, or healed by the next start.
+                with contextlib.suppress(OSError):
+                    self._take_back(file)
+                raise
+            self._on_disk = file.tell()
+        self._waiting = b""
+
+    def _take_back(self, file: FileIO) -> None:
+        """Remove what a failed attempt left behind the rows that are known to be on the disk."""
+        if os.fstat(file.fileno()).st_size > self._on_disk:
+            file.truncate(self._on_disk)
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def _heal(path: Path) -> None:
@@ -103,13 +152,20 @@ def _cell(value: object) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader, or a crash, finds the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write ``text`` to ``path`` so that a reader, or a crash, finds the old file or the new one.
+
+    Raises:
+        OSError: The disk is full or broken; the old file is untouched and nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

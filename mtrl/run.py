@@ -79,6 +79,7 @@ def train(start: "Start") -> Evaluation:
         if lineage is not None:
             lineage["source_success"] |= {"after": source_success(cfg, chosen, agent, lineage, check)}
             directory.note("transfer", lineage)
+        directory.write()
         return result
     finally:
         if session is not None:

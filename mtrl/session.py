@@ -22,13 +22,14 @@ from mtrl.hardware import Hardware
 from mtrl.metrics import Clock, Episodes, Every, Metrics
 from mtrl.progress import ProgressView, result_table
 from mtrl.recorder import Recorder
+from mtrl.records import CsvLog
 from mtrl.signals import Preempted, Signals
 from mtrl.tracker import make_tracker
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 3
-"""Checkpoints in a row that may fail before the run ends."""
+"""Attempts in a row to save everything, logs and checkpoint, that may fail before the run ends."""
 MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
 """Episodes that may break down, and the share of all of them."""
 
@@ -119,6 +120,7 @@ class Session(BaseCallback):
         self.clock.resume_at(checkpoint.step)
 
     def _on_training_start(self) -> None:
+        self.signals.defer()
         if self.curriculum is None:
             return
         if self.num_timesteps == 0:
@@ -159,7 +161,7 @@ class Session(BaseCallback):
             raise
         minutes = (time.monotonic() - self._saved_at) / 60
         # After a failure with every row of metrics.csv, for the disk may have room again.
-        again = self._failures > 0 and logged
+        again = logged and (self._failures > 0 or any(log.waits for log in self._written()))
         if self._save.due(step) or again or minutes >= self.cfg.checkpoint.minutes:
             self._checkpoint()
 
@@ -277,7 +279,11 @@ class Session(BaseCallback):
             CheckpointFailedError: Nothing could be saved for too long.
         """
         try:
+            # First the logs: a checkpoint tells how long they are, and rows that wait end with this process.
+            for log in self._written():
+                log.write()
             self.store.save(self.model, self.sections)
+            self.directory.set_checkpoint(self.num_timesteps)
         except OSError as error:
             self._failures += 1
             logger.warning("step %d: nothing could be saved (%s)", self.num_timesteps, error)
@@ -288,7 +294,9 @@ class Session(BaseCallback):
             return
         self._failures = 0
         self._saved_at = time.monotonic()
-        self.directory.set_checkpoint(self.num_timesteps)
+
+    def _written(self) -> list[CsvLog | Recorder]:
+        return [*self.metrics.logs.values(), self.examiner.log, self.directory]
 
     def finish(self) -> Evaluation:
         """Make the official evaluation, unless the last one was it, save, and close everything."""

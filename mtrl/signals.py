@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -33,19 +35,30 @@ class Preempted(Exception):
 
 
 class Signals:
-    """Remembers the first signal while it is in force; a second one ends the process at once.
+    """Listens to signals: the first ends the process at once until ``defer``, and is remembered from then on.
 
-    A member of a sweep may get every signal twice, at any distance: from its group and from its launcher. There the
-    launcher ends it at the second.
+    While a run starts there is nothing to save, and what it finds on the disk outlives its end at any moment; so the
+    process just ends, from a thread of its own, for Python calls no handler while it compiles or loads a library.
+    A second signal ends the process at once in any case. A member of a sweep may get every signal twice, at any
+    distance: from its group and from its launcher. There the launcher ends it at the second.
     """
 
     def __init__(self) -> None:
         self._counts = LAUNCHED not in os.environ
         self.received: int | None = None
+        self.farewell: Callable[[Preempted], str] = _farewell
+        """What to do before the process ends at once, and to say."""
+        self._deferred = False
         self._at = 0.0
         self._before: dict[int, Any] = {}
+        self._wake = self._wake_before = -1
 
     def __enter__(self) -> Self:
+        woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        threading.Thread(target=self._watch, args=(woken,), name="mtrl-signals", daemon=True).start()
+        # Full, it has woken the thread already.
+        self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in HANDLED:
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -53,8 +66,30 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the signals back to whoever listened before; again does nothing."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before = {}
+        if self._wake >= 0:
+            signal.set_wakeup_fd(self._wake_before, warn_on_full_buffer=False)
+            os.close(self._wake)
+            self._wake = -1
+
+    def defer(self) -> None:
+        """Remember signals for ``check`` from now on, for there is something to save."""
+        self._deferred = True
+
+    def check(self) -> None:
+        """Raise Preempted if a signal has come.
+
+        Raises:
+            Preempted: with the first signal.
+        """
+        if self.received is not None:
+            raise Preempted(self.received)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         now = time.monotonic()
@@ -65,11 +100,16 @@ class Signals:
         if self._counts and not same and number not in WARNINGS:
             os._exit(128 + number)
 
-    def check(self) -> None:
-        """Raise Preempted if a signal has come.
+    def _watch(self, woken: int) -> None:
+        """End the process at a signal that need not wait; runs until the other end of the pipe is closed."""
+        with open(woken, "rb", buffering=0) as pipe:
+            while numbers := pipe.read(1):
+                if numbers[0] in HANDLED and not self._deferred:
+                    try:
+                        print(self.farewell(Preempted(numbers[0])), flush=True)
+                    finally:
+                        os._exit(128 + numbers[0])
 
-        Raises:
-            Preempted: with the first signal.
-        """
-        if self.received is not None:
-            raise Preempted(self.received)
+
+def _farewell(preempted: Preempted) -> str:
+    return f"{preempted}: nothing is lost; the same command goes on"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtrl.config import Config, ConfigurationError, CurriculumConfig
-from mtrl.tasks import DIFFICULTY, closest
+from mtrl.tasks import DIFFICULTY, MT10, closest
 
 FIRST_MIXED = 3
 """Tasks in the first stage of a mixed curriculum."""
@@ -39,6 +39,8 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
     curriculum, tasks = cfg.curriculum, cfg.env.tasks
     steps = curriculum.steps
     if curriculum.stages:
+        if curriculum.name == "progressive":
+            _check_progressive(curriculum, tasks)
         weights = [_weights(number, stage, tasks) for number, stage in enumerate(curriculum.stages)]
     elif curriculum.tables:
         table = _fitting_table(curriculum, tasks)
@@ -85,6 +87,19 @@ def by_difficulty(cfg: Config) -> list[str]:
             )
     order = list(difficulty)
     return sorted(cfg.env.tasks, key=lambda task: (difficulty[task], order.index(task)))
+
+
+def _check_progressive(curriculum: CurriculumConfig, tasks: Sequence[str]) -> None:
+    """Refuse the stages that come with the option where they do not fit, in words that a person has used."""
+    named = [task for stage in curriculum.stages if isinstance(stage, Sequence) for task in stage]
+    missing = [task for task in named if task not in tasks]
+    if set(named) != set(MT10) or not missing:
+        return
+    several = "curriculum=sequential, or stages of your own with 'curriculum.stages=[[...],[...]]'"
+    raise ConfigurationError(
+        f"curriculum=progressive has stages for the ten tasks of MT10, and {missing[0]} is not a task of this "
+        f"run: use experiment=mt10, {several if len(tasks) > 1 else 'or curriculum=none for one task'}"
+    )
 
 
 def _weights(number: int, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,11 +20,14 @@ from rich.console import Console
 from mtrl.compose import Composition
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
+from mtrl.lifecycle import TRY_AGAIN
 from mtrl.rundir import Run, RunError
 from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
 from mtrl.status import render, summary
 
 _PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
+AGAIN = 2
+"""How often a member is started again that ends with ``TRY_AGAIN``: a worker was killed, the disk was full."""
 _REQUEUE = signal.SIGUSR2
 _WAIT_FOR_REQUEUE = 120.0
 """Seconds between a cluster's notice (SIGTERM) and its order to put the job into the queue again."""
@@ -50,7 +54,7 @@ class Member:
         self._before: dict[int, Any] = {}
 
     def run(self) -> int:
-        """Wait for the process and return its exit code.
+        """Wait for the process and return its exit code; one that asks to be tried again is, a few times.
 
         Raises:
             SystemExit: A signal ended the member: the launcher must not start another one.
@@ -60,10 +64,13 @@ class Member:
         if listening:
             self._before = {number: signal.signal(number, self._forward) for number in HANDLED}
         try:
-            self._process = subprocess.Popen(self._command, env=os.environ | {LAUNCHED: "1"})
-            for number in self._received:
-                self._process.send_signal(number)
-            code = self._process.wait()
+            code = self._run_once()
+            for again in range(1, AGAIN + 1):
+                if code != TRY_AGAIN or self._received:
+                    break
+                said = f"ended with {TRY_AGAIN} and is started again, {again} of {AGAIN} times"
+                print(f"mtrl: {shlex.join(self._command)} {said}", file=sys.stderr, flush=True)
+                code = self._run_once()
             if self._received and code != 0:
                 self._requeue()
                 raise SystemExit(128 + self._received[0])
@@ -71,6 +78,13 @@ class Member:
         finally:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
+
+    def _run_once(self) -> int:
+        self._process = subprocess.Popen(self._command, env=os.environ | {LAUNCHED: "1"})
+        # A signal that came before there was a process to pass it on to.
+        for number in self._received:
+            self._process.send_signal(number)
+        return self._process.wait()
 
     def _forward(self, number: int, _: FrameType | None) -> None:
         """Pass a signal on; at the second that asks for the end, end the member at once."""
@@ -108,6 +122,31 @@ def check_launcher(overrides: Sequence[str]) -> None:
             raise ConfigurationError(
                 f"{text} needs a package that is not there: pip install 'mtrl-metaworld[{extra}]'"
             )
+
+
+def check_directories(compositions: Sequence[Composition]) -> None:
+    """Refuse members that are one run: keys that do not decide what is learned give them one directory.
+
+    Raises:
+        ConfigurationError: naming two such members by what differs in their overrides.
+    """
+    found: dict[Path, Composition] = {}
+    for each in compositions:
+        directory = run_directory(each)
+        other = found.setdefault(directory.absolute(), each)
+        if other is not each:
+            one, two = _apart(other, each), _apart(each, other)
+            raise ConfigurationError(
+                f"{one} and {two} are one run, in {directory}: start them one after the other without -m, "
+                "or sweep over keys that decide what is learned"
+            )
+
+
+def _apart(one: Composition, other: Composition) -> str:
+    """Return what the first was composed from and the other was not."""
+    return (
+        " ".join(words for words in one.overrides if words not in other.overrides) or "the same words twice"
+    )
 
 
 def make_folder(overrides: Sequence[str]) -> Path:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from tiny_runs import REPOSITORY, TINY
 
+from mtrl import __version__
 from mtrl.__main__ import REFUSED, main
 from mtrl.compose import compose_run
 from mtrl.identity import run_directory
@@ -109,6 +110,71 @@ def test_a_dry_run_shows_the_run_and_writes_nothing(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def banner(words, capsys):
+    """Return what the banners of a command say was overridden, one entry a run."""
+    with pytest.raises(SystemExit) as end:
+        main([*words, "dry_run=true"])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [line.split(": ", 1)[1] for line in lines if "overrides of the recipe" in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "none"),
+        (["experiment=mt10", "fresh=true", "hydra.verbose=false"], "none"),
+        (["task=push-v3"], "task=push-v3"),
+        (
+            ["algo=td3", "stop.success=0.9", "hardware=cpu", "evaluation.every=100", "seed=3"],
+            "algo=td3, stop.success=0.9, hardware=cpu, evaluation.every=100, seed=3",
+        ),
+        (["experiment=mt3", "curriculum=sequential", "curriculum.difficulty={reach-v3: 9}"], None),
+    ],
+)
+def test_the_banner_says_what_was_overridden_in_the_words_used(words, said, capsys):
+    wanted = ", ".join(words[1:]) if said is None else said
+    assert banner(words, capsys) == [wanted]
+
+
+def test_the_banners_of_a_transfer_tell_a_persons_words_from_the_projects(capsys):
+    source, run, scratch = banner(
+        ["experiment=transfer/reach_to_push", "seed=2", "algo.gamma=0.98", "transfer.baseline=true"], capsys
+    )
+    assert source == "algo.gamma=0.98, task=reach-v3, total_steps=200_000, stop.success=0.95"
+    assert run == "seed=2, algo.gamma=0.98, transfer.baseline=true"
+    assert scratch == "seed=2, algo.gamma=0.98"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["seed=2", "--version"]])
+def test_the_version_is_the_projects(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert (end.value.code, capsys.readouterr().out) == (0, f"mtrl {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--multrun", "seed=1,2"], "no flag --multrun: did you mean --multirun?"),
+        (["--multi", "seed=1,2"], "no flag --multi: did you mean --multirun?"),
+        (["--seed=3"], "no flag --seed=3: did you mean seed=3?"),
+        # Hydra has a flag that begins so: taken for it, the command would train another recipe.
+        (["--experiment", "mt10"], "no flag --experiment: did you mean experiment=...?"),
+        (["-x"], "no flag -x: python -m mtrl --help shows"),
+        (["--zzz"], "no flag --zzz: "),
+        (["--cfg"], "argument --cfg/-c: expected one argument: "),
+        (["--cfg", "foo"], "argument --cfg/-c: invalid choice: 'foo'"),
+    ],
+)
+def test_a_flag_that_is_not_there_is_one_sentence_that_names_the_nearest(words, hint, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["dry_run=true", *words])
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.out, len(captured.err.splitlines())) == (2, "", 1)
+    assert captured.err.startswith(f"mtrl: {'there is ' * hint.startswith('no flag')}{hint}")
+
+
 def test_tab_completes_groups_options_and_keys(command):
     def offered(line):
         result = command("-sc", "query=bash", COMP_LINE=f"mtrl {line}", COMP_POINT=str(len(line) + 5))
@@ -134,6 +200,29 @@ def test_a_sweep_is_refused_as_a_whole_before_its_first_member_starts(tmp_path, 
         captured = capsys.readouterr()
         assert len(captured.err.splitlines()) == 1
         assert captured.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["total_steps=1e5,2e5"], "total_steps=100000.0 and total_steps=200000.0"),
+        (["phase=1,2,3", "seed=1,2"], "phase=1 and phase=2"),
+        (["task=reach-v3,push-v3", "logging.every=10,20"], "logging.every=10 and logging.every=20"),
+    ],
+)
+def test_members_of_a_sweep_that_are_one_run_are_refused_before_the_first_starts(
+    tmp_path, monkeypatch, capsys, words, named
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mtrl.sweep.make_folder", lambda _: pytest.fail("the sweep starts"))
+    with pytest.raises(SystemExit) as end:
+        main(["-m", *words])
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.out) == (2, "")
+    assert len(captured.err.splitlines()) == 1
+    assert f"{named} are one run" in captured.err
+    assert "one after the other without -m" in captured.err
     assert not list(tmp_path.iterdir())
 
 

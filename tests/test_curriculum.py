@@ -105,6 +105,22 @@ def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "mend"), [("mt1", "curriculum=none for one task"), ("mt3", "curriculum=sequential")]
+)
+def test_progressive_over_other_tasks_is_refused_in_the_words_that_chose_it(recipe, mend):
+    with pytest.raises(ConfigurationError) as refusal:
+        config(f"experiment={recipe}", "curriculum=progressive")
+    sentence = str(refusal.value)
+    assert sentence.startswith("curriculum=progressive has stages for the ten tasks of MT10")
+    assert "experiment=mt10" in sentence
+    assert mend in sentence
+    # Nobody has set a stage by its number.
+    assert "curriculum.stages[" not in sentence
+    with pytest.raises(ConfigurationError, match=r"curriculum.stages\[0\] names foo"):
+        config(f"experiment={recipe}", "curriculum=progressive", "curriculum.stages=[[foo]]")
+
+
 @pytest.fixture
 def env():
     env = make_vec_env(["reach-v3", "push-v3"], 2, seed=1, backend="native", horizon=4, threads=1)

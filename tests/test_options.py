@@ -2,14 +2,27 @@
 
 from pathlib import Path
 
+import pytest
+
 from mtrl.compose import compose_run
-from mtrl.options import table
+from mtrl.options import main, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "options.md"
 
 
 def test_the_page_of_options_is_what_the_configuration_says():
     assert PAGE.read_text() == table(), "make it anew: python -m mtrl.options > docs/options.md"
+
+
+def test_its_help_is_help_and_not_the_table(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "usage: python -m mtrl.options" in shown
+    assert "| key |" not in shown
+    assert main([]) == 0
+    assert capsys.readouterr().out == table()
 
 
 def test_every_key_has_a_meaning_on_the_page():

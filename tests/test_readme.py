@@ -1,4 +1,4 @@
-"""Every command and every snippet of the README works: composed where it would train, run where it reads."""
+"""Every command and every snippet of the README runs, on a budget of seconds."""
 
 import os
 import re
@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_runs import REPOSITORY
+import yaml
+from tiny_runs import REPOSITORY, TINY
 
 from mtrl import hardware
 from mtrl.__main__ import main as mtrl_main
 from mtrl.compose import compose_run, members
 from mtrl.config import ConfigurationError
+from mtrl.identity import run_directory
 
 TEXT = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -26,13 +28,27 @@ LINES = [
 ]
 PROMPTS = [line for line in LINES if line.startswith("$ ")]
 ANSWERS = [line for line in LINES if line.startswith("mtrl: ")]
-COMMANDS = list(dict.fromkeys(line for line in LINES if line not in PROMPTS and line not in ANSWERS))
 SPANS = list(dict.fromkeys(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))))
+COMMANDS = list(
+    dict.fromkeys(
+        [line for line in LINES if line not in PROMPTS and line not in ANSWERS]
+        + [span for span in SPANS if span.startswith(("python -m ", "tensorboard "))]
+    )
+)
 OVERRIDES = [
     span for span in SPANS if re.fullmatch(r"([a-z_]+[a-z_./]*=[^\s\"()]+ ?)+", span) and "..." not in span
 ]
 REFUSED = {"env.reward=v3"}
 SETTING_UP = {"python3", "pip", "pytest"}
+BUDGET = (
+    *(words for words in TINY if not words.startswith(("total_steps", "env.copies"))),
+    "total_steps=160",
+    "evaluation.every=120",
+    "evaluation.final_episodes=1",
+    "checkpoint.every=1000",
+)
+"""What a command of the README is given to end within seconds; its other words stay as they are."""
+PHASES = (160, 200, 240)
 
 
 def words_of(command):
@@ -41,6 +57,46 @@ def words_of(command):
 
 def of_module(name):
     return [command for command in COMMANDS if words_of(command)[:3] == ["python", "-m", name]]
+
+
+def key_of(word):
+    return word.split("=")[0].lstrip("+")
+
+
+def trains(command):
+    """Tell whether a command of ``python -m mtrl`` is a run, and not a question such as --help."""
+    words = words_of(command)[3:]
+    return not any(word.startswith("--") or word.startswith("dry_run") for word in words)
+
+
+def shrunk(command):
+    """Return the words of a command, its budget cut to seconds: steps, networks, evaluations and sweeps.
+
+    Of a sweep its first list keeps two values and the others one.
+    """
+    words, lists = [], 0
+    for word in words_of(command)[3:]:
+        key, _, value = word.partition("=")
+        if "," in value and not value.startswith(("[", "{")):
+            word = f"{key}={','.join(value.split(',')[: 1 + (lists == 0)])}"
+            lists += 1
+        words.append(word)
+    budget = list(BUDGET)
+    if any(word.startswith("phase=") for word in words):
+        budget = [word for word in budget if key_of(word) != "total_steps"]
+        budget.append(f"phases=[{','.join(map(str, PHASES))}]")
+    words = [word for word in words if key_of(word) not in {key_of(other) for other in budget}] + budget
+    return [*words, *source_budget(words)]
+
+
+def source_budget(words):
+    """Return the run that a transfer begins with, cut to seconds like the run itself."""
+    if "-m" in words:
+        return []
+    train = compose_run(words).config.transfer.train
+    short = ["total_steps=120", *(word for word in BUDGET if word.startswith("evaluation."))]
+    kept = [word for word in train if key_of(word) not in {key_of(other) for other in short}]
+    return [f"transfer.train={[*kept, *short]}".replace("'", '"')] if train else []
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +110,27 @@ def trained(train, tmp_path_factory):
     """Return a directory in which ``outputs/mt1`` holds a run."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("readme")
-    train(folder / "outputs", "total_steps=200", "evaluation.every=1000")
+    train(folder / "outputs", "total_steps=200", "evaluation.every=1000", "logging.tensorboard=true")
+    ten = ("experiment=mt10", "total_steps=120", "evaluation.every=1000", "evaluation.final_episodes=1")
+    train(folder / "outputs", *ten)
+    # What compares a transfer with its baseline reads two runs; that they train is shown above.
+    for word in ("algo.gamma=0.98", "algo.gamma=0.97"):
+        train(folder / "outputs", "experiment=transfer/reach_to_push", "transfer.train=[]", word, *ten[1:])
     return folder
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Return the directory in which the commands are run one after the other, as a reader would."""
+    torch.set_num_threads(1)
+    return tmp_path_factory.mktemp("runs")
 
 
 def test_there_is_a_check_for_every_command():
     modules = {words_of(command)[2] for command in COMMANDS if words_of(command)[0] == "python"}
-    commands = ("evaluation", "report", "play", "tune", "status", "benchmark")
+    commands = ("evaluation", "report", "play", "tune", "status", "benchmark", "options")
     assert modules <= {"mtrl", *(f"mtrl.{name}" for name in commands)}
-    assert {words_of(command)[0] for command in COMMANDS} <= {"python"} | SETTING_UP
+    assert {words_of(command)[0] for command in COMMANDS} <= {"python", "tensorboard"} | SETTING_UP
     assert len(COMMANDS) > 15
     assert len(OVERRIDES) > 20
 
@@ -78,6 +146,54 @@ def test_a_training_command_composes(command, tmp_path, monkeypatch, capsys):
     assert end.value.code == 0
     assert "outputs" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+# A command that is shown twice, with and without a comment, is one.
+TRAINING = {shlex.join(words_of(command)): None for command in of_module("mtrl") if trains(command)}
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_a_training_command_trains(command, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    words = shrunk(command)
+    if "-m" in words:
+        if "hydra/launcher=joblib" in words and find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+            pytest.skip("the launcher is not installed")
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        line = [sys.executable, "-m", "mtrl", *words]
+        result = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        runs = members([word for word in words if word != "-m"])
+        assert len(runs) == 2
+    else:
+        with pytest.raises(SystemExit) as end:
+            mtrl_main(words)
+        assert end.value.code == 0
+        runs = [words]
+    for run in runs:
+        composition = compose_run(run)
+        status = yaml.safe_load((run_directory(composition) / "status.json").read_text())
+        assert status["state"] == "finished"
+        assert status["step"] >= composition.config.total_steps
+
+
+def test_the_three_phases_are_one_run_that_goes_on(tmp_path, monkeypatch):
+    # Elsewhere than the other commands, of which one has trained this run to the end of its last phase.
+    monkeypatch.chdir(tmp_path)
+    commands = [f"python -m mtrl experiment=mt10 phase={number}" for number in (1, 2, 3)]
+    assert {tuple(words_of(command)) for command in commands} <= {tuple(words_of(line)) for line in COMMANDS}
+    for command in commands:
+        with pytest.raises(SystemExit):
+            mtrl_main(shrunk(command))
+    path = run_directory(compose_run(shrunk(commands[-1])))
+    status = yaml.safe_load((path / "status.json").read_text())
+    assert [start["step"] for start in status["starts"]] == [0, *PHASES[:2]]
+    assert status["step"] == PHASES[2]
+
+
+@pytest.mark.parametrize("name", [1, 2, 3, 4, 5])
+def test_each_of_the_five_examples_is_there(name):
+    assert len(re.findall(rf"^\*\*Example {name}: ", TEXT, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize(("prompt", "answer"), list(zip(PROMPTS, ANSWERS, strict=True)))
@@ -147,23 +263,74 @@ def test_a_video_is_written(command, trained):
 
 
 @pytest.mark.parametrize("command", of_module("mtrl.tune"))
-def test_a_search_is_planned(command, tmp_path, monkeypatch, capsys):
+def test_a_search_runs_a_trial(command, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna")
     from mtrl.tune.__main__ import main
 
     monkeypatch.chdir(tmp_path)
-    assert main([*words_of(command)[3:], "dry_run=true"]) == 0
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    words = words_of(command)[3:]
+    assert main([*words, "dry_run=true"]) == 0
     assert "trials of" in capsys.readouterr().out
+    shorter = [word for word in words if not word.startswith("n_trials=")]
+    assert main([*shorter, "n_trials=1", "seeds=1", *BUDGET]) == 0
+    (best,) = tmp_path.rglob("best.yaml")
+    assert yaml.safe_load(best.read_text().split("\n", 1)[1])
+
+
+def test_the_table_of_options_is_printed(capsys):
+    from mtrl.options import main
+
+    for command in of_module("mtrl.options"):
+        assert main(words_of(command)[3:]) == 0
+        assert "| `seed` |" in capsys.readouterr().out
+
+
+def test_tensorboard_reads_what_a_run_writes(trained):
+    commands = [command for command in COMMANDS if command.startswith("tensorboard ")]
+    assert commands
+    for command in commands:
+        # The command itself serves until it is ended; --inspect reads the same files and says what is in them.
+        words = [sys.executable, "-m", "tensorboard.main", *words_of(command)[1:], "--inspect"]
+        result = subprocess.run(words, cwd=trained, capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stderr
+        assert "success_rate" in result.stdout
+
+
+SMALL = {
+    "env": ["--rounds", "1", "--tasks", "reach-v3", "--no-subproc", "--threads", "1"],
+    "learner": ["--rounds", "1", "--seconds", "0.01", "--sizes", "[256]x3 batch 256", "--no-heads"],
+    "train": ["--rounds", "1", "--steps", "20", "--threads", "1", "--sb3-threads", "1"],
+    "overhead": ["--rounds", "1", "--steps", "60"],
+    "checkpoint": ["--rounds", "1", "--buffer", "2000", "--new", "500"],
+    "curriculum": ["--rounds", "1", "--steps", "60"],
+}
+"""What makes each benchmark a matter of seconds: then it measures nothing, and runs all the same."""
 
 
 @pytest.mark.parametrize("command", of_module("mtrl.benchmark"))
-def test_a_benchmark_exists(command, capsys):
+def test_a_benchmark_runs(command, monkeypatch, tmp_path, capsys):
+    from mtrl.benchmark import learner
     from mtrl.benchmark.__main__ import main
 
-    _, _, comment = command.partition("#")
-    for subcommand in {words_of(command)[3], *re.findall(r"[a-z]+", comment)}:
-        with pytest.raises(SystemExit) as end:
-            main([subcommand, "--help"])
-        assert end.value.code == 0, subcommand
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(learner, "_TRANSITIONS", 300)
+    words = words_of(command)[3:]
+    small = [word for word in TINY if not word.startswith(("total_steps", "evaluation.every"))]
+    # The words of a command that is listed with others stand in its comment.
+    others = re.findall(r"[a-z]+", command.partition("#")[2])
+    for subcommand in dict.fromkeys([words[0], *others]):
+        given = words if subcommand == words[0] else [subcommand]
+        overrides = {"train": [*small, "experiment=mt10"], "overhead": small, "curriculum": small}
+        if (subcommand, tuple(given)) in RAN:
+            continue
+        assert main([*given, *SMALL[subcommand], *overrides.get(subcommand, [])]) == 0
+        RAN.add((subcommand, tuple(given)))
+        assert capsys.readouterr().out
+
+
+RAN = set()
+"""Benchmarks that ran already: the README names some of them twice."""
 
 
 def test_setting_up_names_files_and_extras_that_exist():

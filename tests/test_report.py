@@ -63,6 +63,26 @@ def test_groups_are_what_differs_except_the_seed(tmp_path):
     assert found == {"sac · gamma=0.9": [1, 2], "sac · gamma=0.99": [1, 2], "td3 · gamma=0.9": [1, 2]}
 
 
+def test_a_transfer_is_named_by_the_run_it_came_from_and_two_alike_by_their_paths(tmp_path):
+    best = "seed={}/checkpoints/best"
+    train = {"transfer.train": ["experiment=mt1", "task=reach-v3", "total_steps=200_000"]}
+    for seed in (1, 2, 3):
+        source = {"transfer.source": f"outputs/mt1/reach-v3-537624e1/{best.format(seed)}"}
+        write_run(tmp_path, "a", seed, overrides=source | train)
+        write_run(tmp_path, "b", seed, overrides={"transfer.source": None, "transfer.train": []})
+    (comparison,) = study_of(tmp_path).comparisons
+    found = {group.label: [member.run.seed for member in group.members] for group in comparison.groups}
+    assert found == {"transfer from reach-v3": [1, 2, 3], "no transfer": [1, 2, 3]}
+    other = {"transfer.source": "outputs/mt1/reach-v3-00000001/seed=1"}
+    write_run(tmp_path, "c", 1, overrides=other | train)
+    (comparison,) = study_of(tmp_path).comparisons
+    assert {group.label for group in comparison.groups} == {
+        "transfer from outputs/mt1/reach-v3-537624e1/seed=*/checkpoints/best",
+        "transfer from outputs/mt1/reach-v3-00000001/seed=*",
+        "no transfer",
+    }
+
+
 def test_an_algorithm_is_named_by_its_class_and_what_follows_from_it_is_not(tmp_path):
     write_run(tmp_path, "a", overrides={"algo": {"cls": "mtrl.algo.SAC", "ent_coef": "auto"}})
     write_run(tmp_path, "b", overrides={"algo": {"cls": "stable_baselines3.TD3", "policy_delay": 2}})

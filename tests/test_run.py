@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import yaml
 from stable_baselines3 import DDPG, TD3
+from tiny_runs import TINY
 
 from mtrl import examiner
+from mtrl.__main__ import main
 from mtrl.algo import SAC
 from mtrl.compose import groups
+from mtrl.config import ConfigurationError
 from mtrl.env import make_vec_env
 from mtrl.evaluation import Evaluation, TaskResult
 
@@ -254,18 +257,49 @@ def test_updates_are_counted_in_the_unit_asked_for(train, tmp_path):
     assert updates["environment_step"] == pytest.approx(50, abs=1)
 
 
+NEUTRAL = (
+    *("algo.overlap=false", "algo.temperature=shared", "algo.balanced_batches=false"),
+    *("algo.reward_scaling=none", "algo.max_gradient_norm=null", "variant.layer_norm=false"),
+)
+"""What stable-baselines3's own SAC asks for in the place of our options."""
+
+
 def test_a_foreign_class_runs_with_arguments_of_its_own(train, tmp_path):
-    neutral = (
-        "algo.overlap=false algo.temperature=shared algo.balanced_batches=false algo.reward_scaling=none"
-    )
-    words = [*TWO, "algo.cls=stable_baselines3.SAC", "algo.kwargs.target_update_interval=3", *neutral.split()]
-    words += [
-        "algo.max_gradient_norm=null",
-        "variant.layer_norm=false",
-        "total_steps=200",
-        "evaluation.every=1000",
-    ]
-    directory = train(tmp_path, *words)
+    words = [*TWO, "algo.cls=stable_baselines3.SAC", "algo.kwargs.target_update_interval=3", *NEUTRAL]
+    directory = train(tmp_path, *words, "total_steps=200", "evaluation.every=1000")
     from stable_baselines3 import SAC as Theirs
 
     assert Theirs.load(newest(directory) / "model.zip", device="cpu").target_update_interval == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("learning_rate=fast", "AssertionError: "),
+        ("policy_kwargs=3", "TypeError: "),
+        ("train_freq=0.5", "ValueError: "),
+    ],
+)
+def test_a_value_that_a_foreign_class_refuses_is_one_sentence(tmp_path, capsys, value, said):
+    words = [*TINY, *TWO, "algo.cls=stable_baselines3.SAC", *NEUTRAL, f"output={tmp_path}"]
+    with pytest.raises(SystemExit) as end:
+        main([*words, f"algo.kwargs.{value}"])
+    assert end.value.code == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    key = value.split("=")[0]
+    assert errors[0].startswith(f"mtrl: algo.cls=stable_baselines3.SAC refuses algo.kwargs.{key}=")
+    assert f"({said}" in errors[0]
+
+
+def test_what_fails_without_the_arguments_of_a_foreign_class_is_not_blamed_on_them(
+    train, tmp_path, monkeypatch
+):
+    def broken(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("stable_baselines3.SAC._setup_model", broken)
+    words = [*TWO, "algo.cls=stable_baselines3.SAC", *NEUTRAL, "algo.kwargs.target_update_interval=3"]
+    with pytest.raises(ValueError, match=r"^a bug$") as raised:
+        train(tmp_path, *words)
+    assert not isinstance(raised.value, ConfigurationError)

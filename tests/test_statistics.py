@@ -8,7 +8,17 @@ from scipy.stats import binomtest
 from mtrl import statistics
 
 EXPECTED = json.loads((Path(__file__).parent / "data" / "rliable.json").read_text())
+ATARI = json.loads((Path(__file__).parent / "data" / "atari_100k.json").read_text())
 TOLERANCE = 0.005
+
+
+def human_normalised(name):
+    """Return the scores ``(runs, games)`` of a published agent, 0 for a random one and 1 for a human."""
+    columns = [
+        (np.array(scores) - ATARI["random"][game]) / (ATARI["human"][game] - ATARI["random"][game])
+        for game, scores in ATARI["scores"][name].items()
+    ]
+    return np.stack(columns, axis=1)
 
 
 def test_aggregates_equal_the_published_examples_of_rliable():
@@ -39,6 +49,36 @@ def test_probability_of_improvement_agrees_with_rliable(name):
     assert statistics.probability_of_improvement(ours, theirs) == pytest.approx(
         expected["probability"], abs=1e-5
     )
+    interval = statistics.improvement_interval(ours, theirs, repetitions=20_000)
+    assert interval == pytest.approx(expected["interval"], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ATARI["scores"])
+def test_aggregates_equal_what_was_published_for_atari(name):
+    """Real scores, with outliers far above 1; a published mean tells that the scores are the right ones."""
+    scores, expected = human_normalised(name), ATARI["rliable"][name]
+    assert scores.shape == (5, 26)
+    published = ATARI["published"][name]
+    assert statistics.mean_score(scores) == pytest.approx(published["mean"], abs=5e-4)
+    if "median" in published:
+        assert np.median(scores.mean(axis=0)) == pytest.approx(published["median"], abs=1e-12)
+    for key, aggregate in (("iqm", statistics.interquartile_mean), ("mean", statistics.mean_score)):
+        assert aggregate(scores) == pytest.approx(expected[key], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ATARI["scores"])
+def test_intervals_of_atari_agree_with_rliable(name):
+    scores, expected = human_normalised(name), ATARI["rliable"][name]
+    for key, aggregate in (("iqm", statistics.interquartile_mean), ("mean", statistics.mean_score)):
+        interval = statistics.stratified_bootstrap(scores, aggregate, repetitions=20_000)
+        assert interval == pytest.approx(expected[f"{key}_interval"], abs=TOLERANCE)
+
+
+def test_probability_of_improvement_on_atari_agrees_with_rliable():
+    ours, theirs = human_normalised("IRIS"), human_normalised("SimPLe")
+    expected = ATARI["rliable"]["IRIS over SimPLe"]
+    probability = statistics.probability_of_improvement(ours, theirs)
+    assert probability == pytest.approx(expected["probability"], abs=1e-6)
     interval = statistics.improvement_interval(ours, theirs, repetitions=20_000)
     assert interval == pytest.approx(expected["interval"], abs=TOLERANCE)
 

@@ -143,6 +143,28 @@ def test_a_member_gets_a_signal_twice_and_still_saves_until_its_launcher_is_aske
     assert member._process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize(("refusals", "code", "starts"), [(0, 0, 1), (1, 0, 2), (2, 0, 3), (9, 75, 3)])
+def test_a_member_that_asks_to_be_tried_again_is_a_few_times(tmp_path, capfd, refusals, code, starts):
+    count = tmp_path / "starts"
+    script = (
+        "import pathlib, sys; "
+        f"count = pathlib.Path({str(count)!r}); "
+        "count.open('a').write('x'); "
+        f"sys.exit(75 if len(count.read_text()) <= {refusals} else 0)"
+    )
+    assert sweep.Member([sys.executable, "-c", script]).run() == code
+    assert len(count.read_text()) == starts
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == starts - 1
+    assert all(line.endswith(f"started again, {n} of 2 times") for n, line in enumerate(said, start=1))
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_member_that_fails_otherwise_is_not_started_again(capfd, code):
+    assert sweep.Member([sys.executable, "-c", f"import sys; sys.exit({code})"]).run() == code
+    assert capfd.readouterr().err == ""
+
+
 SLOW_TO_END = (
     "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); [time.sleep(1) for _ in range(60)]"
 )

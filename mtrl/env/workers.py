@@ -212,10 +212,11 @@ class WorkerVecEnv(VecEnv):
 
 
 def _start_fork_server() -> None:
-    """Start the process that forks the workers, where it does not run yet, deaf to what ends a run.
+    """Start the process that workers are forked from, where it does not run yet, deaf to what ends a run.
 
-    Such a signal reaches the whole process group, and a run still starts workers while it finishes. What is
-    blocked here stays blocked in the server, which has no handlers of its own for it.
+    Such a signal reaches the whole process group, also while a run starts workers in order to finish. What is
+    blocked here stays blocked in the server and its workers; the main process gets its own a moment later, and
+    ends the workers after it has saved.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
@@ -229,16 +230,14 @@ def _start_fork_server() -> None:
 
 def _serve(remote: Connection, payload: bytes) -> None:
     """Answer requests until the pipe closes; an exception is an answer too."""
-    # What ends a run reaches the whole process group; the main process ends the workers, after it has saved.
-    for number in HANDLED:
-        signal.signal(number, signal.SIG_IGN)
     try:
         envs = DummyVecEnv(cloudpickle.loads(payload))
         remote.send((True, (envs.observation_space, envs.action_space)))
         while True:
             command, *args = cloudpickle.loads(remote.recv_bytes())
             remote.send((True, _answer(envs, command, args)))
-    except EOFError:
+    except (EOFError, ConnectionError):
+        # The main process is gone, perhaps while the copies were made.
         return
     except Exception:  # sent on whole, and raised again by the receiver
         remote.send((False, traceback.format_exc()))

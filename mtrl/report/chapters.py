@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mtrl.report import analysis, canvas, contents, figures
 from mtrl.report.notices import comparison_notices
 from mtrl.report.reference import Published, published
-from mtrl.report.sheets import Sheet, mark
+from mtrl.report.sheets import Sheet, mark, prose
 from mtrl.report.study import Comparison, Study
 from mtrl.report.transfers import transfer_sheet
 from mtrl.status import count
@@ -45,7 +45,7 @@ class Picture:
             for label, series in self.legend
         )
         legend = f"<ul class=legend>{items}</ul>" if items else ""
-        note = f"<p class=note>{html.escape(self.note)}</p>"
+        note = f"<p class=note>{prose(self.note)}</p>"
         return f"<section><h3>{html.escape(self.title)}</h3>{note}{legend}{self.markup}</section>"
 
 

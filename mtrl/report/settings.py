@@ -55,10 +55,24 @@ def group_labels(settings: list[dict[str, Any]]) -> list[str]:
             chosen.append(key)
     if not chosen:
         return [_plain_label(values) for values in settings]
-    labels = [" · ".join(_part(key, values) for key in chosen) for values in settings]
+    labels = [" · ".join(_part(key, _shortened(values)) for key in chosen) for values in settings]
+    if len(set(labels)) < len(labels):
+        labels = [" · ".join(_part(key, values) for key in chosen) for values in settings]
     # Two classes of one name, or numbers equal to six digits, read alike.
     seen = [labels[:index].count(label) + 1 for index, label in enumerate(labels)]
     return [label if time == 1 else f"{label} ({time})" for label, time in zip(labels, seen, strict=True)]
+
+
+def _shortened(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with a transfer's source as the name of its run, which a legend has room for.
+
+    ``outputs/mt1/reach-v3-537624e1/seed=1/checkpoints/best`` becomes ``reach-v3``.
+    """
+    source = values.get("transfer.source")
+    found = (
+        re.search(r"([^/]+?)(?:-[0-9a-f]{8})?/seed=[^/]*(?:/|$)", source) if isinstance(source, str) else None
+    )
+    return values | {"transfer.source": found[1]} if found else values
 
 
 def _plain_label(values: dict[str, Any]) -> str:

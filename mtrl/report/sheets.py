@@ -58,7 +58,7 @@ class Sheet:
         )
         rows = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
         table = f"<div class=scroll tabindex=0><table>{rows}</table></div>"
-        note = f"<p class=note>{html.escape(self.note)}</p>" if self.note else ""
+        note = f"<p class=note>{prose(self.note)}</p>" if self.note else ""
         title = html.escape(self.title)
         if self.folded:
             return f"<details><summary>{title}</summary>{note}{table}</details>"
@@ -102,6 +102,11 @@ class Sheet:
         flags = {"number": self._numeric(column), "alarm": cell.alarm, "named": cell.series is not None}
         classes = [name for name, on in flags.items() if on]
         return f'<td class="{" ".join(classes)}">{text}</td>' if classes else f"<td>{text}</td>"
+
+
+def prose(text: str) -> str:
+    """Return a sentence in HTML; a number and its percent sign stay on one line."""
+    return html.escape(text).replace(" %", "\u00a0%")
 
 
 def mark(series: int | None) -> str:

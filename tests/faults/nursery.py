@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -55,29 +56,43 @@ def main():
 
 
 def run(order, composition):
-    with tempfile.TemporaryFile() as output:
-        pid = os.fork()
-        if pid == 0:
-            os.setpgid(0, 0)
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-            os._exit(child(order, composition))
-        sent = None
-        if "kill_when" in order:
-            path, size = order["kill_when"]
-            while not (os.path.exists(path) and os.path.getsize(path) >= size):
-                time.sleep(0.05)
-        if order.get("kill_after") is not None:
-            time.sleep(order["kill_after"])
-            sent = time.monotonic()
-            number = order.get("signal", signal.SIGKILL)
-            # The child makes its group itself, which it may not have done yet.
-            os.killpg(pid, number) if order.get("group") else os.kill(pid, number)
-        _, status = os.waitpid(pid, 0)
-        seconds = None if sent is None else time.monotonic() - sent
-        output.seek(0)
-        said = output.read().decode(errors="replace")
-        return {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "said": said, "pid": pid}
+    # A pipe, for a limit on the size of files must not hold for what is said.
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setpgid(0, 0)
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        os.close(reading)
+        os.close(writing)
+        os._exit(child(order, composition))
+    os.close(writing)
+    said = []
+    listener = threading.Thread(target=listen, args=(reading, said), daemon=True)
+    listener.start()
+    sent = None
+    if "kill_when" in order:
+        path, size = order["kill_when"]
+        while not (os.path.exists(path) and os.path.getsize(path) >= size):
+            time.sleep(0.05)
+    if order.get("kill_after") is not None:
+        time.sleep(order["kill_after"])
+        sent = time.monotonic()
+        number = order.get("signal", signal.SIGKILL)
+        # The child makes its group itself, which it may not have done yet.
+        os.killpg(pid, number) if order.get("group") else os.kill(pid, number)
+    _, status = os.waitpid(pid, 0)
+    seconds = None if sent is None else time.monotonic() - sent
+    # Workers of a killed run may hold the pipe for a moment.
+    listener.join(10)
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "seconds": seconds, "said": b"".join(said).decode(errors="replace"), "pid": pid}
+
+
+def listen(descriptor, said):
+    with open(descriptor, "rb", buffering=0) as file:
+        while chunk := file.read(2**16):
+            said.append(chunk)
 
 
 def child(order, composition):

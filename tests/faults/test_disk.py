@@ -28,6 +28,40 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_checkpoints_intact(nursery
     assert_same(left.everything(), whole.everything())
 
 
+@pytest.mark.parametrize(
+    ("begin", "end"), [(55, 65), (75, 95)], ids=["a row", "an evaluation, a checkpoint, a row"]
+)
+def test_a_disk_without_room_for_a_row_is_waited_for_and_costs_no_row(nursery, whole, tmp_path, begin, end):
+    answer = nursery.run(tmp_path, call=["limit_file_size", [64, begin, end]])
+    assert answer["code"] == 0, answer["said"]
+    assert "metrics.csv: rows wait to be written" in answer["said"]
+    assert "status.json waits to be written" in answer["said"]
+    left = Left(tmp_path)
+    for name in ("metrics.csv", "evaluation.csv"):
+        assert left.log(name) == whole.log(name)
+    assert left.log("timing.csv").count("\n") == whole.log("timing.csv").count("\n")
+    assert_same(left.everything(), whole.everything())
+    assert left.status()["state"] == "finished"
+    assert not list(left.path.glob(".*"))
+
+
+def test_a_disk_that_never_has_room_for_a_row_again_ends_the_run_with_whole_files(nursery, whole, tmp_path):
+    answer = nursery.run(tmp_path, call=["limit_file_size", [64, 100, 10_000]])
+    left = Left(tmp_path)
+    assert answer["code"] == 75, answer["said"]
+    assert "make room on the disk" in answer["said"]
+    assert "Traceback" not in answer["said"]
+    assert left.verify() == 80
+    # At 120, 150 and 180 steps nothing could be written.
+    kept = [line.split(",")[0] for line in left.log("metrics.csv").splitlines()]
+    assert kept == ["step", "30", "60", "90"]
+    assert whole.log("metrics.csv").startswith(left.log("metrics.csv"))
+    assert left.status()["step"] == 90
+    assert not list(left.path.glob(".*"))
+    assert nursery.run(tmp_path)["code"] == 0
+    assert_same(left.everything(), whole.everything())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 def test_a_small_file_system_that_fills_up(nursery, whole, tmp_path):
     disk = tmp_path / "disk"

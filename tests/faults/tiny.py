@@ -1,6 +1,7 @@
 """A light environment with the project's contract, the run that uses it, and the faults a run is given."""
 
 import os
+import pydoc
 import resource
 import time
 from pathlib import Path
@@ -195,6 +196,19 @@ def signal_self(number, step, evaluation=False):
         return original(self, *args)
 
     setattr(owner, name, patched)
+
+
+def signal_at(number, owner, name):
+    """Send this process a signal as it enters a function, in which it then stays."""
+    place = pydoc.locate(owner)
+    original = getattr(place, name)
+
+    def patched(*args, **kwargs):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+        return original(*args, **kwargs)
+
+    setattr(place, name, patched)
 
 
 def two_signals(first, second, step):

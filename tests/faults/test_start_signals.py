@@ -1,0 +1,144 @@
+"""A signal while a run starts ends it within seconds, with one line and nothing broken."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from aftermath import REPOSITORY, Left, assert_same
+from tiny import TINY
+
+AT_IMPORT = """
+import importlib.abc, os, sys, time
+
+class Signal(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            with open({sent!r}, "w") as file:
+                file.write(str(time.monotonic()))
+            os.kill(os.getpid(), {number})
+
+if "mtrl" in sys.orig_argv:
+    sys.meta_path.insert(0, Signal())
+"""
+NATIVE = [*(words for words in TINY if not words.startswith("hardware.backend")), "hardware.backend=native"]
+
+
+class Command:
+    """The command as a process of its own group, in an empty folder."""
+
+    def __init__(self, folder, *words, hook="", cache=None):
+        (folder / "hook").mkdir()
+        (folder / "hook" / "sitecustomize.py").write_text(hook)
+        variables = {"PYTHONPATH": f"{folder / 'hook'}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+        if cache is not None:
+            variables["NUMBA_CACHE_DIR"] = str(cache)
+        self.work = folder / "work"
+        self.work.mkdir()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mtrl", *words],
+            cwd=self.work,
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def end(self):
+        """Return what was said after the summary, once every process that inherited the output is gone."""
+        said, errors = self.process.communicate(timeout=120)
+        assert "Traceback" not in errors, errors
+        return said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("module", ["hydra", "torch", "mtrl.session"])
+def test_a_signal_while_modules_are_imported(tmp_path, module, number):
+    sent = tmp_path / "sent"
+    hook = AT_IMPORT.format(module=module, number=int(number), sent=str(sent))
+    command = Command(tmp_path, *TINY, "hardware.workers=1", hook=hook)
+    last = command.end()
+    assert time.monotonic() - float(sent.read_text()) < 5
+    assert command.process.returncode == 128 + number
+    assert last.startswith(f"{number.name}: nothing ")
+    assert not list(command.work.rglob("checkpoints"))
+    if module == "hydra":
+        assert not list(command.work.iterdir())
+
+
+def test_a_signal_while_the_native_environments_are_compiled(tmp_path):
+    command = Command(tmp_path, *NATIVE, cache=tmp_path / "cache")
+    assert "compiling the native environments" in command.process.stderr.readline()
+    time.sleep(3)
+    assert not list((tmp_path / "cache").rglob("complete"))
+    sent = time.monotonic()
+    command.process.send_signal(signal.SIGTERM)
+    last = command.end()
+    assert time.monotonic() - sent < 5
+    assert command.process.returncode == 143
+    assert last.startswith("SIGTERM: nothing was saved yet in ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("wait", [0.0, 1.0])
+def test_a_signal_to_the_group_while_workers_start(tmp_path, number, wait):
+    command = Command(tmp_path, *TINY, "hardware.workers=2")
+    pid = command.process.pid
+    children = f"/proc/{pid}/task/{pid}/children"
+    # The tracker of resources, and the process that the workers are forked from.
+    while len(_read(children).split()) < 2:
+        assert command.process.poll() is None
+        time.sleep(0.01)
+    time.sleep(wait)
+    sent = time.monotonic()
+    os.killpg(pid, number)
+    command.process.wait(60)
+    assert time.monotonic() - sent < 5
+    last = command.end()
+    assert command.process.returncode == 128 + number
+    assert last.startswith(f"{number.name}: nothing was saved yet in ")
+
+
+def _read(path):
+    with open(path) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        ("mtrl.run", "find_checkpoint"),
+        ("mtrl.run", "make_training_env"),
+        ("mtrl.checkpoint.Store", "restore"),
+    ],
+)
+def test_a_signal_while_a_run_is_restored(nursery, whole, halfway, owner, name, number):
+    before = halfway.verify()
+    begun = time.monotonic()
+    answer = nursery.run(halfway.path.parents[2], call=["signal_at", [number, owner, name]])
+    assert time.monotonic() - begun < 30
+    assert answer["code"] == 128 + number, answer["said"]
+    assert answer["said"].splitlines()[-1] == (
+        f"{number.name}: saved at step {before} in {halfway.path}; the same command goes on"
+    )
+    assert "Traceback" not in answer["said"]
+    assert halfway.verify() == before
+    assert nursery.run(halfway.path.parents[2])["code"] == 0
+    assert_same(halfway.everything(), whole.everything())
+
+
+def test_a_signal_before_the_first_step_of_a_new_run_leaves_it_interrupted(nursery, whole, tmp_path):
+    begun = time.monotonic()
+    answer = nursery.run(tmp_path, call=["signal_at", [signal.SIGTERM, "mtrl.run", "make_agent"]])
+    assert time.monotonic() - begun < 30
+    left = Left(tmp_path)
+    assert answer["code"] == 143, answer["said"]
+    assert "nothing was saved yet" in answer["said"]
+    assert (left.status()["state"], left.status()["reason"]) == ("interrupted", "SIGTERM")
+    assert nursery.run(tmp_path)["code"] == 0
+    assert_same(left.everything(), whole.everything())
