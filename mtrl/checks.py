@@ -11,7 +11,7 @@ from mtrl import hardware
 from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
 from mtrl.sources import find_model
 from mtrl.stages import stages_of
-from mtrl.tasks import ACTION_SIZE, MT10, OBSERVATION_SIZE, check_tasks
+from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_seed, check_tasks
 from mtrl.tracker import check_tracker
 
 OWN_SAC = "mtrl.algo.SAC"
@@ -53,6 +53,7 @@ def _check_tasks(cfg: Config) -> None:
     tasks = cfg.env.tasks
     try:
         check_tasks(tasks if cfg.task is None or cfg.task in tasks else [cfg.task, *tasks])
+        check_seed(cfg.seed)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     if cfg.task is not None and tasks != [cfg.task]:
@@ -65,13 +66,11 @@ def _check_tasks(cfg: Config) -> None:
 def _check_backend(cfg: Config) -> None:
     if cfg.hardware.backend != "native":
         return
-    missing = [task for task in cfg.env.tasks if task not in MT10]
-    if missing or cfg.env.reward != "v2":
-        what = f"the task {missing[0]}" if missing else f"env.reward={cfg.env.reward}"
-        raise ConfigurationError(
-            f"hardware.backend=native does not have {what}: use hardware.backend=auto, "
-            "which takes Meta-World's own environments"
-        )
+    keys = {"backend_key": "hardware.backend", "reward_key": "env.reward"}
+    try:
+        hardware.require_native(cfg.env.tasks, cfg.env.reward, **keys)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _check_batches(cfg: Config) -> None:

@@ -3,12 +3,13 @@
 import ctypes
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mtrl.config import Config, HardwareConfig
-from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from mtrl.tasks import ACTION_SIZE, NATIVE, OBSERVATION_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,26 @@ def _torch_threads(device: str, cores: int, work: float) -> int:
 def available_cores() -> int:
     """Return the cores this process may use, which a cluster may set below the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def require_native(
+    tasks: Sequence[str], reward: str, *, backend_key: str = "backend", reward_key: str = "reward"
+) -> None:
+    """Raise ValueError, in one sentence, unless the native backend has these tasks with this reward.
+
+    Args:
+        tasks: Names of tasks.
+        reward: Reward version.
+        backend_key: Name by which the backend was asked for.
+        reward_key: Name by which the reward was.
+    """
+    missing = next((task for task in tasks if task not in NATIVE), None)
+    if missing is not None or reward != "v2":
+        what = f"{reward_key}={reward}" if missing is None else f"the task {missing}"
+        raise ValueError(
+            f"{backend_key}=native does not have {what}: use {backend_key}=auto, "
+            "which takes Meta-World's own environments"
+        )
 
 
 def cuda_available(device: str) -> bool:

@@ -110,7 +110,7 @@ def _compare(earlier: Earlier | None, composition: Composition) -> str:
 def _train(start: Start, console: Console) -> int:
     from mtrl.algo import NonFinite
     from mtrl.checkpoint import CheckpointFailedError, DamagedError
-    from mtrl.env.stock import NotFiniteError
+    from mtrl.env.arguments import NotFiniteError
     from mtrl.env.workers import WorkerError, WorkerLostError
     from mtrl.run import train
     from mtrl.session import UnstableError

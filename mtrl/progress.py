@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Task as RichTask
 from rich.table import Table
@@ -24,6 +24,18 @@ class _Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} steps/s")
 
 
+class _Bar(Progress):
+    """A bar with a line under it."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the bar and what stands under it."""
+        yield from super().get_renderables()
+        if self.below:
+            yield Text(self.below)
+
+
 class ProgressView:
     """Shows the progress of a run.
 
@@ -31,16 +43,17 @@ class ProgressView:
         total: Environment steps of the whole run.
         step: Steps done before this start.
         mode: "auto", "bar", "lines" or "off".
+        console: Where it is shown, standard error where None.
     """
 
-    def __init__(self, total: int, step: int, mode: str) -> None:
-        self.console = Console(file=sys.stderr, highlight=False)
+    def __init__(self, total: int, step: int, mode: str, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr, highlight=False)
         if mode == "auto":
             mode = "bar" if self.console.is_terminal else "lines"
         self._mode, self._total = mode, total
         self._drawn = time.perf_counter()
         self._mark = (self._drawn, step)
-        self._bar: Progress | None = None
+        self._bar: _Bar | None = None
         if mode == "bar":
             columns = (
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
@@ -49,7 +62,7 @@ class ProgressView:
                 TimeRemainingColumn(),
                 TextColumn("{task.description}"),
             )
-            self._bar = Progress(*columns, console=self.console)
+            self._bar = _Bar(*columns, console=self.console)
             self._task = self._bar.add_task("", total=total, completed=step)
             self._bar.start()
 
@@ -60,14 +73,16 @@ class ProgressView:
         if self._mode == "off" or now - self._drawn < wait:
             return
         self._drawn = now
-        summary = brief_rates(rates or {})
+        summary, each = brief_rates(rates or {}), rates_of_tasks(rates or {})
         if self._bar:
+            self._bar.below = each
             self._bar.update(self._task, completed=step, description=summary)
             return
         speed = (step - self._mark[1]) / (now - self._mark[0])
         self._mark = (now, step)
         left = _duration((self._total - step) / speed) if speed > 0 else "?"
-        self.say(f"step {step:,} of {self._total:,} · {speed:,.0f} steps/s · {left} left · {summary}")
+        told = f"{summary}: {each}" if each else summary
+        self.say(f"step {step:,} of {self._total:,} · {speed:,.0f} steps/s · {left} left · {told}")
 
     def wants_rates(self) -> bool:
         """Tell whether ``update`` would show something now, so that nobody computes rates for nothing."""
@@ -86,15 +101,15 @@ class ProgressView:
 
 
 def brief_rates(rates: Mapping[str, float]) -> str:
-    """Return success rates in one line: each task where there are few, mean and extremes where there are many."""
+    """Return the mean of the tasks' success rates in a few words."""
     if not rates:
         return "no episode has ended yet"
-    if len(rates) <= 3:
-        return "success " + ", ".join(f"{task} {rate:.0%}" for task, rate in rates.items())
-    ordered = sorted(rates.items(), key=lambda item: item[1])
-    mean = sum(rates.values()) / len(rates)
-    (worst, low), (best, high) = ordered[0], ordered[-1]
-    return f"success {mean:.0%} (best {best} {high:.0%}, worst {worst} {low:.0%})"
+    return f"success {sum(rates.values()) / len(rates):.0%}"
+
+
+def rates_of_tasks(rates: Mapping[str, float]) -> str:
+    """Return the success rate of each task, in percent, in as few characters as tell which it is."""
+    return " · ".join(f"{task.removesuffix('-v3')} {100 * rate:.0f}" for task, rate in rates.items())
 
 
 def result_table(evaluation: Evaluation, title: str) -> Table:

@@ -11,7 +11,7 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from mtrl.algo import check_finite
+from mtrl.algo import check_finite, record_q_value
 from mtrl.algo.rollout import OverlappedRollouts
 from mtrl.checkpoint import Checkpoint, CheckpointFailedError, Stateful, Store, save_model
 from mtrl.config import Config, SACConfig
@@ -239,6 +239,7 @@ class Session(BaseCallback):
                 "look at the actions, and at the versions of mujoco and metaworld"
             )
         check_finite(self.model)
+        record_q_value(self.model)
         stage = None if self.curriculum is None else self.curriculum.stage
         self._written_at = self.num_timesteps
         self.metrics.write(self.num_timesteps, self.episodes, self.model.logger, self.clock, stage)

@@ -21,6 +21,9 @@ MT10 = (
 )
 """Meta-World's MT10, in its order."""
 
+NATIVE = MT10
+"""Tasks that the native backend has, with the v2 reward."""
+
 MT3 = MT10[:3]
 """Reach, push, pick-place: the predecessor's set of three."""
 
@@ -115,6 +118,9 @@ DIFFICULTY = {
 GOALS = 50
 """Goals of a task, as in Meta-World's benchmarks."""
 
+HELD_OUT_SEED = 1_000_003
+"""Seed of the goals kept for ``evaluation.goals=heldout``: fixed, so that every run is tested on the same ones."""
+
 HORIZON = 500
 """Meta-World's limit of an episode, in environment steps; stepping past it raises there."""
 
@@ -133,7 +139,9 @@ def closest(name: str, choices: Sequence[str]) -> str | None:
 
 def check_tasks(tasks: Sequence[str]) -> None:
     """Raise ValueError, in one sentence, unless ``tasks`` are distinct tasks of Meta-World and not empty."""
-    if not tasks:
+    if isinstance(tasks, str):
+        raise ValueError(f"tasks={tasks!r} must be a list of names: use [{tasks!r}]")
+    if len(tasks) == 0:
         raise ValueError("the task set is empty: name at least one Meta-World task in env.tasks")
     for task in tasks:
         if task not in MT50:
@@ -144,3 +152,13 @@ def check_tasks(tasks: Sequence[str]) -> None:
     repeated = sorted({task for task in tasks if list(tasks).count(task) > 1})
     if repeated:
         raise ValueError(f"{', '.join(repeated)} stands twice in env.tasks: name each task once")
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError, in one sentence, unless ``seed`` may decide the goals that a run trains on."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed} must lie in 0..{2**32 - 1}")
+    if seed == HELD_OUT_SEED:
+        raise ValueError(
+            f"seed={seed} makes the held-out goals, which nothing may train on: use another seed"
+        )

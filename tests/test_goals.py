@@ -6,8 +6,8 @@ import metaworld
 import numpy as np
 import pytest
 
-from mtrl.env.goals import HELD_OUT_SEED, goal_set
-from mtrl.tasks import MT50
+from mtrl.env.goals import goal_set
+from mtrl.tasks import HELD_OUT_SEED, MT50
 
 SOME = ["reach-v3", "peg-insert-side-v3", "assembly-v3", "drawer-open-v3"]
 

@@ -360,6 +360,28 @@ def test_a_snippet_runs(snippet, trained, monkeypatch):
         names["env"].close()
 
 
+def test_the_loop_written_out_meets_the_ends_of_episodes():
+    (loop,) = [block for language, block in BLOCKS if "terminal_observation" in block]
+    names = {}
+    exec(loop, names)
+    # 1000 steps of four copies are two whole episodes of each.
+    assert len(names["solved"]) == 8
+    assert names["terminated"] == [False] * 4
+    last = np.array([info["terminal_observation"] for info in names["infos"]])
+    np.testing.assert_array_equal(names["next_obs"], last)
+    assert not np.array_equal(names["obs"], last)
+    names["env"].close()
+
+
+def test_the_map_names_every_module():
+    rows = re.findall(r"^\| (`.*?`) \|", TEXT.partition("## Map")[2], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
+    there = {
+        path.name.removesuffix(".py") for path in (REPOSITORY / "mtrl").iterdir() if path.name[0] not in "_."
+    }
+    assert sorted(named) == sorted(there)
+
+
 def test_the_files_that_are_linked_are_there():
     missing = [
         target

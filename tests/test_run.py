@@ -124,6 +124,20 @@ def test_metrics_and_evaluations_have_a_column_for_everything_of_each_task(runs)
     assert header == ["step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length"]
 
 
+@pytest.mark.parametrize("variant", ["plain", "shared", "multihead"])
+@pytest.mark.parametrize("algo", CLASSES)
+def test_every_algorithm_has_q_values_that_are_its_critics(runs, algo, variant):
+    """From the first update on, and near the mean of what the last model's critics say of such transitions."""
+    directory = runs(algo, variant)
+    first, *rest = (row["q_value"] for row in rows(directory / "metrics.csv"))
+    assert first == ""
+    values = [float(value) for value in rest]
+    assert np.isfinite(values).all()
+    assert values[0] != values[1]
+    # Rewards of the first steps are below 1 and the critics have made 200 updates at most.
+    assert np.abs(values).max() < 10
+
+
 def test_every_frequency_is_in_environment_steps(runs):
     directory = runs("td3", "shared")
     evaluated = [(row["step"], row["episodes"]) for row in rows(directory / "evaluation.csv")]

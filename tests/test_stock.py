@@ -11,9 +11,11 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from mtrl.env import make_vec_env
-from mtrl.env.goals import HELD_OUT_SEED, goal_set
+from mtrl.env.arguments import NotFiniteError
+from mtrl.env.goals import goal_set
 from mtrl.env.normalize import TaskNormalize
-from mtrl.env.stock import NotFiniteError, metaworld_task
+from mtrl.env.stock import metaworld_task
+from mtrl.tasks import HELD_OUT_SEED
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
 UNTRIED = [
@@ -386,7 +388,7 @@ def test_an_action_that_is_no_number_reaches_no_simulation(make, bad):
     physics = env.env_method("get_state")[0]["physics"]
     action = np.zeros((1, 4), np.float32)
     action[0, 2] = bad
-    with pytest.raises(NotFiniteError, match="reach-v3 is not finite"):
+    with pytest.raises(NotFiniteError, match=r"copy 0 \(reach-v3\) is not finite"):
         env.step(action)
     np.testing.assert_array_equal(env.env_method("get_state")[0]["physics"], physics)
 

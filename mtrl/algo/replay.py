@@ -174,6 +174,11 @@ class TaskReplayBuffer(TransitionRing):
         rows, balanced = self._draw(batch_size)
         return self._get_samples(rows, env)._replace(sorted_by_task=balanced)
 
+    def spread(self, batch_size: int, env: VecNormalize | None = None) -> TaskSamples:
+        """Return transitions spread evenly over all that are held; unlike ``sample``, nothing is drawn."""
+        rows = np.linspace(0, self.size() - 1, batch_size).astype(np.int64)
+        return self._get_samples(rows, env)
+
     def _draw(self, batch_size: int) -> tuple[NDArray[np.int64], bool]:
         """Return rows, shape (batch_size,), and whether they are balanced and sorted by task."""
         if self._restriction is not None and self._restriction.size() >= batch_size:

@@ -1,8 +1,8 @@
 """Environment steps per second: physics alone, native, stock in one process, stock in processes.
 
 All play the same random actions on the same goals, in blocks of whole 500-step episodes with their resets.
-"Physics" is what no environment can do without: 5 x mj_step and mj_forward, called through MuJoCo's Python
-functions, with each step's inputs computed beforehand.
+"Physics" is what no environment can do without: 5 x mj_step and mj_forward, called from compiled code without any
+Python in between, with each step's inputs computed beforehand.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtrl.benchmark.pairing import Rates, ratio, take_turns, typical
+from mtrl.hardware import available_cores
 from mtrl.tasks import HORIZON, MT10
 
 _SEED = 0
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks", nargs="*", default=list(MT10), help="tasks to measure singly (all of MT10)"
     )
     parser.add_argument("--copies", type=int, default=1, help="copies per task (1)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="compared with one thread")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="compared with one thread")
     parser.add_argument("--no-subproc", action="store_true", help="leave out stock environments in processes")
 
 
@@ -149,6 +150,8 @@ def _physics(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Callable
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     from mtrl.env.goals import goal_set
+    from mtrl.env.native import mujoco_c
+    from mtrl.env.native.physics import simulate
     from mtrl.env.stock import metaworld_task
 
     envs = []
@@ -166,20 +169,20 @@ def _physics(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Callable
         starts.append(start)
         inputs.append(_inputs(env, actions[:, i]))
         env.data.mocap_quat[0] = (1, 0, 1, 0)
-    simulations = [(env.model, env.data, env.data.mocap_pos[0], env.data.ctrl) for env in envs]
-    steps = [[(hand[k], fingers[k]) for hand, fingers in inputs] for k in range(len(actions))]
-    mj_step, mj_forward = mujoco.mj_step, mujoco.mj_forward
+    hands, fingers = (np.ascontiguousarray(np.stack(values, axis=1)) for values in zip(*inputs, strict=True))
+    addresses = np.array(
+        [
+            (env.model._address, env.data._address, env.data.mocap_pos.ctypes.data, env.data.ctrl.ctypes.data)
+            for env in envs
+        ]
+    )
+    functions = mujoco_c.function_addresses()
 
     def block() -> float:
-        for (model, data, _, _), start in zip(simulations, starts, strict=True):
-            mujoco.mj_setState(model, data, start, whole)
+        for env, start in zip(envs, starts, strict=True):
+            mujoco.mj_setState(env.model, env.data, start, whole)
         started = time.perf_counter()
-        for step in steps:
-            for (model, data, mocap_pos, ctrl), (hand, fingers) in zip(simulations, step, strict=True):
-                mocap_pos[:] = hand
-                ctrl[:] = fingers
-                mj_step(model, data, 5)
-                mj_forward(model, data)
+        simulate(addresses, hands, fingers, *functions)
         return actions.shape[0] * actions.shape[1] / (time.perf_counter() - started)
 
     return block

@@ -1,18 +1,19 @@
 """Builds the vector environment of a task set on the backend that fits."""
 
 import logging
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.env import native
-from mtrl.env.goals import HELD_OUT_SEED, goal_set
-from mtrl.env.stock import StockEnv
+from mtrl.env.arguments import check_choice, copies_of, horizon_of, whole
+from mtrl.env.goals import goal_set
+from mtrl.env.stock import StockEnv, StockVecEnv
 from mtrl.env.workers import WorkerVecEnv
-from mtrl.tasks import HORIZON, check_tasks
+from mtrl.hardware import available_cores, require_native
+from mtrl.tasks import HELD_OUT_SEED, HORIZON, check_seed, check_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def make_vec_env(
     Args:
         tasks: Names such as "reach-v3"; the place of a task in this list is its id.
         copies_per_task: Copies of every task, or one number per task.
-        seed: Decides the 50 training goals of each task and in which order each copy meets them.
+        seed: Decides the 50 training goals of each task and in which order each copy meets them; not
+            1,000,003, which makes the held-out ones.
         backend: "stock" is Meta-World's own classes; "native" the compiled step (ten MT10 tasks, v2 reward, same
             numbers); "auto" takes native wherever it can.
         goals: "train" (the 50 of ``seed``) or "heldout" (50 others, the same whatever the seed).
@@ -52,24 +54,20 @@ def make_vec_env(
         render_mode: "rgb_array" to render.
 
     Raises:
-        ValueError: A task, count, horizon or reward that does not exist, or a native backend that cannot serve.
+        ValueError: A task, count, seed, horizon, reward or render mode that does not exist, or a native backend
+            that cannot serve.
     """
     check_tasks(tasks)
-    copies = [copies_per_task] * len(tasks) if isinstance(copies_per_task, int) else list(copies_per_task)
-    if len(copies) != len(tasks) or min(copies) < 0 or sum(copies) < 1:
-        raise ValueError(f"copies_per_task={copies_per_task} must give each of {len(tasks)} tasks a count")
-    for name, value, known in (
-        ("goals", goals, ("train", "heldout")),
-        ("backend", backend, ("auto", "stock", "native")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
-    if not 1 <= horizon <= HORIZON:
-        raise ValueError(
-            f"horizon={horizon} must lie in 1..{HORIZON}: Meta-World ends an episode at {HORIZON}"
-        )
+    copies = copies_of(copies_per_task, len(tasks))
+    seed, horizon = whole("seed", seed), horizon_of(horizon)
+    check_seed(seed)
+    check_choice("goals", goals, ("train", "heldout"))
+    check_choice("backend", backend, ("auto", "stock", "native"))
+    check_choice("render_mode", render_mode, (None, "rgb_array"))
     if reward not in ("v1", "v2"):
         raise ValueError(f"reward={reward!r} must be v1 or v2: Meta-World would silently train on v1")
+    workers = default_workers() if workers is None else whole("workers", workers, 1)
+    threads = available_cores() if threads is None else whole("threads", threads, 1)
     assignment = [task for task, count in enumerate(copies) for _ in range(count)]
     goal_seed = seed if goals == "train" else HELD_OUT_SEED
     sets = [goal_set(task, goal_seed) for task in tasks]
@@ -82,7 +80,7 @@ def make_vec_env(
             horizon=horizon,
             terminate_on_success=terminate_on_success,
             task_id=task_id,
-            threads=threads or os.cpu_count() or 1,
+            threads=threads,
             render_mode=render_mode,
         )
     make_envs = [
@@ -100,16 +98,16 @@ def make_vec_env(
         )
         for copy, task in enumerate(assignment)
     ]
-    count = min(workers or default_workers(), len(make_envs))
+    count = min(workers, len(make_envs))
     if count == 1:
-        return DummyVecEnv(make_envs)
+        return StockVecEnv(make_envs)
     names = [f"copy {copy} ({tasks[task]})" for copy, task in enumerate(assignment)]
     return WorkerVecEnv(make_envs, count, names=names)
 
 
 def default_workers() -> int:
-    """Return three quarters of the cores, at least one."""
-    return max(1, int((os.cpu_count() or 1) * 0.75))
+    """Return three quarters of the cores that this process may use, at least one."""
+    return max(1, int(available_cores() * 0.75))
 
 
 def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["stock", "native"]:
@@ -120,13 +118,11 @@ def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["
     """
     if backend == "stock":
         return "stock"
-    unsupported = [task for task in tasks if task not in native.SUPPORTED]
-    if unsupported or reward != "v2":
+    try:
+        require_native(tasks, reward)
+    except ValueError:
         if backend == "native":
-            what = f"reward={reward}" if reward != "v2" else f"the task {unsupported[0]}"
-            raise ValueError(
-                f"the native backend does not have {what}: use hardware.backend=auto, which takes Meta-World's own"
-            )
+            raise
         return "stock"
     reason = native.unavailable()
     if reason is None:

@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 
 from mtrl.tasks import GOALS
 
-HELD_OUT_SEED = 1_000_003
-"""Seed of the goals kept for ``evaluation.goals=heldout``: fixed, so that every run is tested on the same ones."""
-
 
 @lru_cache(maxsize=256)
 def goal_set(task: str, seed: int) -> NDArray[np.float64]:

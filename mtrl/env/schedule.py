@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mtrl.env.arguments import whole
 from mtrl.tasks import GOALS
 
 
@@ -29,9 +30,10 @@ class Schedule:
 
     def set_task(self, task: int, goal: int | None = None) -> None:
         """Play ``task`` from the next reset on; always its goal number ``goal``, or a random one where None."""
+        task, goal = whole("task", task), None if goal is None else whole("goal", goal)
         if goal is not None and not 0 <= goal < GOALS:
             raise ValueError(f"goal {goal} does not exist: a task has goals 0 to {GOALS - 1}")
-        self.task, self.goal = int(task), None if goal is None else int(goal)
+        self.task, self.goal = task, goal
 
     def next_episode(self) -> tuple[int, int]:
         """Return (task, goal) of the episode that begins now."""

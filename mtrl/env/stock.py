@@ -12,7 +12,9 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.types import Task
 from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import DummyVecEnv
 
+from mtrl.env.arguments import check_actions, task_of
 from mtrl.env.schedule import Schedule
 from mtrl.graphics import Camera
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
@@ -20,17 +22,17 @@ from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 PICTURE_SIZE = 480
 """Width and height of a rendered frame in pixels, as Meta-World's."""
 
-_FATAL_WARNINGS = (
+FATAL_WARNINGS = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
     mujoco.mjtWarning.mjWARN_BADQVEL,
     mujoco.mjtWarning.mjWARN_BADQACC,
 )
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""After these MuJoCo resets the simulation by itself, in the middle of an episode."""
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""All that the continuation of a simulation depends on, the solver's warm start included."""
+
 _PLAIN = (bool, int, float, str, type(None), np.ndarray, np.generic)
-
-
-class NotFiniteError(ValueError):
-    """An action, observation or reward is NaN or infinite."""
 
 
 def observation_space(n_tasks: int, task_id: bool) -> gymnasium.spaces.Box:
@@ -96,11 +98,14 @@ class StockEnv(gymnasium.Env):
             self._envs[task] = ALL_V3_ENVIRONMENTS[self.tasks[task]](reward_function_version=self.reward)
         return self._envs[task]
 
+    @property
+    def playing(self) -> str:
+        """Name of the task that is played."""
+        return self.tasks[self._task]
+
     def set_task(self, task: int, goal: int | None = None) -> None:
         """Play ``task`` (its id) from the next reset on, with goal number ``goal`` or random ones."""
-        if not 0 <= task < len(self.tasks):
-            raise ValueError(f"task {task} is not in the set of {len(self.tasks)} tasks")
-        self._schedule.set_task(task, goal)
+        self._schedule.set_task(task_of(task, len(self.tasks)), goal)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -122,14 +127,8 @@ class StockEnv(gymnasium.Env):
         """Advance by one environment step (five of the simulation).
 
         An unstable simulation truncates the episode with ``info["unstable"]`` and the last good observation.
-
-        Raises:
-            NotFiniteError: The action holds NaN or infinity; nothing was simulated.
+        Actions are checked for all copies at once, by the vector environment.
         """
-        if not np.isfinite(action).all():
-            raise NotFiniteError(
-                f"action {action} of task {self.tasks[self._task]} is not finite: check the policy's weights"
-            )
         env = self._env(self._task)
         obs, reward, _, _, state = env.step(action)
         if self._simulation_failed(env, obs, reward):
@@ -155,7 +154,7 @@ class StockEnv(gymnasium.Env):
 
     def _simulation_failed(self, env: SawyerXYZEnv, obs: NDArray[np.float64], reward: float) -> bool:
         # MuJoCo resets an unstable simulation by itself, in mid-episode; only its warning counters tell.
-        warned = any(env.data.warning[kind].number for kind in _FATAL_WARNINGS)
+        warned = any(env.data.warning[kind].number for kind in FATAL_WARNINGS)
         return warned or not (np.isfinite(obs).all() and np.isfinite(reward))
 
     def _truncate_unstable(self) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -188,8 +187,8 @@ class StockEnv(gymnasium.Env):
     def get_state(self) -> dict[str, Any]:
         """Return everything that the rest of this episode and all later ones depend on."""
         env = self._env(self._task)
-        physics = np.empty(mujoco.mj_stateSize(env.model, _STATE))
-        mujoco.mj_getState(env.model, env.data, physics, _STATE)
+        physics = np.empty(mujoco.mj_stateSize(env.model, STATE))
+        mujoco.mj_getState(env.model, env.data, physics, STATE)
         attributes = {
             name: np.copy(value) if isinstance(value, np.ndarray) else value
             for name, value in vars(env).items()
@@ -219,7 +218,7 @@ class StockEnv(gymnasium.Env):
         env.reset()
         env.model.body_pos[:] = state["body_pos"]
         env.model.site_pos[:] = state["site_pos"]
-        mujoco.mj_setState(env.model, env.data, np.asarray(state["physics"]), _STATE)
+        mujoco.mj_setState(env.model, env.data, np.asarray(state["physics"]), STATE)
         warm_start = env.data.qacc_warmstart.copy()
         mujoco.mj_forward(env.model, env.data)
         env.data.qacc_warmstart[:] = warm_start
@@ -229,6 +228,22 @@ class StockEnv(gymnasium.Env):
         self._length, self._return = int(state["length"]), float(state["return"])
         self._solved = bool(state["solved"])
         self._last_obs = np.array(state["observation"], dtype=np.float32)
+
+
+class StockVecEnv(DummyVecEnv):
+    """Copies in this process, whose actions are all checked before any of them is simulated."""
+
+    envs: list[StockEnv]
+
+    def step_async(self, actions: NDArray[np.float32]) -> None:
+        """Take the actions of the next step, ``(n_envs, 4)``.
+
+        Raises:
+            ValueError: The shape is another one; nothing was simulated.
+            NotFiniteError: An action holds NaN or infinity; nothing was simulated.
+        """
+        shape = (self.num_envs, ACTION_SIZE)
+        super().step_async(check_actions(actions, shape, lambda i: f"copy {i} ({self.envs[i].playing})"))
 
 
 def metaworld_task(name: str, goal: NDArray[np.float64]) -> Task:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from mtrl.env.arguments import check_actions
 from mtrl.signals import HANDLED
 
 
@@ -84,7 +85,14 @@ class WorkerVecEnv(VecEnv):
         return np.concatenate([obs for obs, _ in answers])
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Send each worker the actions of its copies."""
+        """Send each worker the actions of its copies.
+
+        Raises:
+            ValueError: The shape is another one than that of all copies' actions; nothing was simulated.
+            NotFiniteError: An action holds NaN or infinity; nothing was simulated.
+        """
+        shape = (self.num_envs, *(self.action_space.shape or ()))
+        actions = check_actions(actions, shape, lambda i: self._names[i])
         for worker, owned in enumerate(self._owned):
             self._send(worker, "step", actions[owned[0] : owned[-1] + 1])
         self._waiting = True
@@ -139,7 +147,11 @@ class WorkerVecEnv(VecEnv):
     def _ask(
         self, method: str, indices: int | Sequence[int] | None, *args: object, **kwargs: object
     ) -> list[Any]:
-        """Return the answers of the workers' DummyVecEnv to ``method``, in the order of ``indices``."""
+        """Return the answers of the workers' DummyVecEnv to ``method``, in the order of ``indices``.
+
+        Raises:
+            ValueError: A copy refused it.
+        """
         wanted = list(self._get_indices(indices))
         asked = []
         for worker, owned in enumerate(self._owned):
@@ -148,9 +160,13 @@ class WorkerVecEnv(VecEnv):
                 self._send(worker, "call", method, args, kwargs | {"indices": local})
                 asked.append(worker)
         by_copy: dict[int, Any] = {}
-        for worker in asked:
+        # All answers are taken before a refusal is raised, or the next question would be given an old one.
+        answers = [self._receive(worker) for worker in asked]
+        for answer in answers:
+            if isinstance(answer, ValueError):
+                raise answer
+        for worker, answer in zip(asked, answers, strict=True):
             mine = [i for i in wanted if self._owned[worker][0] <= i <= self._owned[worker][-1]]
-            answer = self._receive(worker)
             by_copy.update(zip(mine, answer if answer is not None else [None] * len(mine), strict=True))
         return [by_copy[i] for i in wanted]
 
@@ -234,4 +250,7 @@ def _answer(envs: DummyVecEnv, command: str, args: list[Any]) -> Any:
         envs._seeds, envs._options = args
         return envs.reset(), envs.reset_infos
     method, positional, named = args
-    return getattr(envs, method)(*positional, **named)
+    try:
+        return getattr(envs, method)(*positional, **named)
+    except ValueError as refusal:  # what a copy refuses leaves it as it was, in a worker as anywhere else
+        return refusal

@@ -25,6 +25,7 @@ class Step(NamedTuple):
     observation: NDArray[np.float64]
     reward: float
     success: bool
+    truncated: bool
 
 
 def metaworld_env(task: str) -> SawyerXYZEnv:
@@ -42,7 +43,7 @@ def play(
 ) -> Iterator[Step]:
     for _ in range(steps):
         action = policy(observation)
-        observation, reward, _, _, info = env.step(action)
+        observation, reward, _, truncated, info = env.step(action)
         yield Step(
             action,
             env.data.qpos.copy(),
@@ -50,6 +51,7 @@ def play(
             observation.copy(),
             float(reward),
             bool(info["success"]),
+            bool(truncated),
         )
 
 

@@ -1,8 +1,10 @@
 """The compiled step is kept on disk, and stock takes over where it cannot be."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,12 +47,72 @@ def finish(process):
 def test_processes_that_start_together_compile_once(tmp_path):
     together = [start(LOAD, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
     messages = [finish(process)[1] for process in together]
-    assert sorted("compiling the native environments" in message for message in messages) == [False, True]
+    # One compiles and says so, the other says that it waits.
+    assert sorted("mtrl: compiling the native environments" in message for message in messages) == [
+        False,
+        True,
+    ]
+    waiting = "mtrl: another process is compiling the native environments, waiting for it"
+    assert sorted(waiting in message for message in messages) == [False, True]
     compiled = list(tmp_path.rglob("*.nbc"))
     assert len(compiled) == 1
     written = compiled[0].stat().st_mtime_ns
     assert "compiling" not in finish(start(LOAD, NUMBA_CACHE_DIR=str(tmp_path)))[1]
     assert compiled[0].stat().st_mtime_ns == written
+
+
+DAY = 24 * 3600
+
+
+def compiled_code(base, name, days, *, whole=True):
+    place = base / name
+    (place / "below").mkdir(parents=True)
+    (place / "below" / "kernel.nbc").touch()
+    last = place / "complete" if whole else place
+    if whole:
+        last.touch()
+    os.utime(last, (time.time() - days * DAY,) * 2)
+    return place
+
+
+def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    mine = compiled_code(tmp_path, cache.directory().name, 400)
+    kept = [
+        mine,
+        compiled_code(tmp_path, "native-0123456789abcdef", 29),
+        compiled_code(tmp_path, "native-1123456789abcdef", 29, whole=False),
+        compiled_code(tmp_path, "native-of-somebody-else", 400),
+        compiled_code(tmp_path, "something", 400),
+    ]
+    gone = [
+        compiled_code(tmp_path, "native-2123456789abcdef", 31),
+        compiled_code(tmp_path, "native-3123456789abcdef", 31, whole=False),
+    ]
+    # Another process has removed a third one between this one's look at it and its own attempt.
+    vanishing = compiled_code(tmp_path, "native-4123456789abcdef", 31)
+    last_use = cache._last_use
+
+    def look(place):
+        seen = last_use(place)
+        if place == vanishing:
+            shutil.rmtree(place)
+        return seen
+
+    monkeypatch.setattr(cache, "_last_use", look)
+    cache._remove_unused(mine)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    assert not any(place.exists() for place in gone)
+
+
+def test_use_of_compiled_code_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    old = compiled_code(tmp_path, "native-0123456789abcdef", 31)
+    mine = compiled_code(tmp_path, cache.directory().name, 31)
+    # The code itself is loaded in this process already.
+    cache.compiled_step.__wrapped__()
+    assert not old.exists()
+    assert time.time() - (mine / "complete").stat().st_mtime < DAY
 
 
 def test_cache_lies_in_the_users_cache_directory(monkeypatch, tmp_path):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from mtrl.env import make_vec_env
-from mtrl.env.stock import NotFiniteError
+from mtrl.env.arguments import NotFiniteError
+from mtrl.env.native import geometry
 from mtrl.tasks import MT10
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
@@ -364,6 +365,29 @@ def test_supported_tasks_are_mt10_and_others_go_to_stock():
     assert choose_backend("auto", ["reach-v3"], "v2") == "native"
     assert choose_backend("auto", ["reach-v3", "hammer-v3"], "v2") == "stock"
     assert choose_backend("auto", ["reach-v3"], "v1") == "stock"
+
+
+def test_the_kernel_counts_the_tasks_as_the_one_table_of_them_does():
+    """A copy's number picks observation and reward of that task's module, and of no other."""
+    from mtrl.env.native import kernel
+    from mtrl.env.native.tasks import MODULES
+
+    assert tuple(MODULES) == MT10
+    for task, module in MODULES.items():
+        assert module.__doc__.startswith(f"{task}:")
+    functions = [geometry.compiled(lambda value, own=own: value + own) for own in range(100, 105)]
+    chosen = kernel.by_number(functions, "value")
+    assert [chosen(number, 1000) for number in range(5)] == [1100, 1101, 1102, 1103, 1104]
+    # What the kernel calls was made from the table: the modules' own functions, in their order.
+    for dispatch, name in ((kernel._observe_object, "observe"), (kernel._reward, "reward")):
+        called = dispatch.py_func.__globals__
+        for number, module in enumerate(MODULES.values()):
+            assert called[f"function_{number}"] is getattr(module, name)
+        assert f"function_{len(MODULES)}" not in called
+    env = make_vec_env(MT10, 1, backend="native")
+    env.reset()
+    assert env._copies["task"].tolist() == list(range(len(MODULES)))
+    env.close()
 
 
 def test_direct_construction_matches_the_factory():

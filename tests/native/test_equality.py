@@ -16,6 +16,8 @@ def assert_episodes_agree(task, seed, goals, policies, steps=500):
     stock = reference.metaworld_env(task)
     # One step longer than the episodes, so that the last one can still be looked at before the reset.
     native = reference.native_env([task], seed=seed, horizon=steps + 1)
+    # The same steps where the horizon ends the episode: what its last step returns.
+    ending = reference.native_env([task], seed=seed, horizon=steps)
     simulation = None
     solved = []
     for goal in goals:
@@ -24,6 +26,8 @@ def assert_episodes_agree(task, seed, goals, policies, steps=500):
             native.env_method("set_task", 0, goal)
             first = native.reset()[0]
             np.testing.assert_array_equal(first[:39], observation.astype(np.float32))
+            ending.env_method("set_task", 0, goal)
+            np.testing.assert_array_equal(ending.reset()[0], first)
             simulation = native._simulations[0].data
             np.testing.assert_array_equal(simulation.qpos, stock.data.qpos)
             successes = []
@@ -40,10 +44,22 @@ def assert_episodes_agree(task, seed, goals, policies, steps=500):
                 assert np.array_equal(obs[0, :39], step.observation.astype(np.float32)), where
                 assert reward[0] == np.float32(step.reward), where
                 successes.append(step.success)
+                last_obs, last_reward, last_done, last_infos = ending.step(step.action[None])
+                assert last_done[0] == step.truncated, where
+                assert last_infos[0]["TimeLimit.truncated"] == step.truncated, where
             assert infos[0]["is_success"] == any(successes)
+            assert len(successes) == steps
+            assert last_done[0], "Meta-World no longer truncates at the horizon"
+            assert last_reward[0] == reward[0]
+            last = last_infos[0]
+            assert np.array_equal(last["terminal_observation"][:39], step.observation.astype(np.float32))
+            assert (last["success"], last["is_success"]) == (step.success, any(successes))
+            assert last["episode"]["l"] == steps
+            np.testing.assert_array_equal(last_obs[0], first)
             if policy is reference.expert:
                 solved.append(any(successes))
     native.close()
+    ending.close()
     stock.close()
     return solved
 

@@ -15,12 +15,12 @@ Importing this package imports neither numba nor MuJoCo.
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from mtrl.tasks import MT10
+from mtrl.tasks import NATIVE
 
 if TYPE_CHECKING:
     from mtrl.env.native.vec_env import NativeVecEnv
 
-TASKS = MT10
+TASKS = NATIVE
 """The tasks that there are, in the order in which the kernel counts them."""
 
 SUPPORTED = frozenset(TASKS)

@@ -5,6 +5,8 @@ import hashlib
 import importlib
 import os
 import platform
+import re
+import shutil
 import sys
 import tempfile
 import time
@@ -13,6 +15,9 @@ from functools import cache
 from pathlib import Path
 
 _MARKER = "complete"
+_NAME = re.compile("native-[0-9a-f]{16}")
+_UNUSED_DAYS = 30
+"""Days without use after which the code of another version is removed."""
 
 
 def base_directory() -> Path:
@@ -78,6 +83,10 @@ def compiled_step() -> Callable[..., None]:
     marker = place / _MARKER
     with _alone(place / "lock", wanted=not marker.exists()):
         compiling = not marker.exists()
+        if not compiling:
+            # Before it is read: whoever removes what nobody uses looks at this time.
+            with contextlib.suppress(OSError):
+                os.utime(marker)
         started = time.perf_counter()
         if compiling:
             print(
@@ -95,12 +104,33 @@ def compiled_step() -> Callable[..., None]:
             marker.touch()
             seconds = time.perf_counter() - started
             print(f"mtrl: compiled in {seconds:.0f} s, kept in {place}", file=sys.stderr, flush=True)
+    _remove_unused(place)
     return kernel.step_copies
+
+
+def _remove_unused(used: Path) -> None:
+    """Remove the code of other versions that no process has used for a month; each version takes megabytes."""
+    oldest = time.time() - _UNUSED_DAYS * 24 * 3600
+    for place in used.parent.glob("native-*"):
+        # Several processes may come here at once, and a directory may be another user's.
+        with contextlib.suppress(OSError):
+            if place == used or not _NAME.fullmatch(place.name) or _last_use(place) > oldest:
+                continue
+            # Renamed first: nobody finds a half of it, and of two who would remove it one fails here.
+            aside = place.with_name(f"removed-{place.name}-{os.getpid()}")
+            place.rename(aside)
+            shutil.rmtree(aside)
+
+
+def _last_use(place: Path) -> float:
+    """Return when the code in ``place`` was last read, or, where none is whole, when something was written."""
+    marker = place / _MARKER
+    return (marker if marker.exists() else place).stat().st_mtime
 
 
 @contextlib.contextmanager
 def _alone(lock: Path, wanted: bool) -> Iterator[None]:
-    """Hold a lock between processes, where ``wanted`` and where the file system has locks."""
+    """Hold a lock between processes, where ``wanted`` and where the file system has locks; say it if one waits."""
     if not wanted:
         yield
         return
@@ -108,5 +138,13 @@ def _alone(lock: Path, wanted: bool) -> Iterator[None]:
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(
+                    "mtrl: another process is compiling the native environments, waiting for it ...",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -3,88 +3,40 @@
 Imported through ``cache.compiled_step``, which decides where the compiled code is kept on disk.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 from numba import from_dtype, njit, types
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
-    Quaternion,
-    Vector,
-    compiled,
-    distance,
-    rounded,
-    vector,
-)
+from mtrl.env.native.geometry import compiled, distance, rounded, vector
 from mtrl.env.native.memory import call, load, load_int32, store, take_next
-from mtrl.env.native.records import COPY, FRAME_SIZE
-from mtrl.env.native.tasks import (
-    button_press_topdown,
-    door_open,
-    drawer_close,
-    drawer_open,
-    peg_insert_side,
-    pick_place,
-    push,
-    reach,
-    window_close,
-    window_open,
-)
+from mtrl.env.native.records import COPY, FRAME_SIZE, FRAME_SKIP
+from mtrl.env.native.tasks import MODULES
 from mtrl.tasks import OBSERVATION_SIZE
-
-FRAME_SKIP = 5
-"""Simulation steps in an environment step (``SawyerXYZEnv``)."""
 
 _ACTION_SCALE = 1.0 / 100
 _FINGERS_APART = 0.1
 
 
-@compiled
-def _observe_object(copy: np.record) -> tuple[Vector, Quaternion]:
-    # The numbers are the positions in native.TASKS.
-    places = copy.places
-    if copy.task == 0:
-        return reach.observe(places)
-    if copy.task == 1:
-        return push.observe(places)
-    if copy.task == 2:
-        return pick_place.observe(places)
-    if copy.task == 3:
-        return door_open.observe(places)
-    if copy.task == 4:
-        return drawer_open.observe(places)
-    if copy.task == 5:
-        return drawer_close.observe(places)
-    if copy.task == 6:
-        return button_press_topdown.observe(places)
-    if copy.task == 7:
-        return peg_insert_side.observe(places)
-    if copy.task == 8:
-        return window_open.observe(places)
-    return window_close.observe(places)
+def by_number(functions: Sequence[Callable[..., Any]], arguments: str) -> Callable[..., Any]:
+    """Return a compiled function of ``number`` and ``arguments`` that calls that one of ``functions``.
+
+    numba has no table of functions, and one written out by hand could disagree with the tasks', so its source
+    is generated: a flat chain of ifs, which takes the compiler less time than functions that call each other.
+    """
+    names = {f"function_{number}": function for number, function in enumerate(functions)}
+    lines = [f"def chosen(number, {arguments}):"]
+    lines += [f"    if number == {i}: return {name}({arguments})" for i, name in enumerate(names)]
+    # Nothing has another number; the compiler asks what would be returned.
+    lines[-1] = f"    return {list(names)[-1]}({arguments})"
+    exec("\n".join(lines), names)
+    return compiled(names["chosen"])
 
 
-@compiled
-def _reward(copy: np.record, action: NDArray[np.float64], single: bool) -> tuple[float, bool]:
-    places, goal, obs = copy.places, copy.goal, copy.observation
-    if copy.task == 0:
-        return reach.reward(places, goal, obs, action, single)
-    if copy.task == 1:
-        return push.reward(places, goal, obs, action, single)
-    if copy.task == 2:
-        return pick_place.reward(places, goal, obs, action, single)
-    if copy.task == 3:
-        return door_open.reward(places, goal, obs, action, single)
-    if copy.task == 4:
-        return drawer_open.reward(places, goal, obs, action, single)
-    if copy.task == 5:
-        return drawer_close.reward(places, goal, obs, action, single)
-    if copy.task == 6:
-        return button_press_topdown.reward(places, goal, obs, action, single)
-    if copy.task == 7:
-        return peg_insert_side.reward(places, goal, obs, action, single)
-    if copy.task == 8:
-        return window_open.reward(places, goal, obs, action, single)
-    return window_close.reward(places, goal, obs, action, single)
+_observe_object = by_number([module.observe for module in MODULES.values()], "places")
+_reward = by_number([module.reward for module in MODULES.values()], "places, goal, obs, action, single")
 
 
 @compiled
@@ -111,7 +63,7 @@ def _observe(copy: np.record) -> None:
 
     hand = vector(places.hand)
     opening = distance(vector(places.right_claw), vector(places.left_claw)) / _FINGERS_APART
-    position, quaternion = _observe_object(copy)
+    position, quaternion = _observe_object(copy.task, places)
     for axis in range(3):
         frame[axis] = hand[axis]
         frame[4 + axis] = position[axis]
@@ -147,7 +99,9 @@ def _simulate(
     copy.unstable = _went_wrong(copy)
     if not copy.unstable:
         _observe(copy)
-        copy.reward, copy.success = _reward(copy, action, single)
+        copy.reward, copy.success = _reward(
+            copy.task, copy.places, copy.goal, copy.observation, action, single
+        )
         copy.unstable = not np.isfinite(copy.reward)
         for value in copy.observation:
             copy.unstable |= not np.isfinite(value)

@@ -9,38 +9,11 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import NDArray
 
-from mtrl.env.native import TASKS, mujoco_c
+from mtrl.env.native import mujoco_c
 from mtrl.env.native.records import COPY, FRAME_SIZE, GOAL, PLACES
-from mtrl.env.native.tasks import (
-    button_press_topdown,
-    door_open,
-    drawer_close,
-    drawer_open,
-    peg_insert_side,
-    pick_place,
-    push,
-    reach,
-    window_close,
-    window_open,
-)
-from mtrl.env.stock import PICTURE_SIZE, metaworld_task
+from mtrl.env.native.tasks import MODULES
+from mtrl.env.stock import PICTURE_SIZE, STATE, metaworld_task
 from mtrl.graphics import Camera
-
-STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-"""All that the continuation of a simulation depends on, the solver's warm start included."""
-
-_MODULES = {
-    "reach-v3": reach,
-    "push-v3": push,
-    "pick-place-v3": pick_place,
-    "door-open-v3": door_open,
-    "drawer-open-v3": drawer_open,
-    "drawer-close-v3": drawer_close,
-    "button-press-topdown-v3": button_press_topdown,
-    "peg-insert-side-v3": peg_insert_side,
-    "window-open-v3": window_open,
-    "window-close-v3": window_close,
-}
 
 _ATTRIBUTES = {
     "target_pos": "_target_pos",
@@ -102,7 +75,7 @@ class Simulation:
             "left_pad": data.body("leftpad").xpos,
             "right_finger": data.site("rightEndEffector").xpos,
             "left_finger": data.site("leftEndEffector").xpos,
-        } | _MODULES[self.task].places(data)
+        } | MODULES[self.task].places(data)
         places = np.zeros((), PLACES)
         for name, array in named.items():
             places[name] = array.ctypes.data
@@ -153,7 +126,7 @@ class TaskModel:
         physics = np.empty(mujoco.mj_stateSize(env.model, STATE))
         mujoco.mj_getState(env.model, env.data, physics, STATE)
         record = np.zeros((), COPY)
-        record["task"] = TASKS.index(self._task)
+        record["task"] = tuple(MODULES).index(self._task)
         for name in GOAL.names:
             record["goal"][name] = getattr(env, _ATTRIBUTES[name], np.nan)
         record["mocap_low"], record["mocap_high"] = env.mocap_low, env.mocap_high

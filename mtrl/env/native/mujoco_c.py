@@ -13,6 +13,8 @@ import mujoco
 import numpy as np
 from mujoco.introspect import ast_nodes, structs
 
+from mtrl.env.stock import FATAL_WARNINGS
+
 _C_TYPES = {
     "int": ctypes.c_int,
     "unsigned int": ctypes.c_uint,
@@ -26,13 +28,6 @@ _C_TYPES = {
     "uintptr_t": ctypes.c_size_t,
     "uint64_t": ctypes.c_uint64,
 }
-
-FATAL_WARNINGS = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-)
-"""After these MuJoCo resets the simulation by itself, in the middle of an episode."""
 
 
 def _c_type(declared: Any) -> Any:

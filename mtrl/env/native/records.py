@@ -4,6 +4,9 @@ import numpy as np
 
 from mtrl.tasks import OBSERVATION_SIZE
 
+FRAME_SKIP = 5
+"""Simulation steps in an environment step (``SawyerXYZEnv``)."""
+
 FRAME_SIZE = 18
 """Hand, gripper opening, object: the part of the observation that Meta-World stacks with the one before."""
 

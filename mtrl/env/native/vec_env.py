@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from mtrl.env.arguments import check_actions, task_of
 from mtrl.env.native import mujoco_c
 from mtrl.env.native.cache import compiled_step
 from mtrl.env.native.crew import Crew
 from mtrl.env.native.models import Simulation, TaskModel
 from mtrl.env.native.records import COPY, FLAGS
 from mtrl.env.schedule import Schedule
-from mtrl.env.stock import NotFiniteError, action_space, observation_space
+from mtrl.env.stock import action_space, observation_space
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 
 logger = logging.getLogger(__name__)
@@ -127,17 +128,7 @@ class NativeVecEnv(VecEnv):
             raise RuntimeError("a step is under way: call step_wait before the next one")
         if None in self._simulations:
             raise RuntimeError("there is no episode yet: call reset first")
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_envs, ACTION_SIZE):
-            raise ValueError(
-                f"actions of shape {actions.shape} do not fit {self.num_envs} copies: "
-                f"give ({self.num_envs}, {ACTION_SIZE})"
-            )
-        if not np.isfinite(actions).all():
-            i = int(np.argmin(np.isfinite(actions).all(axis=1)))
-            raise NotFiniteError(
-                f"action {actions[i]} of {self._who(i)} is not finite: check the policy's weights"
-            )
+        actions = check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
         return (
             self._copies,
             # A copy: the caller may change its array while the step runs.
@@ -208,9 +199,7 @@ class NativeVecEnv(VecEnv):
         return f"copy {i} ({self.tasks[self._tasks[i]]})"
 
     def _set_task(self, i: int, task: int, goal: int | None = None) -> None:
-        if not 0 <= task < len(self.tasks):
-            raise ValueError(f"task {task} is not in the set of {len(self.tasks)} tasks")
-        self._schedules[i].set_task(task, goal)
+        self._schedules[i].set_task(task_of(task, len(self.tasks)), goal)
 
     def _get_state(self, i: int) -> dict[str, Any]:
         copy = self._copies[i]

@@ -1,0 +1,133 @@
+"""Seconds from the command to the first environment step, native and stock, for reach-v3 and MT10.
+
+Each start is the real command in a process of its own, ended after its first vector step: with ``logging.every=1``
+that is when metrics.csv gets its first row. Native environments start once with nothing compiled, then with the
+compiled code on disk, in turns with stock. What a second start adds is what it takes a process that has loaded
+everything else to load the compiled code from disk.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mtrl.hardware import available_cores
+
+SETS = {"reach-v3": ("experiment=mt1", "task=reach-v3"), "mt10": ("experiment=mt10",)}
+
+_PATIENCE = 300.0
+"""Seconds after which a start counts as failed."""
+_LOOK_EVERY = 0.01
+"""Seconds between two looks at metrics.csv."""
+_LOAD = """
+import time
+import mtrl.env
+started = time.perf_counter()
+from mtrl.env.native import NativeVecEnv
+from mtrl.env.native.cache import compiled_step
+compiled_step()
+print(time.perf_counter() - started)
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this subcommand."""
+    parser.add_argument(
+        "overrides", nargs="*", help="further configuration of the runs, as for python -m mtrl"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="starts of each kind, of which the median is told (5)"
+    )
+    parser.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS), help="what starts (all)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure and return seconds: for each set ``first`` (nothing compiled), ``native``, ``stock``."""
+    before = os.getloadavg()[0]
+    result: dict[str, Any] = {"rounds": arguments.rounds, "overrides": arguments.overrides, "sets": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.sets:
+            print(f"starting {name} ...", file=sys.stderr, flush=True)
+            words = [*SETS[name], *arguments.overrides]
+            # A cache of its own: the first start finds it empty, the others find what that one has compiled.
+            cache = Path(folder) / name
+            row: dict[str, Any] = {"first": _start([*words, "hardware.backend=native"], cache)}
+            seconds: dict[str, list[float]] = {"native": [], "stock": []}
+            for _ in range(arguments.rounds):
+                for backend, measured in seconds.items():
+                    measured.append(_start([*words, f"hardware.backend={backend}"], cache))
+            row |= {backend: median(measured) for backend, measured in seconds.items()}
+            result["sets"][name] = row | {"seconds": seconds}
+        loads = [_load(cache) for _ in range(arguments.rounds)]
+    result["second_start_adds"] = median(loads)
+    result["cores"], result["load_average"] = available_cores(), [before, os.getloadavg()[0]]
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"seconds from the command to the first environment step, median of {result['rounds']}"
+    table = Table("", "native, nothing compiled", "native", "stock", title=title)
+    for name, row in result["sets"].items():
+        table.add_row(name, *(f"{row[key]:.1f}" for key in ("first", "native", "stock")))
+    console = Console()
+    console.print(table)
+    console.print(f"a second start adds {result['second_start_adds']:.2f} s: loading the compiled code")
+    before, after = result["load_average"]
+    console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
+
+
+def _start(words: list[str], cache: Path) -> float:
+    """Return the seconds that ``python -m mtrl`` with these overrides takes to its first environment step.
+
+    Raises:
+        RuntimeError: It ended before, or took too long.
+    """
+    with tempfile.TemporaryDirectory() as output:
+        command = [sys.executable, "-m", "mtrl", *words, "logging.every=1", f"output={output}"]
+        started = time.perf_counter()
+        with _process(command, cache) as process:
+            while not _has_stepped(Path(output)):
+                if process.poll() is not None or time.perf_counter() - started > _PATIENCE:
+                    process.kill()
+                    raise RuntimeError(f"{' '.join(command)} made no step: {process.communicate()[1]}")
+                time.sleep(_LOOK_EVERY)
+            return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def _process(command: list[str], cache: Path) -> Iterator[subprocess.Popen]:
+    """Run a command whose compiled code lies in ``cache``; end it with the block."""
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            # It saves before it goes, into a directory that is still there.
+            process.terminate()
+            process.communicate()
+
+
+def _has_stepped(output: Path) -> bool:
+    """Tell whether a run under ``output`` has written a row below the header of its metrics."""
+    return any(path.read_bytes().count(b"\n") > 1 for path in output.glob("*/*/*/metrics.csv"))
+
+
+def _load(cache: Path) -> float:
+    """Return the seconds that a new process takes to load the compiled code from ``cache``."""
+    with _process([sys.executable, "-c", _LOAD], cache) as process:
+        output, errors = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the compiled code cannot be loaded: {errors}")
+    return float(output)
