@@ -9,7 +9,7 @@ from typing import Any
 
 from mtrl import hardware
 from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
-from mtrl.sources import find_model
+from mtrl.sources import source_content
 from mtrl.stages import stages_of
 from mtrl.tasks import ACTION_SIZE, MT10, OBSERVATION_SIZE, check_tasks
 from mtrl.tracker import check_tracker
@@ -34,7 +34,7 @@ def check(cfg: Config) -> None:
     _check_variant(cfg)
     stages_of(cfg)
     if cfg.transfer.source is not None:
-        find_model(cfg.transfer.source)
+        source_content(cfg)
     _check_memory(cfg)
     _check_output(Path(cfg.output))
     check_tracker(cfg.logging.wandb)

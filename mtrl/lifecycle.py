@@ -8,12 +8,13 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.console import Console
 
 from mtrl.checks import replay_bytes
 from mtrl.compose import Composition
+from mtrl.config import Config
 from mtrl.earlier import Earlier, added_keys, aside_name, changed_keys, describe_change, read_earlier
 from mtrl.identity import differences, run_directory
 from mtrl.lock import RunLock
@@ -26,8 +27,12 @@ FAILED, REFUSED, TRY_AGAIN = 1, 2, 75
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def run_once(composition: Composition) -> int:
+def run_once(composition: Composition, *, wait: bool = False) -> int:
     """Show or run what was composed; return the exit code.
+
+    Args:
+        composition: The run.
+        wait: Where another process is at it, wait for what it leaves instead of refusing.
 
     Raises:
         ConfigurationError: The run directory is in use, or holds what this run cannot go on with.
@@ -43,11 +48,14 @@ def run_once(composition: Composition) -> int:
     # run.log keeps more of our own than the terminal shows.
     logging.getLogger("mtrl").setLevel(logging.DEBUG if composition.verbose else logging.INFO)
     earlier = read_earlier(path)
-    if earlier and not cfg.fresh and earlier.is_done(cfg.total_steps, cfg.stop.success):
+    if _is_done(earlier, cfg):
         _tell_finished(earlier, path, console)
         return 0
-    with RunLock(path) as lock, Signals() as signals:
+    with RunLock(path, wait=wait) as lock, Signals() as signals:
         earlier = read_earlier(path)
+        if lock.waited and _is_done(earlier, cfg):
+            _tell_finished(earlier, path, console)
+            return 0
         if earlier and cfg.fresh:
             aside = aside_name(path)
             lock.move_aside(aside)
@@ -60,6 +68,10 @@ def run_once(composition: Composition) -> int:
         start = Start(composition, Recorder(path), signals, earlier.status if earlier else {}, changed)
         with start.directory.log():
             return _train(start, console)
+
+
+def _is_done(earlier: Earlier | None, cfg: Config) -> TypeGuard[Earlier]:
+    return earlier is not None and not cfg.fresh and earlier.is_done(cfg.total_steps, cfg.stop.success)
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,7 +316,6 @@ class Session(BaseCallback):
         if self.curriculum is not None:
             self._note_curriculum()
             Console(file=sys.stdout).print(self.curriculum.summary(), soft_wrap=True)
-        self.directory.finish(self.num_timesteps, latest)
         return latest
 
     def close(self) -> None:

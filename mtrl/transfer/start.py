@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,7 @@ class Transfer:
         source, tasks = self.source, self.source.side.tasks
         named = [place if isinstance(place, str) else tasks[place] for place in self.origin]
         return {
+            "named": str(Path(str(self.cfg.transfer.source)).absolute()),
             "source": str(source.files.model),
             "sha256": source.content,
             "step": source.step,
