@@ -33,8 +33,7 @@ def check(cfg: Config) -> None:
     _check_batches(cfg)
     _check_variant(cfg)
     stages_of(cfg)
-    if cfg.transfer.source is not None:
-        source_content(cfg)
+    _check_transfer(cfg)
     _check_memory(cfg)
     _check_output(Path(cfg.output))
     check_tracker(cfg.logging.wandb)
@@ -56,6 +55,24 @@ def _check_tasks(cfg: Config) -> None:
         raise ConfigurationError(
             f"task={cfg.task} names one task and env.tasks of experiment={cfg.experiment} says otherwise: "
             "use experiment=mt1 for one task, or task=null env.tasks=[...] for a set of your own"
+        )
+
+
+def _check_transfer(cfg: Config) -> None:
+    transfer = cfg.transfer
+    if transfer.source_tasks:
+        try:
+            check_tasks(transfer.source_tasks, "transfer.source_tasks")
+        except ValueError as error:
+            raise ConfigurationError(f"transfer.source_tasks: {error}") from error
+    if transfer.source is not None:
+        source_content(cfg)
+    frozen = [f"transfer.freeze_steps.{part}" for part, steps in transfer.freeze_steps.items() if steps]
+    compiled = cfg.algo.cls == OWN_SAC and frozen and transfer.active
+    if compiled and hardware.compilation(cfg.hardware, hardware.device(cfg.hardware)) != "off":
+        raise ConfigurationError(
+            f"{frozen[0]} cannot be kept by a compiled update, which fixes once for all what it does: "
+            "use hardware.compile=off"
         )
 
 

@@ -20,6 +20,8 @@ from mtrl.identity import differences, run_directory
 from mtrl.lock import RunLock
 from mtrl.recorder import Recorder
 from mtrl.signals import Preempted, Signals
+from mtrl.sources import described
+from mtrl.stages import notices
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +51,12 @@ def run_once(composition: Composition, *, wait: bool = False) -> int:
     logging.getLogger("mtrl").setLevel(logging.DEBUG if composition.verbose else logging.INFO)
     earlier = read_earlier(path)
     if _is_done(earlier, cfg):
-        _tell_finished(earlier, path, console)
+        _tell_finished(earlier, path, console, cfg.curriculum.start_stage)
         return 0
     with RunLock(path, wait=wait) as lock, Signals() as signals:
         earlier = read_earlier(path)
         if lock.waited and _is_done(earlier, cfg):
-            _tell_finished(earlier, path, console)
+            _tell_finished(earlier, path, console, cfg.curriculum.start_stage)
             return 0
         if earlier and cfg.fresh:
             aside = aside_name(path)
@@ -87,13 +89,21 @@ class Start:
     """What this start does otherwise than the first."""
 
 
-def _tell_finished(earlier: Earlier, path: Path, console: Console) -> None:
+def _tell_finished(earlier: Earlier, path: Path, console: Console, start_stage: int) -> None:
     success, step = earlier.status["result"]["success_rate"], earlier.status["step"]
     console.print(
         f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; "
         "fresh=true trains anew, a larger total_steps (or another stop.success) goes on",
         soft_wrap=True,
     )
+    curriculum = earlier.status.get("curriculum")
+    stage = curriculum.get("stage") if isinstance(curriculum, dict) else None
+    if isinstance(stage, int) and stage < start_stage:
+        console.print(
+            f"it ended in stage {stage}: with a larger total_steps, curriculum.start_stage={start_stage} "
+            "goes on there",
+            soft_wrap=True,
+        )
 
 
 def _compare(earlier: Earlier | None, composition: Composition) -> str:
@@ -157,12 +167,16 @@ def summary(composition: Composition, path: Path) -> str:
     changed = differences(composition, from_recipe=True)
     said = ", ".join(f"{key}={value}" for key, value in sorted(changed.items())) or "none"
     choices = composition.choices
+    source = cfg.transfer.source
+    begins = [f"  begins from {described(source)}"] if source and Path(source).exists() else []
     return "\n".join(
         [
             f"{choices['experiment']} · {choices['algo']} · {choices['variant']} · seed {cfg.seed} · {tasks}",
             f"  {cfg.total_steps:,} environment steps on {cfg.n_envs} environments, "
             f"reward {cfg.env.reward}, horizon {cfg.env.horizon}",
             f"  overrides of the recipe: {said}",
+            *begins,
+            *(f"  curriculum: {notice}" for notice in notices(cfg)),
             f"  memory: {replay_bytes(cfg) / 2**20:,.0f} MiB replay buffer when full",
             f"  run directory: {path}",
         ]

@@ -100,6 +100,18 @@ def saved_step(files: ModelFiles) -> int | None:
     return step if isinstance(step, int) else None
 
 
+def described(source: str) -> str:
+    """Return which model ``source`` names and how long it was trained, as words for a person.
+
+    Raises:
+        ConfigurationError: There is none, or what lies around it is damaged.
+    """
+    files = find_model(source)
+    step = saved_step(files)
+    which = files.model.parent.name if files.run is not None else files.model.name
+    return f"{source}: {which}" + ("" if step is None else f", step {step:,}")
+
+
 def source_content(cfg: Config) -> str:
     """Return the content of what ``transfer.source`` names.
 

@@ -8,6 +8,7 @@ from stable_baselines3 import SAC as StableBaselinesSAC
 from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo import SAC
+from mtrl.checkpoint.model import read_normaliser
 from mtrl.env import make_vec_env
 from mtrl.env.normalize import Normaliser, TaskNormalize
 from mtrl.evaluation import evaluate
