@@ -16,29 +16,34 @@ COMPARISON = "comparison.json"
 """What a transfer came to beside its baseline, in its run directory."""
 
 
-def run_all(composition: Composition) -> int:
+def run_all(composition: Composition, *, shared: bool = False) -> int:
     """Run what was composed and what ``transfer`` asks for around it; return the first exit code but 0.
+
+    Args:
+        composition: The run.
+        shared: Others may need the same run: where one of them is at it, wait for what it comes to.
 
     Raises:
         ConfigurationError: One of the runs cannot start; nothing of it was written.
     """
+    begun = _begun(composition)
     first = source_run(composition)
-    if first is not None:
-        code = run_all(first)
+    if first is not None and not (begun and not run_directory(first).exists()):
+        code = run_all(first, shared=True)
         if code:
             return code
         if not composition.config.dry_run:
             composition = _from(composition, _model_of(first))
-    if composition.config.transfer.source is not None and not _finished(composition):
+    if composition.config.transfer.source is not None and not begun:
         # Refused before the directory is made; the run itself reads the source once more.
         from mtrl.transfer import prepare_transfer
 
         prepare_transfer(composition.config)
-    code = run_once(composition)
+    code = run_once(composition, wait=shared)
     if code or not (composition.config.transfer.baseline and composition.config.transfer.active):
         return code
     scratch = baseline(composition)
-    code = run_once(scratch)
+    code = run_once(scratch, wait=True)
     if code == 0 and not composition.config.dry_run:
         _compare(composition, scratch)
     return code
@@ -59,9 +64,12 @@ def _model_of(first: Composition) -> str:
         raise ConfigurationError(f"the run of transfer.train left no model: {error}") from error
 
 
-def _finished(composition: Composition) -> bool:
+def _begun(composition: Composition) -> bool:
+    """Tell whether the run will go on from what it has left, without its source."""
     path = run_directory(composition)
-    return (path / "config.yaml").is_file() and Run(path).state == "finished"
+    if composition.config.fresh or not (path / "config.yaml").is_file():
+        return False
+    return Run(path).state == "finished" or any((path / "checkpoints").glob("step_*"))
 
 
 def baseline(composition: Composition) -> Composition:

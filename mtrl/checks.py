@@ -9,7 +9,7 @@ from typing import Any
 
 from mtrl import hardware
 from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
-from mtrl.sources import find_model
+from mtrl.sources import source_content
 from mtrl.stages import stages_of
 from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_seed, check_tasks
 from mtrl.tracker import check_tracker
@@ -36,8 +36,7 @@ def check(cfg: Config) -> None:
     _check_batches(cfg)
     _check_variant(cfg)
     stages_of(cfg)
-    if cfg.transfer.source is not None:
-        find_model(cfg.transfer.source)
+    _check_transfer(cfg)
     _check_memory(cfg)
     _check_output(Path(cfg.output))
     check_tracker(cfg.logging.wandb)
@@ -60,6 +59,24 @@ def _check_tasks(cfg: Config) -> None:
         raise ConfigurationError(
             f"task={cfg.task} names one task and env.tasks of experiment={cfg.experiment} says otherwise: "
             "use experiment=mt1 for one task, or task=null env.tasks=[...] for a set of your own"
+        )
+
+
+def _check_transfer(cfg: Config) -> None:
+    transfer = cfg.transfer
+    if transfer.source_tasks:
+        try:
+            check_tasks(transfer.source_tasks, "transfer.source_tasks")
+        except ValueError as error:
+            raise ConfigurationError(f"transfer.source_tasks: {error}") from error
+    if transfer.source is not None:
+        source_content(cfg)
+    frozen = [f"transfer.freeze_steps.{part}" for part, steps in transfer.freeze_steps.items() if steps]
+    compiled = cfg.algo.cls == OWN_SAC and frozen and transfer.active
+    if compiled and hardware.compilation(cfg.hardware.compile, hardware.device(cfg.hardware)) != "off":
+        raise ConfigurationError(
+            f"{frozen[0]} cannot be kept by a compiled update, which fixes once for all what it does: "
+            "use hardware.compile=off"
         )
 
 

@@ -62,15 +62,21 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
     """
     import torch
 
-    device = cfg.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    cores = available_cores()
-    torch_threads = cfg.torch_threads or _torch_threads(device, cores, work)
+    chosen, cores = device(cfg), available_cores()
+    torch_threads = cfg.torch_threads or _torch_threads(chosen, cores, work)
     torch.set_num_threads(torch_threads)
     keep_freed_memory()
-    compiled = compilation(cfg.compile, device)
-    return Hardware(device, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
+    threads = cfg.threads or cores
+    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compilation(cfg.compile, chosen))
+
+
+def device(cfg: HardwareConfig) -> str:
+    """Return the device asked for, or the one that "auto" stands for here."""
+    if cfg.device != "auto":
+        return cfg.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def compilation(asked: str, device: str) -> str:

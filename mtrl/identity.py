@@ -10,7 +10,7 @@ from typing import Any
 
 from mtrl.compose import Composition, compose_run, defaults_of
 from mtrl.config import MultiheadConfig
-from mtrl.sources import content, find_model
+from mtrl.sources import source_content
 
 # Neither decides what is learned: how long, on what machine, what is written down.
 _NOT_LEARNED = frozenset(
@@ -89,7 +89,7 @@ def _origin(composition: Composition) -> str:
     """Return what a run starts from: the identity of a run trained for it, or the content of a model."""
     first = source_run(composition)
     if first is None:
-        return content(find_model(str(composition.config.transfer.source)))[:8]
+        return source_content(composition.config)[:8]
     # Without its seed, which is this run's: runs that differ in the seed alone stay side by side.
     folder = run_directory(first).relative_to(first.config.output).parent
     return f"{folder} at {first.config.total_steps}"

@@ -8,17 +8,20 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.console import Console
 
 from mtrl.checks import replay_bytes
 from mtrl.compose import Composition
+from mtrl.config import Config
 from mtrl.earlier import Earlier, added_keys, aside_name, changed_keys, describe_change, read_earlier
 from mtrl.identity import run_directory
 from mtrl.lock import RunLock
 from mtrl.recorder import Recorder
 from mtrl.signals import Preempted, Signals
+from mtrl.sources import described
+from mtrl.stages import notices
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +31,12 @@ _ORDERS = ("experiment=", "dry_run=", "fresh=", "hydra.", "hydra/")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def run_once(composition: Composition) -> int:
+def run_once(composition: Composition, *, wait: bool = False) -> int:
     """Show or run what was composed; return the exit code.
+
+    Args:
+        composition: The run.
+        wait: Where another process is at it, wait for what it leaves instead of refusing.
 
     Raises:
         ConfigurationError: The run directory is in use, or holds what this run cannot go on with.
@@ -45,11 +52,14 @@ def run_once(composition: Composition) -> int:
     # run.log keeps more of our own than the terminal shows.
     logging.getLogger("mtrl").setLevel(logging.DEBUG if composition.verbose else logging.INFO)
     earlier = read_earlier(path)
-    if earlier and not cfg.fresh and earlier.is_done(cfg.total_steps, cfg.stop.success):
-        _tell_finished(earlier, path, console)
+    if _is_done(earlier, cfg):
+        _tell_finished(earlier, path, console, cfg.curriculum.start_stage)
         return 0
-    with RunLock(path) as lock, Signals() as signals:
+    with RunLock(path, wait=wait) as lock, Signals() as signals:
         earlier = read_earlier(path)
+        if lock.waited and _is_done(earlier, cfg):
+            _tell_finished(earlier, path, console, cfg.curriculum.start_stage)
+            return 0
         if earlier and cfg.fresh:
             aside = aside_name(path)
             lock.move_aside(aside)
@@ -63,6 +73,10 @@ def run_once(composition: Composition) -> int:
         signals.farewell = start.interrupted
         with start.directory.log():
             return _train(start, console)
+
+
+def _is_done(earlier: Earlier | None, cfg: Config) -> TypeGuard[Earlier]:
+    return earlier is not None and not cfg.fresh and earlier.is_done(cfg.total_steps, cfg.stop.success)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +99,21 @@ class Start:
         return f"{signal}: {saved} in {self.directory.path}; the same command goes on"
 
 
-def _tell_finished(earlier: Earlier, path: Path, console: Console) -> None:
+def _tell_finished(earlier: Earlier, path: Path, console: Console, start_stage: int) -> None:
     success, step = earlier.status["result"]["success_rate"], earlier.status["step"]
     console.print(
         f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; "
         "fresh=true trains anew, a larger total_steps (or another stop.success) goes on",
         soft_wrap=True,
     )
+    curriculum = earlier.status.get("curriculum")
+    stage = curriculum.get("stage") if isinstance(curriculum, dict) else None
+    if isinstance(stage, int) and stage < start_stage:
+        console.print(
+            f"it ended in stage {stage}: with a larger total_steps, curriculum.start_stage={start_stage} "
+            "goes on there",
+            soft_wrap=True,
+        )
 
 
 def _compare(earlier: Earlier | None, composition: Composition) -> str:
@@ -157,12 +179,16 @@ def summary(composition: Composition, path: Path) -> str:
     said = [words.lstrip("+") for words in composition.said]
     own = ", ".join(words for words in said if not words.startswith(_ORDERS)) or "none"
     choices = composition.choices
+    source = cfg.transfer.source
+    begins = [f"  begins from {described(source)}"] if source and Path(source).exists() else []
     return "\n".join(
         [
             f"{choices['experiment']} · {choices['algo']} · {choices['variant']} · seed {cfg.seed} · {tasks}",
             f"  {cfg.total_steps:,} environment steps on {cfg.n_envs} environments, "
             f"reward {cfg.env.reward}, horizon {cfg.env.horizon}",
             f"  overrides of the recipe: {own}",
+            *begins,
+            *(f"  curriculum: {notice}" for notice in notices(cfg)),
             f"  memory: {replay_bytes(cfg) / 2**20:,.0f} MiB replay buffer when full",
             f"  run directory: {path}",
         ]

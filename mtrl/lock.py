@@ -19,13 +19,17 @@ class RunLock:
 
     Args:
         path: The run directory.
+        wait: Where another process holds it, say so and wait until it is free.
 
     Raises:
         ConfigurationError: Another process holds it, or the directory cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
         self.path = path
+        self.waited = False
+        """Whether another process held it."""
+        self._wait = wait
         self._descriptor = self._acquire()
 
     def _acquire(self) -> int:
@@ -41,10 +45,14 @@ class RunLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = _holder(descriptor)
-                os.close(descriptor)
-                raise ConfigurationError(
-                    f"{self.path} is in use by {holder}: wait for it, or stop it first"
-                ) from None
+                if not self._wait:
+                    os.close(descriptor)
+                    raise ConfigurationError(
+                        f"{self.path} is in use by {holder}: wait for it, or stop it first"
+                    ) from None
+                print(f"waiting for {holder}, which is at {self.path}", flush=True)
+                self.waited = True
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if self._still_there(descriptor):
                 break
             # The directory was moved aside between opening the file and locking it.

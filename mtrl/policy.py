@@ -4,9 +4,7 @@ Of a run directory nothing is unpickled, and no class is taken from it but mtrl'
 stable-baselines3 without its run says only in pickled form what it is, so it is read only if it is trusted.
 """
 
-import json
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 
+from mtrl.checkpoint import DamagedError
+from mtrl.checkpoint.model import read_normaliser
 from mtrl.config import ConfigurationError
-from mtrl.env.normalize import Normaliser, normaliser
+from mtrl.env.normalize import Normaliser
 from mtrl.rundir import Run, RunError
 from mtrl.saved_policy import (
-    UNREADABLE,
     LoadError,
     Setting,
     build_from_run,
     build_from_zip,
-    first_line,
     setting_of_run,
     setting_of_zip,
 )
-from mtrl.sources import CHECKPOINTS, ModelFiles, find_model
+from mtrl.sources import CHECKPOINTS, ModelFiles, find_model, saved_step
 from mtrl.tasks import OBSERVATION_SIZE
 
 __all__ = ["LoadError", "Policy", "Setting", "load", "read_policy"]
@@ -168,19 +166,14 @@ def _normaliser(files: ModelFiles) -> Normaliser | None:
     if files.normaliser is None:
         return None
     try:
-        return normaliser(files.normaliser)
-    except (zipfile.BadZipFile, *UNREADABLE) as error:
-        raise LoadError(
-            f"{files.normaliser} cannot be read ({first_line(error)}): name another checkpoint"
-        ) from error
+        return Normaliser(read_normaliser(files.normaliser))
+    except DamagedError as error:
+        raise LoadError(f"{files.normaliser} cannot be read ({error}): name another checkpoint") from error
 
 
 def _step(files: ModelFiles) -> int | None:
-    score = files.model.parent / "score.json"
-    if not score.is_file():
-        return None
     try:
-        step = json.loads(score.read_text(encoding="utf-8")).get("step")
-    except (ValueError, AttributeError, OSError):
+        return saved_step(files)
+    except ConfigurationError:
+        # It is only shown; the policy acts without it.
         return None
-    return step if isinstance(step, int) else None

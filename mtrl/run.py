@@ -15,6 +15,7 @@ from mtrl.earlier import changed_keys, reuse_hardware
 from mtrl.env.factory import choose_backend
 from mtrl.environments import make_training_env
 from mtrl.evaluation import Evaluation
+from mtrl.lineage import read_lineage, write_lineage
 from mtrl.records import versions
 from mtrl.session import Session, Stop
 from mtrl.transfer import freeze, prepare_transfer, source_success
@@ -45,10 +46,10 @@ def train(start: "Start") -> Evaluation:
     backend = _backend(start, open_choices.backend, continued=checkpoint is not None)
     chosen = hardware.choose(open_choices, backend, hardware.update_work(cfg))
     done = checkpoint.step if checkpoint else 0
+    lineage = read_lineage(directory.path) if checkpoint and cfg.transfer.active else None
     directory.start(
         start.composition, chosen.as_dict(), step=done, earlier=start.earlier, changed=start.changed
     )
-    lineage = start.earlier.get("transfer") if checkpoint else None
     if lineage is not None:
         directory.note("transfer", lineage)
     env = make_training_env(cfg, chosen, done)
@@ -67,6 +68,7 @@ def train(start: "Start") -> Evaluation:
         elif transfer is not None:
             lineage = transfer.begin(agent)
             lineage["source_success"] = {"before": source_success(cfg, chosen, agent, lineage, check)}
+            write_lineage(directory.path, lineage)
             directory.note("transfer", lineage)
         with contextlib.suppress(Stop):
             agent.learn(
@@ -77,9 +79,11 @@ def train(start: "Start") -> Evaluation:
             )
         result = session.finish()
         if lineage is not None:
-            lineage["source_success"] |= {"after": source_success(cfg, chosen, agent, lineage, check)}
+            # Before the run counts as finished, for a finished one is not started again to make up for it.
+            after = source_success(cfg, chosen, agent, lineage, check)
+            lineage["source_success"] = {**lineage.get("source_success", {}), "after": after}
             directory.note("transfer", lineage)
-        directory.write()
+        directory.finish(agent.num_timesteps, result)
         return result
     finally:
         if session is not None:

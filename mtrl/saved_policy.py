@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from mtrl import __version__
+from mtrl.checkpoint.model import read_weights
 from mtrl.checks import load_class
 from mtrl.config import ConfigurationError
 from mtrl.env.stock import action_space, observation_space
@@ -100,8 +101,7 @@ def build_from_run(run: Run, setting: Setting, model: Path, device: str) -> Base
         policy = cls.policy_aliases[policy] if isinstance(policy, str) else policy
         space = observation_space(len(setting.tasks), variant.get("name") != "plain")
         network = policy(space, action_space(), _no_learning, **kwargs).to(device)
-        _, parameters, _ = load_from_zip_file(model, device=device, load_data=False)
-        weights = parameters["policy"]
+        weights = read_weights(model, device)[0]["policy"]
         # Critics are of no use here; a policy without an actor of its own is taken as a whole.
         actor = getattr(network, "actor", None)
         if actor is None:

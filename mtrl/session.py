@@ -130,6 +130,12 @@ class Session(BaseCallback):
             transition = self.curriculum.go_to(self.training_env, stage, self.num_timesteps, why)
             self.curriculum.restrict(self.model.replay_buffer)
             self._tell(transition)
+        elif 0 < self.cfg.curriculum.start_stage < self.curriculum.stage:
+            logger.warning(
+                "curriculum.start_stage=%d lies behind the present stage %d, which goes on",
+                self.cfg.curriculum.start_stage,
+                self.curriculum.stage,
+            )
         self._note_curriculum()
 
     def _on_step(self) -> bool:
@@ -213,7 +219,7 @@ class Session(BaseCallback):
             names = {self.cfg.env.tasks[task]: rate for task, rate in (success or {}).items()}
             logger.info("step %d: stage %d, success %s, shares %s", step, curriculum.stage, names, shares)
             shares = {f"share/{task}": share for task, share in shares.items()}
-            self.metrics.mirror("curriculum", shares | {"stage": curriculum.stage}, step)
+            self.metrics.mirror("curriculum", shares, step)
             self._note_curriculum()
 
     def _tell(self, transition: Transition) -> None:
@@ -223,7 +229,8 @@ class Session(BaseCallback):
         line = f"stage {transition.ended} ended after {transition.steps:,} steps, {transition.why}"
         self.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
         logger.info("step %d: %s", transition.step, line)
-        self.metrics.mirror("curriculum", {"stage": transition.ended}, transition.step - 1)
+        stages = {"stage": transition.begun, "ended": transition.ended, "lasted": transition.steps}
+        self.metrics.mirror("curriculum", stages, transition.step)
 
     def _note_curriculum(self) -> None:
         if self.curriculum is not None:
@@ -325,7 +332,6 @@ class Session(BaseCallback):
         if self.curriculum is not None:
             self._note_curriculum()
             Console(file=sys.stdout).print(self.curriculum.summary(), soft_wrap=True)
-        self.directory.finish(self.num_timesteps, latest)
         return latest
 
     def close(self) -> None:

@@ -1,13 +1,15 @@
 """Find the model that a transfer starts from, and tell its content. Imports neither torch nor MuJoCo."""
 
 import hashlib
+import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtrl.config import ConfigurationError
+from mtrl.config import Config, ConfigurationError
+from mtrl.lineage import recorded_content
 
-_MODEL, _NORMALISER = "model.zip", "normaliser.npz"
+_MODEL, _NORMALISER, _SCORE = "model.zip", "normaliser.npz", "score.json"
 
 CHECKPOINTS = ("best", "last")
 """Which of its models a run directory stands for: the best of its evaluations, or the newest."""
@@ -86,6 +88,50 @@ def _check_zip(named: str, model: Path) -> None:
     if damaged is not None or "policy.pth" not in names:
         what = "is damaged" if damaged is not None else "holds no policy"
         raise ConfigurationError(f"{named} {what}: name a model.zip that stable-baselines3 or mtrl has saved")
+
+
+def saved_step(files: ModelFiles) -> int | None:
+    """Return the environment steps that a model was trained for, None where nothing beside it says.
+
+    Raises:
+        ConfigurationError: What says it is damaged.
+    """
+    score = files.model.parent / _SCORE
+    if not score.is_file():
+        return None
+    try:
+        step = json.loads(score.read_text(encoding="utf-8")).get("step")
+    except (ValueError, RecursionError, AttributeError, OSError) as error:
+        raise ConfigurationError(f"{score} cannot be read ({error}): name another checkpoint") from error
+    return step if isinstance(step, int) else None
+
+
+def described(source: str) -> str:
+    """Return which model ``source`` names and how long it was trained, as words for a person.
+
+    Raises:
+        ConfigurationError: There is none, or what lies around it is damaged.
+    """
+    files = find_model(source)
+    step = saved_step(files)
+    which = files.model.parent.name if files.run is not None else files.model.name
+    return f"{source}: {which}" + ("" if step is None else f", step {step:,}")
+
+
+def source_content(cfg: Config) -> str:
+    """Return the content of what ``transfer.source`` names.
+
+    A run goes on without its source: where that is gone, the content is what the run recorded as it began.
+
+    Raises:
+        ConfigurationError: There is no model there, and no run that began from one.
+    """
+    source = str(cfg.transfer.source)
+    if not Path(source).exists():
+        recorded = recorded_content(Path(cfg.output) / cfg.experiment, cfg.seed, source)
+        if recorded is not None:
+            return recorded
+    return content(find_model(source))
 
 
 def content(files: ModelFiles) -> str:

@@ -59,8 +59,14 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
         weights = [_weights(number, easiest_first[:size], tasks) for number, size in enumerate(sizes)]
     elif curriculum.name == "adaptive":
         weights = [(1 / len(tasks),) * len(tasks)]
+    elif curriculum.name != "none":
+        raise ConfigurationError(
+            f"curriculum={curriculum.name} was left without stages: give it some with curriculum.stages=[...], "
+            "or use curriculum=none"
+        )
     else:
         return ()
+    _check_left_out(curriculum, weights, tasks)
     stages = _with_ends(weights, curriculum.thresholds, steps, curriculum.replay)
     if not 0 <= curriculum.start_stage < len(stages):
         raise ConfigurationError(
@@ -68,6 +74,54 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
             f"the stages are 0 to {len(stages) - 1}"
         )
     return stages
+
+
+def notices(cfg: Config) -> list[str]:
+    """Return what is allowed, and maybe not meant: a task without a share, a stage that is out of reach."""
+    stages = stages_of(cfg)
+    said = []
+    left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks)
+    if stages and left_out:
+        said.append(f"no stage plays {', '.join(left_out)}: only evaluations do")
+    begin = 0
+    for number, stage in enumerate(stages[:-1]):
+        if number < cfg.curriculum.start_stage:
+            continue
+        begin = _earliest_end(cfg.curriculum, stage, begin)
+        if begin >= cfg.total_steps:
+            said.append(
+                f"stage {number + 1} cannot begin before step {begin:,}, and the run ends at {cfg.total_steps:,}"
+            )
+            break
+    return said
+
+
+def _earliest_end(curriculum: CurriculumConfig, stage: Stage, begin: int) -> int:
+    """Return the first step at which a stage that begins at ``begin`` can end."""
+    ends = []
+    if stage.threshold is not None:
+        ends.append(max(begin + int(curriculum.min_steps), int(curriculum.check_every)))
+    if stage.steps is not None:
+        ends.append(begin + stage.steps)
+    return min(ends)
+
+
+def _left_out(weights: Sequence[Sequence[float]], tasks: Sequence[str]) -> list[str]:
+    return [task for place, task in enumerate(tasks) if not any(shares[place] > 0 for shares in weights)]
+
+
+def _check_left_out(
+    curriculum: CurriculumConfig, weights: Sequence[Sequence[float]], tasks: Sequence[str]
+) -> None:
+    """Refuse a named curriculum with tasks that it never plays; stages of one's own may leave some out."""
+    left_out = _left_out(weights, tasks)
+    if left_out and curriculum.name != "none":
+        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        raise ConfigurationError(
+            f"curriculum={curriculum.name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks "
+            f"({some}): use curriculum=sequential, or give stages of your own with curriculum=none "
+            "curriculum.stages=[...]"
+        )
 
 
 def by_difficulty(cfg: Config) -> list[str]:
@@ -110,6 +164,11 @@ def _weights(number: int, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]
     if isinstance(stage, Mapping):
         given = dict(stage)
     elif isinstance(stage, Sequence):
+        repeated = [task for task in stage if list(stage).count(task) > 1]
+        if repeated:
+            raise ConfigurationError(
+                f"{key} names {repeated[0]} twice: name it once, or give weights as {{{repeated[0]}: 2, ...}}"
+            )
         given = dict.fromkeys(stage, 1.0)
     else:
         raise ConfigurationError(f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}")

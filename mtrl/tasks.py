@@ -137,12 +137,17 @@ def closest(name: str, choices: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def check_tasks(tasks: Sequence[str]) -> None:
-    """Raise ValueError, in one sentence, unless ``tasks`` are distinct tasks of Meta-World and not empty."""
+def check_tasks(tasks: Sequence[str], key: str = "env.tasks") -> None:
+    """Raise ValueError, in one sentence, unless ``tasks`` are distinct tasks of Meta-World and not empty.
+
+    Args:
+        tasks: Names of tasks.
+        key: What to call them in the sentence.
+    """
     if isinstance(tasks, str):
         raise ValueError(f"tasks={tasks!r} must be a list of names: use [{tasks!r}]")
     if len(tasks) == 0:
-        raise ValueError("the task set is empty: name at least one Meta-World task in env.tasks")
+        raise ValueError(f"the task set is empty: name at least one Meta-World task in {key}")
     for task in tasks:
         if task not in MT50:
             stem = task.rsplit("-v", 1)[0]
@@ -151,7 +156,7 @@ def check_tasks(tasks: Sequence[str]) -> None:
             raise ValueError(f"{task!r} is not a Meta-World task: {hint}")
     repeated = sorted({task for task in tasks if list(tasks).count(task) > 1})
     if repeated:
-        raise ValueError(f"{', '.join(repeated)} stands twice in env.tasks: name each task once")
+        raise ValueError(f"{', '.join(repeated)} stands twice in {key}: name each task once")
 
 
 def check_seed(seed: int) -> None:

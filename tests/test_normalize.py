@@ -8,8 +8,9 @@ from stable_baselines3 import SAC as StableBaselinesSAC
 from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo import SAC
+from mtrl.checkpoint.model import read_normaliser
 from mtrl.env import make_vec_env
-from mtrl.env.normalize import TaskNormalize, normaliser
+from mtrl.env.normalize import Normaliser, TaskNormalize
 from mtrl.evaluation import evaluate
 
 TASKS = ["reach-v3", "push-v3"]
@@ -65,7 +66,7 @@ def test_saved_statistics_normalise_as_they_did_without_being_unpickled(env, tmp
     play(own)
     own.save_statistics(tmp_path / "normaliser.npz")
     obs = own.get_original_obs()
-    saved = normaliser(tmp_path / "normaliser.npz")
+    saved = Normaliser(read_normaliser(tmp_path / "normaliser.npz"))
     np.testing.assert_array_equal(saved(obs), own.normalize_obs(obs))
     assert np.load(tmp_path / "normaliser.npz", allow_pickle=False)
 
@@ -91,7 +92,7 @@ def test_the_evaluation_of_a_run_is_that_of_its_saved_model_with_its_saved_norma
     words = ["experiment=mt3", "env.tasks=[reach-v3,push-v3]", "env.normalize_observations=true"]
     directory = train(tmp_path, *words, "env.normalize_reward=true", "evaluation.every=10000")
     newest = max(directory.glob("checkpoints/step_*"), key=lambda path: int(path.name.split("_")[1]))
-    saved = normaliser(newest / "normaliser.npz")
+    saved = Normaliser(read_normaliser(newest / "normaliser.npz"))
     model = SAC.load(newest / "model.zip", device="cpu")
     assert isinstance(model, StableBaselinesSAC)
     env = make_vec_env(TASKS, 1, horizon=20, seed=1)

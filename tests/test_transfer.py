@@ -1,5 +1,6 @@
 """Weights of one task set given to another act as they did, and what does not fit is refused."""
 
+import io
 import json
 import shutil
 import zipfile
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from saved_runs import save_run
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.agent import make_agent
@@ -383,3 +385,156 @@ def test_the_run_directory_follows_the_content_of_the_source(build, tmp_path):
     assert other not in (here, none)
     lowered = run_directory(composed("experiment=mt3", "transfer.learning_rate_multiplier=0.1"))
     assert lowered == none
+
+
+def rewritten(model, name, content):
+    with zipfile.ZipFile(model) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(model, "w") as archive:
+        for entry, data in (entries | {name: content}).items():
+            archive.writestr(entry, data)
+
+
+def as_pth(value):
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()
+
+
+def policy_with(change):
+    """Return a function that rewrites the policy in a model.zip as ``change`` makes it of its weights."""
+
+    def damage(best):
+        model = best / "model.zip"
+        with zipfile.ZipFile(model) as archive:
+            weights = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+        rewritten(model, "policy.pth", as_pth(change(weights)))
+
+    return damage
+
+
+def with_variables(content):
+    return lambda best: rewritten(best / "model.zip", "pytorch_variables.pth", content)
+
+
+def without_statistics(best):
+    np.savez(best / "normaliser.npz", norm_reward=True)
+
+
+def with_vast_statistics(best):
+    with (
+        zipfile.ZipFile(best / "normaliser.npz", "w") as archive,
+        archive.open("norm_obs.npy", "w") as file,
+    ):
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**13,)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+def with_config(text):
+    return lambda best: (best.parent.parent / "config.yaml").write_text(text)
+
+
+FIRST = "actor.net.layers.0.weight"
+DAMAGES = {
+    "normaliser cut": (
+        lambda best: (best / "normaliser.npz").write_bytes(b"PK\3\4"),
+        "normaliser.npz cannot",
+    ),
+    "normaliser without norm_obs": (without_statistics, "has no norm_obs"),
+    "normaliser of 80 TB": (with_vast_statistics, "claims"),
+    "environment is a number": (with_config("env: 3\nalgo: {}\n"), "its env is no section"),
+    "tasks are a number": (with_config("env: {tasks: 5}\nalgo: {}\n"), "they are no list of names"),
+    "tasks do not exist": (with_config("env: {tasks: [rech-v3]}\nalgo: {}\n"), "did you mean 'reach-v3'"),
+    "policy is a list": (policy_with(lambda _: [1, 2]), "no table of weights"),
+    "policy is NaN": (policy_with(lambda weights: weights | {FIRST: weights[FIRST] * np.nan}), "NaN"),
+    "a weight is a number": (policy_with(lambda weights: weights | {FIRST: 3}), "is none"),
+    "a weight of another shape": (
+        policy_with(lambda weights: weights | {FIRST: weights[FIRST][0]}),
+        "no network",
+    ),
+    "a layer lacks": (
+        policy_with(lambda weights: {key: w for key, w in weights.items() if "layers.1" not in key}),
+        "do not fit each other",
+    ),
+    "variables are garbage": (with_variables(b"xx"), "something else than weights"),
+    "temperature is a word": (with_variables(as_pth({"log_ent_coef": "x"})), "its temperature is no number"),
+    "two temperatures": (
+        with_variables(as_pth({"log_ent_coef": torch.zeros(2)})),
+        "2 temperatures for 1 tasks",
+    ),
+    "score is garbage": (
+        lambda best: (best / "score.json").write_bytes(b"\xff\xfe"),
+        "score.json cannot be read",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def whole_source(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("whole"), "experiment=mt1", *SMALL)
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_each_damage_of_a_source_is_refused_in_one_sentence(whole_source, tmp_path, name):
+    path = shutil.copytree(whole_source, tmp_path / "source")
+    words = ["experiment=mt3", f"transfer.source={path}"]
+    prepare_transfer(composed(*words).config)
+    damage, said = DAMAGES[name]
+    damage(path / "checkpoints" / "best")
+    with pytest.raises(ConfigurationError, match=said) as refusal:
+        prepare_transfer(composed(*words).config)
+    assert "\n" not in str(refusal.value)
+    assert "weights_only" not in str(refusal.value)
+
+
+def test_an_optimiser_that_fits_no_weight_is_refused(whole_source, tmp_path):
+    path = shutil.copytree(whole_source, tmp_path / "source")
+    rewritten(
+        path / "checkpoints" / "best" / "model.zip",
+        "actor.optimizer.pth",
+        as_pth({"state": {0: {"step": 1}}}),
+    )
+    words = ["experiment=mt3", f"transfer.source={path}"]
+    prepare_transfer(composed(*words).config)
+    with pytest.raises(ConfigurationError, match="has not Adam's moments of actor"):
+        prepare_transfer(composed(*words, "transfer.parts=[actor,optimiser]").config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["transfer.baseline=true"], "transfer.baseline=true compares"),
+        (["transfer.source=HERE", "transfer.parts=[]"], r"transfer.parts=\[\] takes nothing"),
+        (["transfer.source=HERE", "transfer.parts=[optimiser]"], "optimiser of neither"),
+        (["transfer.source=HERE", "transfer.source_tasks=[rech-v3]"], "did you mean 'reach-v3'"),
+        (["transfer.source=HERE", "transfer.source_tasks=[push-v3]"], "says otherwise than the run"),
+        (
+            ["transfer.source=HERE", "transfer.freeze_steps.actor=9", "hardware.compile=inductor"],
+            "transfer.freeze_steps.actor cannot be kept by a compiled update",
+        ),
+    ],
+)
+def test_what_would_do_nothing_is_refused(whole_source, overrides, words):
+    overrides = [text.replace("HERE", str(whole_source)) for text in overrides]
+    with pytest.raises(ConfigurationError, match=words):
+        prepare_transfer(composed("experiment=mt3", *overrides).config)
+
+
+def test_everything_that_differs_is_named_at_once(build):
+    own = ("experiment=mt3", "variant=multihead", "variant.shared_layers=1", "variant.actor_heads=true")
+    _, _, path = build(*own, "variant.layer_norm=true", save=True)
+    words = ["experiment=mt3", "variant=plain", "variant.layer_norm=false", "variant.actor_layers=[16]"]
+    words += ["variant.critic_layers=[9,9]", f"transfer.source={path}"]
+    with pytest.raises(ConfigurationError) as refusal:
+        prepare_transfer(composed(*words).config)
+    # What it advises is taken at its word, all in one round.
+    advice = str(refusal.value).rsplit("use ", 1)[1].split()
+    assert {text.split("=")[0] for text in advice} == {
+        "variant",
+        "variant.actor_heads",
+        "variant.actor_layers",
+        "variant.critic_layers",
+        "variant.layer_norm",
+        "variant.shared_layers",
+    }
+    assert prepare_transfer(composed("experiment=mt3", *advice, f"transfer.source={path}").config)

@@ -10,6 +10,7 @@ from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory, source_run
 from mtrl.rundir import Run
+from mtrl.tasks import MT3
 from mtrl.transfer.comparison import compare
 
 EXPERIMENTS = {
@@ -21,6 +22,7 @@ EXPERIMENTS = {
     "drawer_close_to_open": (["drawer-close-v3"], ["drawer-open-v3"]),
     "pick_place_to_mt3": (["pick-place-v3"], ["reach-v3", "push-v3", "pick-place-v3"]),
 }
+ALL = (*EXPERIMENTS, "mt3_to_mt10")
 TINY = (
     "env.horizon=20",
     "env.copies_per_task=1",
@@ -80,6 +82,45 @@ def finished(tmp_path_factory):
     composition = compose_run(["experiment=transfer/reach_to_push", *words])
     assert run_all(composition) == 0
     return composition
+
+
+def test_three_runs_of_one_command_name_each_other(tmp_path):
+    first = ["experiment=mt1", "total_steps=60", "evaluation.every=1000"]
+    second = ["experiment=mt3", "total_steps=60", "evaluation.every=1000", nested(first)]
+    third = ["experiment=mt10", "total_steps=60", "evaluation.every=1000", nested(second)]
+    composition = compose_run([*TINY, "env.horizon=10", *third, f"output={tmp_path}"])
+    assert run_all(composition) == 0
+    lineage = json.loads((run_directory(composition) / "lineage.json").read_text())
+    assert lineage["tasks"] == list(MT3)
+    assert lineage["origins"]["pick-place-v3"] == "pick-place-v3"
+    assert lineage["origins"]["peg-insert-side-v3"] == "pick-place-v3"
+    assert lineage["lineage"]["tasks"] == ["reach-v3"]
+    assert lineage["lineage"]["origins"] == dict.fromkeys(MT3, "reach-v3")
+    assert lineage["lineage"]["lineage"] is None
+    assert lineage["step"] == lineage["lineage"]["step"] == 60
+    assert lineage["sha256"] != lineage["lineage"]["sha256"]
+
+
+def nested(train):
+    return f"transfer.train={json.dumps(train)}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name != "drawer_open_to_close" else ()) for name in ALL],
+)
+def test_each_experiment_runs(tmp_path, name):
+    composed = compose_run([f"experiment=transfer/{name}"])
+    train = [*composed.config.transfer.train, "total_steps=60", "evaluation.every=1000", "stop.success=null"]
+    kept = [words for words in train if not words.startswith("total_steps") or words == "total_steps=60"]
+    words = [*TINY, "total_steps=80", "evaluation.every=1000", nested(list(dict.fromkeys(kept)))]
+    composition = compose_run([f"experiment=transfer/{name}", *words, f"output={tmp_path}"])
+    assert run_all(composition) == 0
+    status = Run(run_directory(composition)).status
+    assert status["state"] == "finished"
+    assert status["step"] == 80
+    assert status["transfer"]["source_success"].keys() == {"before", "after"}
+    assert Run(run_directory(source_run(composition))).status["step"] == 60
 
 
 def test_one_command_trains_source_run_and_baseline(finished):
@@ -155,3 +196,20 @@ def test_areas_and_thresholds_of_known_curves(tmp_path):
         "transfer": {"0.5": 100, "0.8": 200},
         "scratch": {"0.5": 300, "0.8": 400},
     }
+
+
+def test_a_curve_has_one_kind_of_goals_and_the_official_evaluation_of_each_step(tmp_path):
+    transferred, scratch = (write_run(tmp_path / name, [(100, 0.5), (200, 0.5)]) for name in "ab")
+    with (transferred / "evaluation.csv").open("a") as file:
+        # An official one beside the short one; and goals that the other run was not evaluated on.
+        file.write("200,reach-v3,train,50,1.0,1,500\n200,reach-v3,heldout,50,0.0,1,500\n")
+    found = compare(transferred, scratch)
+    assert found["goals"] == "train"
+    assert found["curves"]["transfer"]["success_rate"] == [0.5, 1.0]
+    assert found["final"] == {"transfer": 1.0, "scratch": 0.5}
+    text = (scratch / "evaluation.csv").read_text()
+    (scratch / "evaluation.csv").write_text(text.replace("train", "heldout"))
+    assert compare(transferred, scratch)["goals"] == "heldout"
+    (transferred / "evaluation.csv").write_text(text)
+    with pytest.raises(ConfigurationError, match="no evaluations on the same goals"):
+        compare(transferred, scratch)

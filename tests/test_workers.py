@@ -147,8 +147,17 @@ def test_an_environment_that_raises_is_named_with_its_traceback(light):
 
 def test_a_method_that_raises_is_named_too(light):
     env = light()
-    with pytest.raises(WorkerError, match=r"(?s)copy 0 \(task-0\).*no such thing"):
+    with pytest.raises(WorkerError, match=r"(?s)environment of copy 1 \(task-1\) raised.*no such thing"):
         env.env_method("break_down", indices=[1])
+
+
+@pytest.mark.parametrize("copy", [0, 1, 2, 3])
+def test_of_the_copies_of_a_worker_only_the_one_that_raises_is_named(light, copy):
+    env = light()
+    env.reset()
+    with pytest.raises(WorkerError) as error:
+        env.step(actions(*(number == copy for number in range(4))))
+    assert str(error.value).startswith(f"the environment of copy {copy} (task-{copy}) raised:")
 
 
 def test_a_worker_killed_in_a_step_is_named(light):

@@ -2,19 +2,23 @@
 
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 
 from mtrl.algo import check_finite
 from mtrl.checkpoint.files import new_directory
-from mtrl.checkpoint.values import DamagedError
+from mtrl.checkpoint.values import DamagedError, read_arrays
 from mtrl.env.normalize import TaskNormalize
 from mtrl.records import write_json
+from mtrl.tasks import OBSERVATION_SIZE
 
 _UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError)
 MODEL, NORMALISER, SCORE = "model.zip", "normaliser.npz", "score.json"
@@ -60,14 +64,55 @@ def load_weights(path: Path, model: BaseAlgorithm) -> None:
     Raises:
         DamagedError: The file is no model, or one of other shapes.
     """
+    parameters, variables = read_weights(path, model.device)
     try:
-        _, parameters, variables = load_from_zip_file(path, device=model.device, load_data=False)
         # Adam's step counters come back on the device they had; the rest is copied in place.
         model.set_parameters(parameters, exact_match=True, device=model.device)
-        _set_variables(model, variables or {})
-    except (pickle.PickleError, *_UNREADABLE) as error:
+        _set_variables(model, variables)
+    except _UNREADABLE as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DamagedError(f"{path.name} does not hold this agent's weights ({first})") from error
+
+
+def read_weights(
+    path: Path, device: torch.device | str = "cpu"
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return what a ``model.zip`` holds beside what it pickles, which is not read.
+
+    Returns:
+        The ``state_dict`` of the policy and of each optimiser by name, and the tensors that are in neither.
+
+    Raises:
+        DamagedError: The file is no model.
+    """
+    try:
+        _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
+    except (pickle.PickleError, zipfile.BadZipFile, *_UNREADABLE) as error:
+        # Not in torch's words: they advise to unpickle what cannot be read without.
+        raise DamagedError(f"{path.name} holds something else than weights") from error
+    tables = [*parameters.values(), *([] if variables is None else [variables])]
+    if not all(isinstance(table, dict) and all(isinstance(key, str) for key in table) for table in tables):
+        raise DamagedError(f"{path.name} holds no table of weights")
+    return parameters, variables or {}
+
+
+def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the statistics that were saved beside a model, as ``TaskNormalize.save_statistics`` names them.
+
+    Raises:
+        DamagedError: The file is something else.
+    """
+    arrays = read_arrays(path)
+    numbers = ["norm_obs", "norm_reward", "clip_obs", "epsilon", "return_mean", "return_var", "return_count"]
+    observed = "norm_obs" in arrays and bool(np.any(arrays["norm_obs"]))
+    if observed:
+        numbers.append("observation_count")
+    for name in [*numbers, *(("observation_mean", "observation_var") if observed else ())]:
+        values = arrays.get(name)
+        known = values is not None and values.dtype.kind in "bfiu" and bool(np.isfinite(values).all())
+        if not known or values.ndim != (name not in numbers) or 1 < values.size < OBSERVATION_SIZE:
+            raise DamagedError(f"{path.name} has no {name} as a normaliser has it")
+    return arrays
 
 
 def _set_variables(model: BaseAlgorithm, variables: Mapping[str, Any]) -> None:

@@ -81,7 +81,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
             return {name: arrays[name] for name in arrays.files}
     except DamagedError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise DamagedError(f"{path.name} cannot be read ({error})") from error
 
 

@@ -54,11 +54,19 @@ class CurriculumConfig:
             require_choice("curriculum.replay", kept, REPLAY)
         if self.copies is not None:
             whole_steps("curriculum.copies", self.copies)
+        if self.name == "none" and not self.stages and not self.tables:
             require(
-                self.name != "none" or bool(self.stages),
+                self.copies is None,
                 f"curriculum.copies={self.copies} needs a curriculum that hands out the tasks: choose one "
                 "with curriculum=..., or set env.copies_per_task",
             )
+            for key in ("start_stage", "thresholds", "steps", "replay"):
+                value = getattr(self, key)
+                require(
+                    not value,
+                    f"curriculum.{key}={value} needs a curriculum: choose one with curriculum=..., or give "
+                    "curriculum.stages",
+                )
 
 
 @dataclass(slots=True)

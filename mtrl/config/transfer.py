@@ -36,6 +36,19 @@ class TransferConfig:
         require_positive("transfer.learning_rate_multiplier", self.learning_rate_multiplier)
         for part, steps in self.freeze_steps.items():
             whole_steps(f"transfer.freeze_steps.{part}", steps, 0)
+        if self.active:
+            require(bool(self.parts), "transfer.parts=[] takes nothing from the source: name actor or critic")
+            of_none = "optimiser" in self.parts and not {"actor", "critic"} & set(self.parts)
+            require(
+                not of_none,
+                f"transfer.parts={self.parts} has the optimiser of neither actor nor critic: name one of them, too",
+            )
+        else:
+            require(
+                not self.baseline,
+                "transfer.baseline=true compares with a run from scratch, and this is one: name what it begins "
+                "from with transfer.source or transfer.train",
+            )
         either = self.source is None or not self.train
         require(
             either, "transfer.source and transfer.train both name a source: set one of them to null or []"

@@ -1,5 +1,6 @@
 """Running normalisation of observations and rewards: the one-hot is left alone, nothing is pickled."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,22 +58,20 @@ class TaskNormalize(VecNormalize):
                 moments.count = float(state[f"{name}_count"])
 
     def save_statistics(self, path: Path) -> None:
-        """Write the statistics to an ``.npz`` file, with which ``normaliser`` reads observations."""
+        """Write the statistics to an ``.npz`` file, from which ``Normaliser`` is made."""
         options = {"norm_obs": self.norm_obs, "norm_reward": self.norm_reward}
         scalars = {"clip_obs": self.clip_obs, "epsilon": self.epsilon}
         np.savez(path, **self.statistics(), **options, **scalars)
 
 
-def normaliser(path: Path) -> "Normaliser":
-    """Return the normalisation of observations that was saved beside a model; nothing is unpickled."""
-    with np.load(path, allow_pickle=False) as file:
-        return Normaliser({name: file[name] for name in file.files})
-
-
 class Normaliser:
-    """Saved statistics, applied to observations outside training."""
+    """Saved statistics, applied to observations outside training.
 
-    def __init__(self, state: dict[str, NDArray]) -> None:
+    Args:
+        state: As ``mtrl.checkpoint.model.read_normaliser`` returns it.
+    """
+
+    def __init__(self, state: Mapping[str, NDArray]) -> None:
         self._active = bool(state["norm_obs"])
         if self._active:
             self._mean = state["observation_mean"]

@@ -185,7 +185,9 @@ class WorkerVecEnv(VecEnv):
             self._lost(worker, "was killed", error)
         if not ok:
             self.close()
-            raise WorkerError(f"the environment of {self._who(worker)} raised:\n{answer}")
+            index, said = answer
+            who = self._who(worker) if index is None else self._names[self._owned[worker][index]]
+            raise WorkerError(f"the environment of {who} raised:\n{said}")
         return answer
 
     def _start(self, process: multiprocessing.process.BaseProcess) -> None:
@@ -230,8 +232,9 @@ def _start_fork_server() -> None:
 
 def _serve(remote: Connection, payload: bytes) -> None:
     """Answer requests until the pipe closes; an exception is an answer too."""
+    envs = None
     try:
-        envs = DummyVecEnv(cloudpickle.loads(payload))
+        envs = _Copies(cloudpickle.loads(payload))
         remote.send((True, (envs.observation_space, envs.action_space)))
         while True:
             command, *args = cloudpickle.loads(remote.recv_bytes())
@@ -240,17 +243,38 @@ def _serve(remote: Connection, payload: bytes) -> None:
         # The main process is gone, perhaps while the copies were made.
         return
     except Exception:  # sent on whole, and raised again by the receiver
-        remote.send((False, traceback.format_exc()))
+        remote.send((False, (None if envs is None else envs.envs.last, traceback.format_exc())))
 
 
-def _answer(envs: DummyVecEnv, command: str, args: list[Any]) -> Any:
+class _Copies(DummyVecEnv):
+    """Knows which copy was at work last."""
+
+    def __init__(self, make_envs: Sequence[Callable[[], gymnasium.Env]]) -> None:
+        super().__init__(make_envs)
+        self.envs = _Noting(self.envs)
+
+
+class _Noting(list):
+    """A list that remembers which item was asked for last."""
+
+    last: int | None = None
+
+    def __getitem__(self, index: int) -> gymnasium.Env:
+        self.last = index
+        return super().__getitem__(index)
+
+
+def _answer(envs: _Copies, command: str, args: list[Any]) -> Any:
     if command == "step":
         return *envs.step(args[0]), envs.reset_infos
     if command == "reset":
         envs._seeds, envs._options = args
         return envs.reset(), envs.reset_infos
     method, positional, named = args
+    # One by one, so that it is known which of them raised.
+    call = getattr(envs, method)
     try:
-        return getattr(envs, method)(*positional, **named)
+        answers = [call(*positional, **named | {"indices": [index]}) for index in named["indices"]]
     except ValueError as refusal:  # what a copy refuses leaves it as it was, in a worker as anywhere else
         return refusal
+    return None if answers[0] is None else [answer for (answer,) in answers]

@@ -156,7 +156,7 @@ def _protocol(run: Run) -> tuple[tuple[str, ...], str, int | None]:
 
 def _comparison(protocol: tuple[Any, ...], runs: list[Run], until: int | None) -> Comparison:
     tasks, reward, horizon = protocol
-    members = [Member(run, _curves(run, tasks, until)) for run in runs]
+    members = [Member(run, curves_of(run, tasks, until)) for run in runs]
     by_settings: dict[str, list[Member]] = {}
     settings = {}
     for member in members:
@@ -173,7 +173,14 @@ def _comparison(protocol: tuple[Any, ...], runs: list[Run], until: int | None) -
     return Comparison(task_set_title(tasks), tasks, reward, horizon, groups, left_out=left_out)
 
 
-def _curves(run: Run, tasks: tuple[str, ...], until: int | None) -> dict[str, Curves]:
+def curves_of(run: Run, tasks: tuple[str, ...], until: int | None = None) -> dict[str, Curves]:
+    """Return the evaluations of a run by kind of goals, as far as one covers every task.
+
+    Args:
+        run: The run.
+        tasks: Its tasks.
+        until: Ignore evaluations after this environment step; None uses all.
+    """
     table = run.evaluation
     found = {}
     if not len(table):

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from mtrl.config import GOALS, ConfigurationError
+from mtrl.report.study import Curves, curves_of
 from mtrl.rundir import Run
 
 THRESHOLDS = (0.5, 0.8)
@@ -16,15 +18,26 @@ THRESHOLDS = (0.5, 0.8)
 def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
     """Return what the evaluations of two run directories say, as plain values.
 
-    ``area`` is the mean height of the success curve over the environment steps that both have evaluations of,
+    The goals are the training ones if both were evaluated on those, and held-out ones otherwise. ``area`` is
+    the mean height of the success curve over the environment steps that both have evaluations of,
     ``area_between`` the difference; ``forgetting`` the success on the source's tasks before and after.
+
+    Raises:
+        ConfigurationError: The two have no evaluation of all tasks on the same goals.
     """
-    curves = {"transfer": curve(Run(transferred)), "scratch": curve(Run(scratch))}
+    kinds = {"transfer": _curves(transferred), "scratch": _curves(scratch)}
+    goals = next((goals for goals in GOALS if all(goals in found for found in kinds.values())), None)
+    if goals is None:
+        raise ConfigurationError(
+            f"{transferred} and {scratch} have no evaluations on the same goals: there is nothing to compare"
+        )
+    curves = {name: found[goals].mean() for name, found in kinds.items()}
     low = max(int(steps[0]) for steps, _ in curves.values())
     high = min(int(steps[-1]) for steps, _ in curves.values())
     areas = {name: _area(*points, low, high) for name, points in curves.items()}
     return {
         "runs": {"transfer": str(transferred), "scratch": str(scratch)},
+        "goals": goals,
         "steps": [low, high],
         "area": areas,
         "area_between": areas["transfer"] - areas["scratch"],
@@ -34,21 +47,19 @@ def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
         },
         "final": {name: float(success[-1]) for name, (_, success) in curves.items()},
         "curves": {
-            name: {"step": steps.tolist(), "success_rate": success.tolist()}
+            name: {"step": steps.astype(int).tolist(), "success_rate": success.tolist()}
             for name, (steps, success) in curves.items()
         },
         "forgetting": (Run(transferred).status.get("transfer") or {}).get("source_success", {}),
     }
 
 
-def curve(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the steps of a run's evaluations and the mean success over its tasks at each, (n,) each."""
-    table = run.evaluation
-    steps = np.unique(table["step"]).astype(np.int64)
-    return steps, np.array([table["success_rate"][table["step"] == step].mean() for step in steps])
+def _curves(path: Path) -> dict[str, Curves]:
+    run = Run(path)
+    return curves_of(run, run.tasks)
 
 
-def _area(steps: NDArray[np.int64], success: NDArray[np.float64], low: int, high: int) -> float:
+def _area(steps: NDArray[np.float64], success: NDArray[np.float64], low: int, high: int) -> float:
     if high <= low:
         return float(np.interp(low, steps, success))
     inside = steps[(steps > low) & (steps < high)]
@@ -56,7 +67,7 @@ def _area(steps: NDArray[np.int64], success: NDArray[np.float64], low: int, high
     return float(np.trapezoid(np.interp(at, steps, success), at) / (high - low))
 
 
-def _reached(steps: NDArray[np.int64], success: NDArray[np.float64], threshold: float) -> int | None:
+def _reached(steps: NDArray[np.float64], success: NDArray[np.float64], threshold: float) -> int | None:
     reached = np.flatnonzero(success >= threshold)
     return int(steps[reached[0]]) if len(reached) else None
 

@@ -77,7 +77,7 @@ def map_network(
     """Return the weights of ``given`` in the shape of ``own``.
 
     Args:
-        given: Network of the source.
+        given: Network of the source, without ``mismatches``.
         own: The same network of the run, as initialised.
         source: Whose network ``given`` is.
         target: Whose network ``own`` is.
@@ -87,9 +87,8 @@ def map_network(
         moments: They are Adam's moments and not weights.
 
     Raises:
-        ConfigurationError: The two do not fit; both sides are named.
+        ConfigurationError: The source observes something else.
     """
-    _check_widths(given, own, source, target, part, n)
     layers = [_map_first(given.layers[0], own.layers[0], source, target, origin, part, n, moments)]
     for theirs, ours in zip(given.layers[1:], own.layers[1:], strict=True):
         layers.append(_map_heads(theirs, ours, source, target, origin, part, n))
@@ -98,23 +97,26 @@ def map_network(
     return Network(layers, norms)
 
 
-def _check_widths(given: Network, own: Network, source: Side, target: Side, part: str, n: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One thing in which the networks of a source and of a run differ, so that neither can be mapped."""
+
+    what: str
+    mends: dict[str, str]
+    """Overrides with which the run has what the source has, by key."""
+
+
+def check_algorithm(given: Network, own: Network, source: Side, target: Side, part: str, n: int) -> None:
+    """Refuse networks that only another algorithm has.
+
+    Raises:
+        ConfigurationError: They are; both sides are named.
+    """
     copies = len(given.layers[0].weight)
     if copies not in (n, n * len(source.tasks)):
         raise ConfigurationError(
             f"the {part} of {source.name} has {copies} networks and that of {target.name} {n}, for they "
             "are of different algorithms: use the source's with algo=..."
-        )
-    if given.widths != own.widths:
-        raise ConfigurationError(
-            f"the {part} of {source.name} has layers {given.widths} and that of {target.name} {own.widths}: "
-            f"set variant.{part.split('_')[0]}_layers={str(given.widths).replace(' ', '')}"
-        )
-    if len(given.norms) != len(own.norms):
-        has, lacks = (source, target) if given.norms else (target, source)
-        raise ConfigurationError(
-            f"the {part} of {has.name} has LayerNorm and that of {lacks.name} has not: "
-            f"set variant.layer_norm={str(bool(given.norms)).lower()}"
         )
     theirs, ours = given.layers[-1].weight.shape[2], own.layers[-1].weight.shape[2]
     if theirs != ours:
@@ -122,6 +124,37 @@ def _check_widths(given: Network, own: Network, source: Side, target: Side, part
             f"the {part} of {source.name} has {theirs} outputs and that of {target.name} {ours}, for they "
             "are of different algorithms: use the source's with algo=..."
         )
+
+
+def mismatches(given: Network, own: Network, source: Side, part: str, n: int) -> list[Mismatch]:
+    """Return everything that keeps ``given`` from being mapped to ``own``, arguments as ``map_network``'s."""
+    found = []
+    if given.widths != own.widths:
+        widths = str(given.widths).replace(" ", "")
+        what = f"the {part} of the source has layers {given.widths} and that of this run {own.widths}"
+        found.append(Mismatch(what, {f"variant.{part}_layers": widths}))
+    if len(given.norms) > 0 and not own.norms:
+        what = f"the {part} of the source has LayerNorm and that of this run has not"
+        found.append(Mismatch(what, {"variant.layer_norm": "true"}))
+    if len(own.norms) > 0 and not given.norms:
+        what = f"the {part} of this run has LayerNorm and that of the source has not"
+        found.append(Mismatch(what, {"variant.layer_norm": "false"}))
+    heads = [len(layer.weight) // n for layer in given.layers]
+    ours = [len(layer.weight) // n for layer in own.layers]
+    # With other widths, what is alike at the end is compared.
+    if any(their > 1 == our for their, our in zip(reversed(heads), reversed(ours), strict=False)):
+        first = next(place for place, number in enumerate(heads) if number > 1)
+        shared = "all" if first == len(given.widths) else str(first)
+        own_keys = {"variant.shared_layers": shared} if part == "critic" else {"variant.actor_heads": "true"}
+        what = f"the {part} of the source has a head for each of its {max(heads)} tasks where this run has one for all"
+        found.append(Mismatch(what, {"variant": "multihead", **own_keys}))
+    actions = ACTION_SIZE if part == "critic" else 0
+    blind = own.layers[0].weight.shape[1] == OBSERVATION_SIZE + actions and ours[0] == 1
+    told = given.layers[0].weight.shape[1] > OBSERVATION_SIZE + actions
+    if told and blind and len(source.tasks) > 1:
+        what = f"the {part} of the source is told its {len(source.tasks)} tasks and that of this run is not"
+        found.append(Mismatch(what, {"variant": "shared"}))
+    return found
 
 
 def _map_first(
@@ -175,20 +208,13 @@ def _constant(
     one_hot: torch.Tensor, own: Linear, source: Side, target: Side, origin: Sequence[Origin], n: int
 ) -> torch.Tensor:
     """Return what the rows of the one-hot add to the bias of each of the run's heads, or of its only one."""
-    if len(own.weight) > n or len(source.tasks) == 1:
-        every = one_hot.view(n, -1, *one_hot.shape[1:])
-        # Each of the source's heads meets its own task only.
-        by_task = (
-            every[:, 0] if every.shape[1] == 1 else torch.stack([*every.diagonal(0, 1, 2).unbind(-1)], 1)
-        )
-        if len(own.weight) == n:
-            return by_task
-        chosen = _choose(by_task, torch.zeros_like(by_task[:, :1]).expand(-1, len(origin), -1), origin, dim=1)
-        return chosen.flatten(0, 1)[:, None]
-    raise ConfigurationError(
-        f"{source.name} is told its {len(source.tasks)} tasks and {target.name} is not (variant=plain): "
-        "use variant=shared"
-    )
+    every = one_hot.view(n, -1, *one_hot.shape[1:])
+    # Each of the source's heads meets its own task only.
+    by_task = every[:, 0] if every.shape[1] == 1 else torch.stack([*every.diagonal(0, 1, 2).unbind(-1)], 1)
+    if len(own.weight) == n:
+        return by_task
+    chosen = _choose(by_task, torch.zeros_like(by_task[:, :1]).expand(-1, len(origin), -1), origin, dim=1)
+    return chosen.flatten(0, 1)[:, None]
 
 
 def _rows(one_hot: torch.Tensor, own: Linear, target: Side, origin: Sequence[Origin], n: int) -> torch.Tensor:
@@ -225,11 +251,6 @@ def _heads(
     theirs, ours = len(given) // n, len(own) // n
     if theirs == 1:
         return given.repeat_interleave(ours, 0)
-    if ours == 1:
-        raise ConfigurationError(
-            f"the {part} of {source.name} has a head for each of its {theirs} tasks where {target.name} has "
-            "one for all: use variant=multihead with the source's shared_layers and actor_heads"
-        )
     given, own = given.view(n, theirs, *given.shape[1:]), own.view(n, ours, *own.shape[1:])
     return _choose(given, own, origin, dim=1).flatten(0, 1)
 

@@ -1,6 +1,6 @@
 """Adam's moments of one task set given to another, like the weights they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,32 @@ from mtrl.transfer.layout import State, read_network, write_network
 from mtrl.transfer.mapping import Origin, Side, map_network
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def moments_problem(given: Mapping[str, Any], policy: State, part: str) -> str | None:
+    """Return what keeps the state of a source's optimiser from being mapped, None where nothing does.
+
+    Args:
+        given: The source's optimiser.
+        policy: The source's policy.
+        part: "actor" or "critic".
+    """
+    state = given.get("state")
+    if not isinstance(state, dict):
+        return "holds no state"
+    if not state:
+        return None
+    for place, name in enumerate(name for name in policy if name.startswith(f"{part}.")):
+        entry = state.get(place)
+        values = [entry.get(key) for key in ("step", *_MOMENTS)] if isinstance(entry, dict) else [None]
+        if not all(isinstance(value, float | int) or torch.is_tensor(value) for value in values):
+            return f"has not Adam's moments of {name}"
+        step, *moments = map(torch.as_tensor, values)
+        if step.numel() != 1 or any(moment.shape != policy[name].shape for moment in moments):
+            return f"has moments of another shape than {name}"
+        if not all(bool(torch.isfinite(value).all()) for value in (step, *moments)):
+            return f"has moments of {name} that are NaN or infinite"
+    return None
 
 
 def map_optimiser(

@@ -1,21 +1,21 @@
-"""What a transfer starts from, read without unpickling anything."""
+"""What a transfer starts from: read without unpickling anything, and refused unless it is whole."""
 
-import json
-import pickle
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.save_util import load_from_zip_file
 
+from mtrl.checkpoint import DamagedError
+from mtrl.checkpoint.model import read_normaliser, read_weights
 from mtrl.config import Config, ConfigurationError
+from mtrl.lineage import read_lineage
 from mtrl.rundir import Run, RunError
-from mtrl.sources import ModelFiles, content, find_model
-from mtrl.tasks import OBSERVATION_SIZE
-from mtrl.transfer.layout import parts_of, read_network
+from mtrl.sources import ModelFiles, content, find_model, saved_step
+from mtrl.tasks import OBSERVATION_SIZE, check_tasks
+from mtrl.transfer.layout import State, parts_of, read_network
 from mtrl.transfer.mapping import Side
+from mtrl.transfer.moments import moments_problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,93 +45,146 @@ class Source:
 
 
 def read_source(cfg: Config) -> Source:
-    """Return what ``transfer.source`` names.
+    """Return what ``transfer.source`` names, every value of it checked.
 
     Raises:
         ConfigurationError: There is no model there, or none that can be placed, in one sentence.
     """
-    name = str(cfg.transfer.source)
-    files = find_model(name)
+    name = f"transfer.source={cfg.transfer.source}"
+    files = find_model(str(cfg.transfer.source))
     try:
-        _, parameters, variables = load_from_zip_file(files.model, device="cpu", load_data=False)
-    except (pickle.PickleError, ValueError, RuntimeError, KeyError, OSError, EOFError) as error:
+        parameters, variables = read_weights(files.model)
+        policy = _policy(parameters.pop("policy", {}))
+        normaliser = None if files.normaliser is None else read_normaliser(files.normaliser)
+        log_temperature = _log_temperature(variables.get("log_ent_coef"))
+        if "optimiser" in cfg.transfer.parts:
+            _check_optimisers(parameters, policy)
+    except DamagedError as error:
+        raise ConfigurationError(f"{name} is damaged ({error}): name another checkpoint") from error
+    run = _run_of(files)
+    env, algo = _section(run, "env"), _section(run, "algo")
+    side = _side(name, cfg, policy, env)
+    if log_temperature is not None and len(log_temperature) not in (1, len(side.tasks)):
         raise ConfigurationError(
-            f"transfer.source={name} cannot be read ({str(error).splitlines()[0]}): name another checkpoint"
-        ) from error
-    policy = parameters["policy"]
-    if "actor" not in parts_of(policy) or not read_network(policy, "actor").layers:
-        raise ConfigurationError(
-            f"transfer.source={name} has networks that mtrl does not know: "
-            "name a model of SAC, TD3 or DDPG with an MlpPolicy"
+            f"{name} has {len(log_temperature)} temperatures for {len(side.tasks)} tasks: name another checkpoint"
         )
-    config, status = _run_of(files)
-    log_temperature = (variables or {}).get("log_ent_coef")
     return Source(
         files,
-        _side(name, cfg, policy, config),
+        side,
         policy,
-        {key: value for key, value in parameters.items() if key != "policy"},
-        log_temperature.detach() if log_temperature is not None else None,
-        _normaliser(files),
-        (config.get("algo") or {}).get("cls"),
-        (config.get("env") or {}).get("reward"),
-        _trained_steps(files),
+        parameters,
+        log_temperature,
+        normaliser,
+        algo.get("cls"),
+        env.get("reward"),
+        saved_step(files),
         content(files),
-        status.get("transfer"),
+        None if run is None else read_lineage(run.path),
     )
 
 
-def _run_of(files: ModelFiles) -> tuple[dict[str, Any], dict[str, Any]]:
-    if files.run is None:
-        return {}, {}
+def _policy(weights: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the policy's ``state_dict``.
+
+    Raises:
+        DamagedError: It is none of SAC's, TD3's or DDPG's, or holds a number that is none.
+    """
+    for key, value in weights.items():
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            raise DamagedError(f"the weight {key} is none")
+        if not bool(torch.isfinite(value).all()):
+            raise DamagedError(f"the weight {key} is NaN or infinite")
+    parts = parts_of(weights)
+    if not {"actor", "critic"} <= set(parts):
+        raise DamagedError("it has networks that mtrl does not know, and not those of SAC, TD3 or DDPG")
+    for part in parts:
+        _check_network(weights, part)
+    return weights
+
+
+def _check_network(weights: State, part: str) -> None:
+    """Refuse a network whose layers do not fit each other."""
     try:
-        run = Run(files.run)
+        network = read_network(weights, part)
+        known = bool(network.layers)
+        width = network.layers[0].weight.shape[1] if known else 0
+        for layer in network.layers:
+            copies, inputs, outputs = layer.weight.shape
+            known &= inputs == width and layer.bias.shape == (copies, 1, outputs)
+            width = outputs
+        for norm, width in zip(network.norms, network.widths, strict=bool(network.norms)):
+            known &= norm.weight.shape[1:] == norm.bias.shape[1:] == (1, width)
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        raise DamagedError(f"its {part} is no network that mtrl knows") from error
+    if not known:
+        raise DamagedError(f"its {part} has layers that do not fit each other, or is none that mtrl knows")
+
+
+def _log_temperature(value: object) -> torch.Tensor | None:
+    if value is None:
+        return None
+    if not torch.is_tensor(value) or value.ndim != 1 or not bool(torch.isfinite(value).all()):
+        raise DamagedError("its temperature is no number")
+    return value.detach()
+
+
+def _check_optimisers(optimisers: dict[str, dict[str, Any]], policy: State) -> None:
+    for part in ("actor", "critic"):
+        given = optimisers.get(f"{part}.optimizer")
+        problem = None if given is None else moments_problem(given, policy, part)
+        if problem is not None:
+            raise DamagedError(f"the optimiser of its {part} {problem}")
+
+
+def _run_of(files: ModelFiles) -> Run | None:
+    if files.run is None:
+        return None
+    try:
+        return Run(files.run)
     except RunError as error:
         raise ConfigurationError(f"transfer.source: {error}; name another run, or its model.zip") from error
-    return run.config, run.status
 
 
-def _side(name: str, cfg: Config, policy: dict[str, torch.Tensor], config: dict[str, Any]) -> Side:
+def _section(run: Run | None, name: str) -> dict[str, Any]:
+    """Return a section of the run's configuration; empty for a mere zip."""
+    if run is None:
+        return {}
+    found = run.config.get(name)
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(key), str | None) for key in ("cls", "reward")
+    ):
+        raise ConfigurationError(
+            f"transfer.source: the config.yaml of {run.path} is damaged, for its {name} is no section of a "
+            "run: name another run, or its model.zip"
+        )
+    return found
+
+
+def _side(name: str, cfg: Config, policy: State, env: dict[str, Any]) -> Side:
     """Return the source's tasks, as its run says or as ``transfer.source_tasks`` does for a mere zip."""
     one_hot = read_network(policy, "actor").layers[0].weight.shape[1] - OBSERVATION_SIZE
-    env = config.get("env") or {}
-    tasks = tuple(env.get("tasks") or cfg.transfer.source_tasks)
+    named = cfg.transfer.source_tasks
+    tasks = env.get("tasks", named) if env else named
+    try:
+        if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+            raise ValueError("they are no list of names")
+        if env or tasks:
+            check_tasks(tasks)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} has tasks that no run has ({error}): name another run") from error
+    if env and named and named != tasks:
+        raise ConfigurationError(
+            f"transfer.source_tasks={named} says otherwise than the run it is of, which trained on {tasks}: "
+            "leave it out"
+        )
     if one_hot < 0:
         raise ConfigurationError(
-            f"transfer.source={name} observes {one_hot + OBSERVATION_SIZE} numbers and Meta-World gives "
+            f"{name} observes {one_hot + OBSERVATION_SIZE} numbers and Meta-World gives "
             f"{OBSERVATION_SIZE}: it was trained on another observation"
         )
     if one_hot and len(tasks) != one_hot:
         raise ConfigurationError(
-            f"transfer.source={name} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
+            f"{name} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
             "name them in their order with transfer.source_tasks=[...]"
         )
-    return Side(f"the source ({name})", tasks, task_id=one_hot > 0)
-
-
-def _normaliser(files: ModelFiles) -> dict[str, np.ndarray] | None:
-    if files.normaliser is None:
-        return None
-    try:
-        with np.load(files.normaliser, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise ConfigurationError(
-            f"{files.normaliser} cannot be read ({error}): name another checkpoint in transfer.source"
-        ) from error
-
-
-def _trained_steps(files: ModelFiles) -> int | None:
-    score = files.model.parent / "score.json"
-    if not score.is_file():
-        return None
-    step = _json(score).get("step")
-    return step if isinstance(step, int) else None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error}): name another checkpoint") from error
-    return content if isinstance(content, dict) else {}
+    return Side(f"the source ({cfg.transfer.source})", tuple(tasks), task_id=one_hot > 0)

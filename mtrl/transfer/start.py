@@ -1,7 +1,8 @@
 """Gives a new agent the weights of a source, and holds parts of it still for a while."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,18 @@ from mtrl.config import Config, ConfigurationError
 from mtrl.env.normalize import TaskNormalize
 from mtrl.env.stock import action_space, observation_space
 from mtrl.transfer.layout import State, parts_of, read_network, write_network
-from mtrl.transfer.mapping import FRESH, Origin, Side, map_columns, map_network, map_temperatures, origins
+from mtrl.transfer.mapping import (
+    FRESH,
+    Mismatch,
+    Origin,
+    Side,
+    check_algorithm,
+    map_columns,
+    map_network,
+    map_temperatures,
+    mismatches,
+    origins,
+)
 from mtrl.transfer.moments import map_optimiser
 from mtrl.transfer.replay import begin_replay, find_transitions
 from mtrl.transfer.source import Source, read_source
@@ -33,26 +45,46 @@ class Transfer:
     """Where the weights of each task of the run come from."""
 
     def weights(self, own: State, parts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return the source's weights of ``parts`` as entries of a policy's ``state_dict`` like ``own``.
-
-        Raises:
-            ConfigurationError: The networks do not fit; both sides are named.
-        """
+        """Return the source's weights of ``parts`` as entries of a policy's ``state_dict`` like ``own``."""
         mapped: dict[str, torch.Tensor] = {}
-        given = self.source.policy
         for part in parts_of(own):
             if part.split("_")[0] not in parts:
                 continue
-            if part not in parts_of(given):
-                raise ConfigurationError(
-                    f"{self.source.side.name} has no {part} and {self.side.name} does, for they are of "
-                    "different algorithms: use the source's with algo=..."
-                )
-            ours, theirs = read_network(own, part), read_network(given, part)
+            ours, theirs = read_network(own, part), read_network(self.source.policy, part)
             sides, n = (self.source.side, self.side, self.origin), self._stack(part)
             network = map_network(theirs, ours, *sides, part=part, n=n)
             mapped |= write_network(network, own, part)
         return mapped
+
+    def check(self, own: State, parts: Sequence[str]) -> None:
+        """Refuse networks that do not fit, all that differs at once.
+
+        Raises:
+            ConfigurationError: The source's networks of ``parts`` do not fit ``own``; both sides are named.
+        """
+        found = list(_normalisation_mismatches(self.cfg, self.source))
+        for part in parts_of(own):
+            if part.split("_")[0] not in parts:
+                continue
+            if part not in parts_of(self.source.policy):
+                raise ConfigurationError(
+                    f"{self.source.side.name} has no {part} and {self.side.name} does, for they are of "
+                    "different algorithms: use the source's with algo=..."
+                )
+            ours, theirs = read_network(own, part), read_network(self.source.policy, part)
+            check_algorithm(theirs, ours, self.source.side, self.side, part, self._stack(part))
+            if part in ("actor", "critic"):
+                found += mismatches(theirs, ours, self.source.side, part, self._stack(part))
+        if found:
+            # Heads need the variant that has them, which tells the task, too.
+            mends = {key: value for mismatch in reversed(found) for key, value in mismatch.mends.items()}
+            if any(mismatch.mends.get("variant") == "multihead" for mismatch in found):
+                mends["variant"] = "multihead"
+            said = "; ".join(mismatch.what for mismatch in found)
+            use = " ".join(f"{key}={value}" for key, value in sorted(mends.items()))
+            raise ConfigurationError(
+                f"{self.side.name} does not fit {self.source.side.name}: {said}: use {use}"
+            )
 
     def _stack(self, part: str) -> int:
         """Return how many networks, heads aside, a part consists of."""
@@ -111,6 +143,7 @@ class Transfer:
         source, tasks = self.source, self.source.side.tasks
         named = [place if isinstance(place, str) else tasks[place] for place in self.origin]
         return {
+            "named": str(Path(str(self.cfg.transfer.source)).absolute()),
             "source": str(source.files.model),
             "sha256": source.content,
             "step": source.step,
@@ -131,14 +164,16 @@ def prepare_transfer(cfg: Config) -> Transfer | None:
         return None
     source = read_source(cfg)
     _check_algorithm(cfg, source)
-    _check_normalisation(cfg, source)
     tasks = tuple(cfg.env.tasks)
     side = Side(f"this run ({cfg.experiment})", tasks, cfg.variant.task_id)
     # A zip that was not told its tasks has nothing that depends on them.
     known = source.side.tasks
     origin = origins(known, tasks, cfg.transfer.new_tasks) if known else [FRESH] * len(tasks)
     transfer = Transfer(cfg, source, side, tuple(origin))
-    transfer.weights(_initial_state(cfg), cfg.transfer.parts)
+    own = _initial_state(cfg)
+    transfer.check(own, cfg.transfer.parts)
+    _check_normalisation(cfg, source)
+    transfer.weights(own, cfg.transfer.parts)
     if "replay" in cfg.transfer.parts:
         _check_reward(cfg, source)
         find_transitions(source.files)
@@ -154,16 +189,20 @@ def _check_algorithm(cfg: Config, source: Source) -> None:
         )
 
 
+def _normalisation_mismatches(cfg: Config, source: Source) -> Iterator[Mismatch]:
+    theirs = _saw_normalised(source)
+    if theirs != cfg.env.normalize_observations:
+        says = ("raw", "normalised") if theirs else ("normalised", "raw")
+        what = f"the source saw {says[1]} observations and this run sees {says[0]} ones"
+        yield Mismatch(what, {"env.normalize_observations": str(theirs).lower()})
+
+
+def _saw_normalised(source: Source) -> bool:
+    return source.normaliser is not None and bool(source.normaliser["norm_obs"])
+
+
 def _check_normalisation(cfg: Config, source: Source) -> None:
-    theirs = source.normaliser is not None and bool(source.normaliser["norm_obs"])
-    ours = cfg.env.normalize_observations
-    if theirs != ours:
-        says = {True: "normalised", False: "raw"}
-        raise ConfigurationError(
-            f"{source.side.name} saw {says[theirs]} observations and this run sees {says[ours]} ones: "
-            f"set env.normalize_observations={str(theirs).lower()}"
-        )
-    if theirs and "normalisation" not in cfg.transfer.parts:
+    if _saw_normalised(source) and "normalisation" not in cfg.transfer.parts:
         raise ConfigurationError(
             "transfer.parts lacks normalisation, without which the source's networks read other "
             "observations: add it"
@@ -193,8 +232,7 @@ def _initial_state(cfg: Config) -> State:
 def freeze(cfg: Config, agent: OffPolicyAlgorithm) -> None:
     """Hold each part still until the environment steps of ``transfer.freeze_steps`` have passed.
 
-    Raises:
-        ConfigurationError: The update is compiled, which fixes once for all what it does.
+    The update must not be compiled, which ``mtrl.checks`` sees to.
     """
     optimisers = {
         "actor": agent.actor.optimizer,
@@ -203,11 +241,6 @@ def freeze(cfg: Config, agent: OffPolicyAlgorithm) -> None:
     }
     for part, optimiser in optimisers.items():
         steps = int(cfg.transfer.freeze_steps.get(part, 0))
-        if steps and getattr(agent, "compile", "off") != "off":
-            raise ConfigurationError(
-                f"transfer.freeze_steps.{part}={steps} cannot be kept by a compiled update: "
-                "use hardware.compile=off"
-            )
         if steps and optimiser is not None:
             optimiser.step = _after(steps, agent, optimiser.step)
 

@@ -7,9 +7,12 @@ from aftermath import Left, assert_same
 NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
 
 
-@pytest.mark.parametrize("fault", ["nan_reward", "nan_observation"])
+FAULTS = ["nan_reward", "nan_observation", "infinite_reward", "infinite_observation"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("overrides", [[], NORMALISED, ["algo=td3"]], ids=["sac", "normalised", "td3"])
-def test_a_nan_of_the_environment_never_reaches_the_buffer(nursery, tmp_path, fault, overrides):
+def test_what_the_environment_breaks_never_reaches_the_buffer(nursery, tmp_path, fault, overrides):
     answer = nursery.run(tmp_path, *overrides, faults={fault: 70})
     left = Left(tmp_path, *overrides)
     assert answer["code"] == 1, answer["said"]
@@ -24,6 +27,18 @@ def test_a_nan_of_the_environment_never_reaches_the_buffer(nursery, tmp_path, fa
         with np.load(left.path / "refused_transition.npz", allow_pickle=False) as transition:
             assert not all(np.isfinite(transition[name]).all() for name in transition.files)
     # Without the fault, the same command goes on.
+    assert nursery.run(tmp_path, *overrides, "total_steps=140")["code"] == 0
+    assert all(np.isfinite(v).all() for k, v in left.everything().items() if k.startswith("transition"))
+
+
+@pytest.mark.parametrize("overrides", [[], NORMALISED, ["algo=td3"]], ids=["sac", "normalised", "td3"])
+def test_a_nan_action_never_reaches_the_buffer(nursery, tmp_path, overrides):
+    answer = nursery.run(tmp_path, *overrides, call=["poison_action", [140]])
+    left = Left(tmp_path, *overrides)
+    assert answer["code"] == 1, answer["said"]
+    assert "Traceback" not in answer["said"]
+    assert left.status()["state"] == "failed"
+    assert left.verify() == 120
     assert nursery.run(tmp_path, *overrides, "total_steps=140")["code"] == 0
     assert all(np.isfinite(v).all() for k, v in left.everything().items() if k.startswith("transition"))
 

@@ -79,8 +79,12 @@ class TinyVecEnv(VecEnv):
             rewards[i] = -np.abs(self.positions[i, :ACTION]).sum()
             if self.faults.get("nan_reward") == self.steps and i == 1:
                 rewards[i] = np.nan
+            if self.faults.get("infinite_reward") == self.steps and i == 1:
+                rewards[i] = -np.inf
             if self.faults.get("nan_observation") == self.steps and i == 1:
                 self.positions[i, 3] = np.nan
+            if self.faults.get("infinite_observation") == self.steps and i == 1:
+                self.positions[i, 3] = np.inf
             self.lengths[i] += 1
             self.returns[i] += float(rewards[i])
             dones[i] = self.lengths[i] >= self.horizon
@@ -161,6 +165,22 @@ def die_at_write(number):
     os.fsync, os.rename, os.replace = counted(os.fsync), counted(os.rename), counted(os.replace)
     Path.rename, Path.replace = counted(Path.rename), counted(Path.replace)
     return lambda: count
+
+
+def poison_action(step):
+    """Let the agent choose an action that is NaN at a step of training."""
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+    original = OffPolicyAlgorithm._sample_action
+
+    def sample_action(self, *args, **kwargs):
+        action, buffer_action = original(self, *args, **kwargs)
+        if self.num_timesteps == step:
+            action, buffer_action = action.copy(), buffer_action.copy()
+            action[1, 2] = buffer_action[1, 2] = np.nan
+        return action, buffer_action
+
+    OffPolicyAlgorithm._sample_action = sample_action
 
 
 def poison_weights(step):
