@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,14 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
+def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bool = True) -> Hardware:
     """Resolve every ``auto`` and null of ``cfg`` for this machine and apply torch's thread count.
 
     Args:
         cfg: What was asked for.
         backend: The environment backend that serves the run's tasks, "native" or "stock".
         work: Multiplications of passing one batch through every network, see ``update_work``.
+        compiles: Whether the algorithm can compile its update.
     """
     import torch
 
@@ -51,7 +53,7 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
     torch_threads = cfg.torch_threads or _torch_threads(device, cores, work)
     torch.set_num_threads(torch_threads)
     # Measured: on a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
-    automatic = "cuda_graph" if device.startswith("cuda") else "off"
+    automatic = "cuda_graph" if compiles and device.startswith("cuda") else "off"
     compiled = automatic if cfg.compile == "auto" else cfg.compile
     return Hardware(device, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
 
@@ -86,6 +88,52 @@ def cuda_available(device: str) -> bool:
 
     index = int(device.split(":")[1]) if ":" in device else 0
     return torch.cuda.is_available() and index < torch.cuda.device_count()
+
+
+def mps_available() -> bool:
+    """Tell whether torch can use the GPU of a Mac."""
+    if sys.platform != "darwin":
+        return False
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def replay_bytes(
+    buffer_size: int, obs_dim: int, action_dim: int, *, balanced: bool = False, n_steps: int = 1
+) -> int:
+    """Return the bytes of a full replay buffer, in float32: its ring, and what balance and n-step returns need."""
+    # Two observations, the action, the reward, two ends of an episode and the task.
+    row = 4 * (2 * obs_dim + action_dim + 4)
+    # A queue of transition numbers doubles when it is full.
+    return buffer_size * (row + (16 if balanced else 0) + (8 if n_steps > 1 else 0))
+
+
+_FITS_ANY_GPU = 2**30
+"""Bytes that every GPU which torch still supports has; below, ``auto`` need not ask torch for one."""
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these files is there where torch may find a GPU: of NVIDIA's driver, under WSL, of AMD's."""
+
+
+def replay_memory(device: str, needed: int) -> tuple[int, str]:
+    """Return the bytes that are free where a replay buffer of ``needed`` bytes would live, and where that is.
+
+    Args:
+        device: ``hardware.device``; torch is asked only where it may be a GPU.
+        needed: Bytes of the buffer.
+    """
+    if device == "auto" and needed > _FITS_ANY_GPU and any(Path(path).exists() for path in GPU_DRIVERS):
+        device = "cuda" if cuda_available("cuda") else "cpu"
+    if device.startswith("cuda"):
+        return free_gpu_memory(device), f" on {device}"
+    return free_memory(), ""
+
+
+def free_gpu_memory(device: str) -> int:
+    """Return the bytes that are free on a CUDA device."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def free_memory() -> int:

@@ -13,7 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from mtrl.checks import load_class
+from mtrl.algorithm import load_class
 from mtrl.config import ConfigurationError
 from mtrl.env.stock import action_space, observation_space
 from mtrl.rundir import Run

@@ -324,9 +324,8 @@ def policy_for(
         policy = StackedTD3Policy
     else:
         option = "variant=multihead" if heads else "LayerNorm in the critic"
-        raise ValueError(
-            f"{algo_class.__name__} has no {option}: use SAC, TD3 or DDPG, or variant=shared without it"
-        )
+        mend = "variant=shared" if heads else "variant.layer_norm=false"
+        raise ValueError(f"{algo_class.__name__} has no {option}: use SAC, TD3 or DDPG, or {mend}")
     kwargs = {
         "actor_layers": list(actor_layers),
         "critic_layers": list(critic_layers),
