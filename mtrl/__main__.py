@@ -1,5 +1,6 @@
 """The command: ``python -m mtrl`` or ``mtrl``. Composes and checks before anything heavy is imported."""
 
+import argparse
 import os
 import sys
 import warnings
@@ -16,15 +17,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     hardware.wait_without_spinning()
-    if words in (["--help"], ["-h"]):
-        from mtrl.help import help_text
-
-        try:
-            print(help_text(), flush=True)
-        except BrokenPipeError:
-            # The reader has seen enough (a pager, head); Python would complain again when it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     try:
         sys.exit(_run(words))
     except ConfigurationError as error:
@@ -41,6 +33,11 @@ def _run(words: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     flags = get_args_parser().parse_args(words)
+    if flags.help:
+        return _help()
+    _check_flags(flags)
+    if flags.shell_completion and any(word.startswith("query=") for word in flags.overrides):
+        return _complete(words, os.environ.get("COMP_LINE", ""))
     if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
         return _hand_to_hydra(words)
     if flags.multirun:
@@ -58,6 +55,51 @@ def _run(words: list[str]) -> int:
     from mtrl.chain import run_all
 
     return run_all(composition)
+
+
+def _help() -> int:
+    from mtrl.help import help_text
+
+    try:
+        print(help_text(), flush=True)
+    except BrokenPipeError:
+        # The reader has seen enough (a pager, head); Python would complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _check_flags(flags: argparse.Namespace) -> None:
+    """Refuse what Hydra has flags for and this command has not, and flags that contradict each other.
+
+    Raises:
+        ConfigurationError: In one sentence.
+    """
+    for name, mend in _NOT_FOR_US.items():
+        if getattr(flags, name):
+            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {mend}")
+    modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
+    if len(modes) > 1:
+        said = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
+        raise ConfigurationError(f"{said} exclude each other: leave out all but one")
+
+
+_NOT_FOR_US = {
+    "config_name": "choose a recipe with experiment=...",
+    "config_path": "choose a recipe with experiment=...",
+    "config_dir": "put files of your own under conf/, as python -m mtrl --help shows its groups",
+    "package": "--cfg job shows the whole configuration",
+    "experimental_rerun": "the same command again goes on with a run",
+}
+"""Flags of Hydra's that would have no effect here, and what does."""
+
+
+def _complete(words: list[str], line: str) -> int:
+    from mtrl.completion import is_for_hydra, offered
+
+    if is_for_hydra(line):
+        return _hand_to_hydra(words)
+    print("\n".join(offered(line)))
+    return 0
 
 
 def _sweep(words: list[str], overrides: list[str]) -> int:
