@@ -1,5 +1,6 @@
 """The command: ``python -m mtrl`` or ``mtrl``. Composes and checks before anything heavy is imported."""
 
+import argparse
 import os
 import sys
 import warnings
@@ -19,15 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     hardware.wait_without_spinning()
-    if words in (["--help"], ["-h"]):
-        from mtrl.help import help_text
-
-        try:
-            print(help_text(), flush=True)
-        except BrokenPipeError:
-            # The reader has seen enough (a pager, head); Python would complain again when it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     if "--version" in words:
         # Hydra has a flag of this name, which tells its own version.
         print(f"mtrl {__version__}")
@@ -47,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str], signals: Signals) -> int:
     flags = _flags(words)
+    if flags.help:
+        return _help()
+    _check_flags(flags)
+    if flags.shell_completion and any(word.startswith("query=") for word in flags.overrides):
+        return _complete(words, os.environ.get("COMP_LINE", ""), signals)
     if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
         return _hand_to_hydra(words, signals)
     if flags.multirun:
@@ -95,6 +92,51 @@ def _flags(words: list[str]) -> Namespace:
     # value of Hydra's --experimental-rerun.
     vars(parser).update(error=refuse, allow_abbrev=False)
     return parser.parse_args(words)
+
+
+def _help() -> int:
+    from mtrl.help import help_text
+
+    try:
+        print(help_text(), flush=True)
+    except BrokenPipeError:
+        # The reader has seen enough (a pager, head); Python would complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _check_flags(flags: argparse.Namespace) -> None:
+    """Refuse what Hydra has flags for and this command has not, and flags that contradict each other.
+
+    Raises:
+        ConfigurationError: In one sentence.
+    """
+    for name, mend in _NOT_FOR_US.items():
+        if getattr(flags, name):
+            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {mend}")
+    modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
+    if len(modes) > 1:
+        said = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
+        raise ConfigurationError(f"{said} exclude each other: leave out all but one")
+
+
+_NOT_FOR_US = {
+    "config_name": "choose a recipe with experiment=...",
+    "config_path": "choose a recipe with experiment=...",
+    "config_dir": "put files of your own under conf/, as python -m mtrl --help shows its groups",
+    "package": "--cfg job shows the whole configuration",
+    "experimental_rerun": "the same command again goes on with a run",
+}
+"""Flags of Hydra's that would have no effect here, and what does."""
+
+
+def _complete(words: list[str], line: str, signals: Signals) -> int:
+    from mtrl.completion import is_for_hydra, offered
+
+    if is_for_hydra(line):
+        return _hand_to_hydra(words, signals)
+    print("\n".join(offered(line)))
+    return 0
 
 
 def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:

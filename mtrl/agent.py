@@ -10,9 +10,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from mtrl.algo import TaskReplayBuffer
-from mtrl.checks import OWN_SAC, load_class
+from mtrl.algo import SAC, TaskReplayBuffer
+from mtrl.algorithm import load_class
 from mtrl.config import (
+    OWN_OPTIONS,
     AlgoConfig,
     Config,
     ConfigurationError,
@@ -32,24 +33,9 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
     Raises:
         ConfigurationError: The algorithm refuses ``algo.kwargs``.
     """
-    n_tasks = len(cfg.env.tasks)
     policy, policy_kwargs = policy_of(cfg)
-    train_freq, gradient_steps = update_schedule(cfg.algo, env.num_envs)
-    arguments: dict[str, Any] = {
-        "learning_rate": cfg.learning_rate,
-        "buffer_size": cfg.algo.buffer_size,
-        "learning_starts": cfg.algo.learning_starts,
-        "batch_size": cfg.algo.batch_size,
-        "tau": cfg.algo.tau,
-        "gamma": cfg.algo.gamma,
-        "train_freq": train_freq,
-        "gradient_steps": gradient_steps,
-        "policy_kwargs": policy_kwargs,
-        "seed": cfg.seed,
-        "device": hardware.device,
-    }
-    arguments |= _replay(cfg, n_tasks) | _own_arguments(cfg.algo, n_tasks, hardware)
-    make = partial(load_class(cfg.algo.cls), policy, env)
+    arguments = arguments_of(cfg, env.num_envs, hardware.device, hardware.compile)
+    make = partial(load_class(cfg.algo.cls), policy, env, policy_kwargs=policy_kwargs)
     try:
         return make(**arguments | cfg.algo.kwargs)
     except (TypeError, ValueError, AssertionError) as error:
@@ -62,6 +48,26 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
         raise ConfigurationError(
             f"algo.cls={cfg.algo.cls} refuses {said} ({what}): correct the value"
         ) from error
+
+
+def arguments_of(cfg: Config, n_envs: int, device: str, compile: str) -> dict[str, Any]:
+    """Return what the typed keys give the algorithm's class beside its policy and environment."""
+    n_tasks = len(cfg.env.tasks)
+    train_freq, gradient_steps = update_schedule(cfg.algo, n_envs)
+    arguments: dict[str, Any] = {
+        "learning_rate": cfg.learning_rate,
+        "buffer_size": cfg.algo.buffer_size,
+        "learning_starts": cfg.algo.learning_starts,
+        "batch_size": cfg.algo.batch_size,
+        "tau": cfg.algo.tau,
+        "gamma": cfg.algo.gamma,
+        "train_freq": train_freq,
+        "gradient_steps": gradient_steps,
+        "seed": cfg.seed,
+        "device": device,
+    }
+    own = issubclass(load_class(cfg.algo.cls), SAC)
+    return arguments | _replay(cfg, n_tasks, own) | _own_arguments(cfg.algo, n_tasks, own, compile)
 
 
 def policy_of(cfg: Config) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
@@ -91,15 +97,15 @@ def update_schedule(algo: AlgoConfig, n_envs: int) -> tuple[int, int]:
     return per_vector_step.denominator, per_vector_step.numerator
 
 
-def _replay(cfg: Config, n_tasks: int) -> dict[str, Any]:
-    if cfg.algo.cls == OWN_SAC:
+def _replay(cfg: Config, n_tasks: int, own: bool) -> dict[str, Any]:
+    if own:
         return {"n_steps": cfg.algo.n_steps}
-    own = {"n_tasks": n_tasks, "n_steps": cfg.algo.n_steps, "gamma": cfg.algo.gamma, "seed": cfg.seed}
-    own["one_hot"] = isinstance(cfg.variant, MultiheadConfig)
-    return {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": own}
+    options = {"n_tasks": n_tasks, "n_steps": cfg.algo.n_steps, "gamma": cfg.algo.gamma, "seed": cfg.seed}
+    options["one_hot"] = isinstance(cfg.variant, MultiheadConfig)
+    return {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": options}
 
 
-def _own_arguments(algo: AlgoConfig, n_tasks: int, hardware: Hardware) -> dict[str, Any]:
+def _own_arguments(algo: AlgoConfig, n_tasks: int, own: bool, compile: str) -> dict[str, Any]:
     """Return the arguments that one family of algorithms has and others lack."""
     if isinstance(algo, TD3Config):
         noise = {
@@ -110,30 +116,12 @@ def _own_arguments(algo: AlgoConfig, n_tasks: int, hardware: Hardware) -> dict[s
         return {"action_noise": _action_noise(algo.action_noise)}
     if not isinstance(algo, SACConfig):
         return {}
-    entropy = {
-        "ent_coef": _number_or_auto(algo.ent_coef),
-        "target_entropy": _number_or_auto(algo.target_entropy),
-    }
-    if algo.cls != OWN_SAC:
+    entropy = {"ent_coef": algo.ent_coef, "target_entropy": algo.target_entropy}
+    if not own:
         return entropy
-    names = (
-        "temperature",
-        "balanced_batches",
-        "max_gradient_norm",
-        "reward_scaling",
-        "reward_scale",
-        "max_reward_ratio",
-        "reward_scales_every",
-        "adam_epsilon",
-        "overlap",
-    )
-    own = {name: getattr(algo, name) for name in names}
-    return {**entropy, **own, "n_tasks": n_tasks, "compile": hardware.compile}
+    options = {name: getattr(algo, name) for name in OWN_OPTIONS}
+    return {**entropy, **options, "n_tasks": n_tasks, "compile": compile}
 
 
 def _action_noise(deviation: float) -> NormalActionNoise:
     return NormalActionNoise(np.zeros(ACTION_SIZE), np.full(ACTION_SIZE, deviation))
-
-
-def _number_or_auto(value: str | float) -> str | float:
-    return value if isinstance(value, str) and value.startswith("auto") else float(value)

@@ -1,51 +1,34 @@
-"""Checks across the keys of a configuration, each with its mend. Only what needs torch imports it."""
+"""Checks across the keys of a configuration, each with its mend. Only what needs torch imports it, last."""
 
-import importlib
-import inspect
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from mtrl import hardware
-from mtrl.config import Config, ConfigurationError, MultiheadConfig, SACConfig
+from mtrl.algorithm import check_algorithm
+from mtrl.compose import defaults_of
+from mtrl.config import OWN_OPTIONS, OWN_SAC, Config, ConfigurationError, MultiheadConfig, SACConfig
 from mtrl.sources import source_content
 from mtrl.stages import stages_of
 from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_seed, check_tasks
 from mtrl.tracker import check_tracker
 
-OWN_SAC = "mtrl.algo.SAC"
-_OWN_OPTIONS: dict[str, Any] = {
-    "temperature": "shared",
-    "balanced_batches": False,
-    "max_gradient_norm": None,
-    "reward_scaling": "none",
-    "reward_scale": 1.0,
-    "max_reward_ratio": 30.0,
-    "reward_scales_every": 500,
-    "adam_epsilon": 1e-8,
-    "overlap": False,
-}
-_BUILT_IN = (OWN_SAC, "stable_baselines3.SAC", "stable_baselines3.TD3", "stable_baselines3.DDPG")
-
 
 def check(cfg: Config) -> None:
     """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run on this machine."""
     _check_tasks(cfg)
-    _check_algorithm(cfg)
     _check_batches(cfg)
+    _check_own_options(cfg)
+    _check_compilation(cfg)
     _check_variant(cfg)
     stages_of(cfg)
     _check_transfer(cfg)
-    _check_memory(cfg)
     _check_output(Path(cfg.output))
     check_tracker(cfg.logging.wandb)
     _check_backend(cfg)
-    if cfg.hardware.device.startswith("cuda") and not hardware.cuda_available(cfg.hardware.device):
-        raise ConfigurationError(
-            f"hardware.device={cfg.hardware.device} is not there: torch sees no such GPU; "
-            "use hardware=auto or cpu"
-        )
+    check_algorithm(cfg)
+    _check_device(cfg)
+    _check_memory(cfg)
 
 
 def _check_tasks(cfg: Config) -> None:
@@ -103,41 +86,80 @@ def _check_batches(cfg: Config) -> None:
             f"algo.batch_size={algo.batch_size} is larger than algo.buffer_size={algo.buffer_size}: "
             "make it smaller"
         )
-    if isinstance(algo, SACConfig) and algo.cls != OWN_SAC:
-        used = {key: neutral for key, neutral in _OWN_OPTIONS.items() if getattr(algo, key) != neutral}
-        if used:
-            said = ", ".join(f"algo.{key}={_written(getattr(algo, key))}" for key in used)
-            mend = " ".join(f"algo.{key}={_written(neutral)}" for key, neutral in used.items())
-            raise ConfigurationError(
-                f"only {OWN_SAC} has {said}, which algo.cls={algo.cls} would not do: set {mend}"
-            )
+    if algo.buffer_size < cfg.n_envs:
+        raise ConfigurationError(
+            f"algo.buffer_size={algo.buffer_size} cannot hold one transition of each of the {cfg.n_envs} "
+            f"environments: use at least algo.buffer_size={cfg.n_envs}"
+        )
+
+
+def _check_own_options(cfg: Config) -> None:
+    algo = cfg.algo
+    if not isinstance(algo, SACConfig) or algo.cls == OWN_SAC:
+        return
+    off = defaults_of(algo="sac").values["algo"]
+    used = [key for key in OWN_OPTIONS if getattr(algo, key) != off[key]]
+    if used:
+        said = ", ".join(f"algo.{key}={_written(getattr(algo, key))}" for key in used)
+        mend = " ".join(f"algo.{key}={_written(off[key])}" for key in used)
+        raise ConfigurationError(
+            f"only {OWN_SAC} has {said}, which algo.cls={algo.cls} would not do: set {mend}"
+        )
+
+
+def _check_compilation(cfg: Config) -> None:
+    asked = cfg.hardware
+    if asked.compile in ("auto", "off"):
+        return
+    if not cfg.algo.compiles:
+        raise ConfigurationError(
+            f"hardware.compile={asked.compile} is not for algo.cls={cfg.algo.cls}, whose update is not compiled: "
+            "use hardware.compile=auto"
+        )
+    if asked.compile == "cuda_graph" and asked.device in ("cpu", "mps"):
+        raise ConfigurationError(
+            f"hardware.compile=cuda_graph needs a CUDA GPU and hardware.device={asked.device} is none: "
+            "use hardware.compile=auto"
+        )
 
 
 def _check_variant(cfg: Config) -> None:
-    if isinstance(cfg.variant, MultiheadConfig):
-        if len(cfg.env.tasks) < 2:
-            raise ConfigurationError(
-                "variant=multihead needs more than one task, for it has a critic per task: use variant=shared"
-            )
-        if cfg.algo.cls not in _BUILT_IN:
-            raise ConfigurationError(
-                f"variant=multihead has no networks for algo.cls={cfg.algo.cls}: use variant=shared"
-            )
+    if isinstance(cfg.variant, MultiheadConfig) and len(cfg.env.tasks) < 2:
+        raise ConfigurationError(
+            "variant=multihead needs more than one task, for it has a critic per task: use variant=shared"
+        )
+
+
+def _check_device(cfg: Config) -> None:
+    asked = cfg.hardware
+    missing = f"hardware.device={asked.device} is not there"
+    if asked.device == "mps" and not hardware.mps_available():
+        raise ConfigurationError(f"{missing}: it needs a Mac with Apple's GPU; use hardware=auto or cpu")
+    if asked.device.startswith("cuda") and not hardware.cuda_available(asked.device):
+        raise ConfigurationError(f"{missing}: torch sees no such GPU; use hardware=auto or cpu")
+    if asked.compile == "cuda_graph" and asked.device == "auto" and not hardware.cuda_available("cuda"):
+        raise ConfigurationError(
+            "hardware.compile=cuda_graph needs a CUDA GPU and torch sees none: use hardware.compile=auto"
+        )
 
 
 def replay_bytes(cfg: Config) -> int:
-    """Return the bytes of a full replay buffer: two observations, action, reward, three flags, in float32."""
+    """Return the bytes of the run's replay buffer when it is full."""
     observation = OBSERVATION_SIZE + (len(cfg.env.tasks) if cfg.variant.task_id else 0)
-    return cfg.algo.buffer_size * 4 * (2 * observation + ACTION_SIZE + 4)
+    balanced = isinstance(cfg.algo, SACConfig) and cfg.algo.balanced_batches
+    return hardware.replay_bytes(
+        cfg.algo.buffer_size, observation, ACTION_SIZE, balanced=balanced, n_steps=cfg.algo.n_steps
+    )
 
 
 def _check_memory(cfg: Config) -> None:
-    needed, free = replay_bytes(cfg), hardware.free_memory()
+    needed = replay_bytes(cfg)
+    free, where = hardware.replay_memory(cfg.hardware.device, needed)
     if needed > free:
         fitting = int(cfg.algo.buffer_size * free / needed * 0.8)
         raise ConfigurationError(
             f"algo.buffer_size={cfg.algo.buffer_size} needs {needed / 2**30:.1f} GiB for its replay buffer, "
-            f"and {free / 2**30:.1f} GiB are free: use at most algo.buffer_size={fitting}"
+            f"and {free / 2**30:.1f} GiB are free{where}: use at most algo.buffer_size={fitting}"
         )
 
 
@@ -154,57 +176,6 @@ def _check_output(output: Path) -> None:
         ) from error
 
 
-def _check_algorithm(cfg: Config) -> None:
-    algo = cfg.algo
-    if algo.cls in _BUILT_IN and not algo.kwargs:
-        return
-    cls = load_class(algo.cls)
-    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-
-    if not issubclass(cls, OffPolicyAlgorithm):
-        raise ConfigurationError(
-            f"algo.cls={algo.cls} does not learn from a replay buffer: "
-            "name a subclass of stable-baselines3's OffPolicyAlgorithm"
-        )
-    known = _arguments(cls)
-    for key in algo.kwargs:
-        if key not in known:
-            raise ConfigurationError(
-                f"algo.kwargs.{key} is not an argument of {algo.cls}: it takes {', '.join(known)}"
-            )
-
-
-def _arguments(cls: type) -> list[str]:
-    """Return the names of the constructor's arguments; its bases' too where it passes ``**kwargs`` on."""
-    names: list[str] = []
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        names += [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return sorted({name for name in names if name != "self" and not name.startswith("_")})
-
-
 def _written(value: object) -> str:
     """Return a value as a person writes it on the command line."""
     return json.dumps(value).strip('"')
-
-
-def load_class(path: str) -> type:
-    """Return the class at a dotted path.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(
-            f"algo.cls={path} does not exist ({error}): name a class such as stable_baselines3.SAC"
-        ) from error
-    if not isinstance(found, type):
-        raise ConfigurationError(f"algo.cls={path} is not a class: name one such as stable_baselines3.SAC")
-    return found

@@ -11,28 +11,20 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mtrl import config
-from mtrl.config import Config, ConfigurationError
-from mtrl.tasks import closest
+from mtrl.config import OPTIONS, Config, ConfigurationError
+from mtrl.names import FREE_KEYS, check_form, check_keys, check_options
+from mtrl.sentences import first_sentence, sentence
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf"
 """The configuration files: inside the installed package, or beside it in a checkout."""
-
-_FREE_KEYS = ("algo.kwargs.", "curriculum.difficulty")
-_SYNONYMS = {
-    "algorithm": "algo",
-    "environment": "env",
-    "agent": "algo",
-    "eval": "evaluation",
-    "steps": "total_steps",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +42,8 @@ class Composition:
     """What it was composed from."""
     said: tuple[str, ...] = ()
     """The overrides in a person's own words; fewer where the project added some for a run of its own."""
+    tuned: bool = True
+    """Whether the recipe's tuned values were drawn in; they are for the algorithm's own class."""
 
 
 @cache
@@ -62,25 +56,14 @@ def register_schema() -> None:
         if is_dataclass(field.type):
             schema[field.name] = OmegaConf.structured(field.type)
     store.store(name="schema", node=schema)
-    for group, schemas in _SCHEMAS.items():
+    for group, schemas in OPTIONS.items():
         for name, node in schemas.items():
             store.store(group=group, name=f"{name}_schema", node=node)
 
 
-_SCHEMAS: dict[str, dict[str, type]] = {
-    "algo": {"sac": config.SACConfig, "td3": config.TD3Config, "ddpg": config.DDPGConfig},
-    "variant": {
-        "plain": config.PlainConfig,
-        "shared": config.VariantConfig,
-        "multihead": config.MultiheadConfig,
-    },
-    "curriculum": {"staged": config.CurriculumConfig, "adaptive": config.AdaptiveCurriculumConfig},
-}
-
-
 def with_free_keys(overrides: Sequence[str]) -> list[str]:
     """Return ``overrides`` as Hydra reads them: ``++`` before free keys, quotes around awkward paths."""
-    return [f"++{text}" if text.startswith(_FREE_KEYS) else _quoted(text) for text in overrides]
+    return [f"++{text}" if text.startswith(FREE_KEYS) else _quoted(text) for text in overrides]
 
 
 def _quoted(text: str) -> str:
@@ -120,20 +103,28 @@ def compose_run(overrides: Sequence[str]) -> Composition:
 
     said, overrides = overrides, with_free_keys(overrides)
     with _hydra():
-        parsed = _parse(overrides)
-        for override in parsed:
-            if override.is_sweep_override():
-                raise ConfigurationError(
-                    f"{override.input_line} gives several values: add -m to run each of them"
-                )
-        _check_keys(parsed)
+        parsed, known = _parse(overrides), groups()
+        check_form(parsed)
+        check_options(parsed, known, _options_of_hydra)
+        chosen = [o.input_line for o in parsed if o.key_or_group in known and o.input_line is not None]
+        if len(chosen) < len(parsed):
+            check_keys(parsed, known, _keys_of(tuple(chosen)))
         cfg = _compose(overrides)
         choices = _choices(cfg)
+        tuned = not _is_foreign(cfg, parsed, choices["algo"])
+        if not tuned:
+            cfg = _compose([*overrides, "~tuning"])
         verbose = bool(cfg.hydra.verbose)
     typed = _instantiate(cfg, choices["experiment"])
     check(typed)
     values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
-    return Composition(typed, choices, values, verbose, tuple(overrides), tuple(said))
+    return Composition(typed, choices, values, verbose, tuple(overrides), tuple(said), tuned)
+
+
+def _is_foreign(cfg: DictConfig, overrides: Sequence[Override], algo: str) -> bool:
+    """Tell whether the command line names another class than the option of ``algo`` has."""
+    named = any(override.key_or_group == "algo.cls" for override in overrides)
+    return named and cfg.algo.cls != _compose([f"algo={algo}"], "base").algo.cls
 
 
 def members(overrides: Sequence[str]) -> list[list[str]]:
@@ -146,11 +137,13 @@ def members(overrides: Sequence[str]) -> list[list[str]]:
         parsed = _parse(with_free_keys(overrides))
         own = [override for override in parsed if not override.is_hydra_override()]
         # Hydra's own words are checked here too, or a launcher that does not exist would be its to refuse.
-        _compose([o.input_line for o in parsed if o.is_hydra_override() and o.input_line is not None])
+        hydras = [override for override in parsed if override.is_hydra_override()]
+        check_options(hydras, groups(), _options_of_hydra)
+        _compose([override.input_line for override in hydras if override.input_line is not None])
         try:
             return [list(member) for batch in BasicSweeper.split_arguments(own, None) for member in batch]
         except HydraException as error:
-            raise ConfigurationError(_first_sentence(error)) from error
+            raise ConfigurationError(first_sentence(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +154,13 @@ class Defaults:
     values: dict[str, Any]
 
 
-def defaults_of(**chosen: str) -> Defaults:
+def defaults_of(*, tuned: bool = True, **chosen: str) -> Defaults:
     """Return what the options ``chosen`` (group=option) compose to; without a recipe unless one is chosen.
 
-    Nothing is checked, for a base without a recipe has no tasks.
+    Nothing is checked, for a base without a recipe has no tasks. A recipe's tuned values are left out on demand.
     """
-    return _defaults(tuple(f"{group}={option}" for group, option in sorted(chosen.items())))
+    words = [f"{group}={option}" for group, option in sorted(chosen.items())]
+    return _defaults((*words, *([] if tuned else ["~tuning"])))
 
 
 # The members of a sweep ask for the same defaults again and again.
@@ -199,74 +193,33 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigurationError(f"{_first_sentence(error)}: write overrides as key=value") from error
-
-
-def _check_keys(overrides: Sequence[Override]) -> None:
-    """Refuse a group, an option or a key that does not exist, with the nearest name."""
-    known = groups()
-    chosen = [o for o in overrides if o.key_or_group in known]
-    for override in chosen:
-        # Hydra also lists the schemas as options; the files are what a person may choose.
-        option, options = override.value(), known[override.key_or_group]
-        if override.is_delete() or override.is_sweep_override():
-            continue
-        if option not in options:
-            near = closest(str(option), options)
-            hint = f" (did you mean {near}?)" if near else ""
-            raise ConfigurationError(
-                f"{override.key_or_group}={option} does not exist{hint}: the options are {', '.join(options)}"
-            )
-    keys = _keys_of(tuple(o.input_line for o in chosen if o.input_line is not None))
-    for override in overrides:
-        key = override.key_or_group
-        if key in known or override.is_hydra_override() or key.startswith(_FREE_KEYS):
-            continue
-        if key not in keys:
-            raise ConfigurationError(_unknown_key(key, keys, known))
+        raise ConfigurationError(f"{first_sentence(error)}: write overrides as key=value") from error
 
 
 @cache
-def _keys_of(chosen: tuple[str, ...]) -> frozenset[str]:
-    """Return every key there is with these options of groups."""
-    return frozenset(_flat_keys(OmegaConf.to_container(_compose(chosen))))
+def _keys_of(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return every key there is with these options of groups, in the order of their types."""
+    return tuple(_flat_keys(OmegaConf.to_container(_without_hydra(_compose(chosen)))))
 
 
-def _unknown_key(key: str, keys: frozenset[str], known: dict[str, list[str]]) -> str:
-    head, _, rest = key.partition(".")
-    for option, schema in _SCHEMAS.get(head, {}).items():
-        if rest in {field.name for field in fields(schema)}:
-            return f"there is no key {key!r} in this configuration: it belongs to {head}={option}"
-    candidates = sorted(keys) + sorted(known)
-    translated = _SYNONYMS.get(head, head) + (f".{rest}" if rest else "")
-    near = translated if translated in candidates else closest(translated, candidates)
-    if near is None and rest:
-        same_leaf = [candidate for candidate in candidates if candidate.split(".")[-1] == rest]
-        near = same_leaf[0] if same_leaf else None
-    if near is None:
-        leaf = [candidate for candidate in candidates if candidate.split(".")[-1] == key]
-        near = leaf[0] if leaf else None
-    hint = f"did you mean {near}?" if near else "python -m mtrl --cfg job shows every key"
-    return f"there is no key {key!r} in this configuration: {hint}"
+def _options_of_hydra(group: str) -> list[str]:
+    """Return the options of a group of Hydra's own; of "hydra", its groups."""
+    kind = ObjectType.GROUP if group == "hydra" else ObjectType.CONFIG
+    return GlobalHydra.instance().config_loader().get_group_options(group, kind)
 
 
-def _flat_keys(values: object, prefix: str = "") -> set[str]:
-    if not isinstance(values, dict):
-        return set()
-    keys = set()
-    for name, value in values.items():
-        if not prefix and name == "hydra":
-            continue
-        keys.add(f"{prefix}{name}")
-        keys |= _flat_keys(value, f"{prefix}{name}.")
-    return keys
+def _flat_keys(values: object, prefix: str = "") -> Iterator[str]:
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield f"{prefix}{name}"
+            yield from _flat_keys(value, f"{prefix}{name}.")
 
 
 def _compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
     try:
         return compose(name, overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(_sentence(error)) from error
+        raise ConfigurationError(sentence(error)) from error
 
 
 def _instantiate(cfg: DictConfig, experiment: str) -> Config:
@@ -274,25 +227,14 @@ def _instantiate(cfg: DictConfig, experiment: str) -> Config:
     OmegaConf.set_struct(plain, False)
     try:
         plain.experiment = experiment
+        if plain.task is None and "${task}" in (OmegaConf.to_container(plain.env).get("tasks") or []):
+            raise ConfigurationError(
+                f"task=null leaves experiment={experiment} without a task: name one with task=reach-v3, or a set "
+                "with env.tasks=[...]"
+            )
         return Config(**OmegaConf.to_object(plain))
     except MissingMandatoryValue as error:
         key = error.full_key or "a key"
         raise ConfigurationError(f"{key} has no value: set it with {key}=...") from error
     except OmegaConfBaseException as error:
-        raise ConfigurationError(_sentence(error)) from error
-
-
-def _sentence(error: BaseException) -> str:
-    """Return OmegaConf's complaint as ``key: what is wrong``, whichever layer wrapped it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-            what = str(cause.msg or cause).splitlines()[0]
-            what = what.replace("incompatible with type hint 'Union[int, float]'", "no number")
-            return f"{cause.full_key} has the wrong type: {what}"
-        cause = cause.__cause__
-    return _first_sentence(error)
-
-
-def _first_sentence(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+        raise ConfigurationError(sentence(error)) from error

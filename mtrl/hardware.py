@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,13 +53,14 @@ def keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, 2**30)
 
 
-def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
+def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bool = True) -> Hardware:
     """Resolve every ``auto`` and null of ``cfg`` for this machine; set torch's threads and what memory is kept.
 
     Args:
         cfg: What was asked for.
         backend: The environment backend that serves the run's tasks, "native" or "stock".
         work: Multiplications of passing one batch through every network, see ``update_work``.
+        compiles: Whether the algorithm can compile its update.
     """
     import torch
 
@@ -67,7 +69,8 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0) -> Hardware:
     torch.set_num_threads(torch_threads)
     keep_freed_memory()
     threads = cfg.threads or cores
-    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compilation(cfg.compile, chosen))
+    compiled = compilation(cfg.compile, chosen, compiles=compiles)
+    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compiled)
 
 
 def device(cfg: HardwareConfig) -> str:
@@ -79,10 +82,10 @@ def device(cfg: HardwareConfig) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def compilation(asked: str, device: str) -> str:
+def compilation(asked: str, device: str, *, compiles: bool = True) -> str:
     """Return how the update runs on ``device``: what was asked for, or what is measured to be best for auto."""
     # On a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
-    automatic = "cuda_graph" if device.startswith("cuda") else "off"
+    automatic = "cuda_graph" if compiles and device.startswith("cuda") else "off"
     return automatic if asked == "auto" else asked
 
 
@@ -136,6 +139,52 @@ def cuda_available(device: str) -> bool:
 
     index = int(device.split(":")[1]) if ":" in device else 0
     return torch.cuda.is_available() and index < torch.cuda.device_count()
+
+
+def mps_available() -> bool:
+    """Tell whether torch can use the GPU of a Mac."""
+    if sys.platform != "darwin":
+        return False
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def replay_bytes(
+    buffer_size: int, obs_dim: int, action_dim: int, *, balanced: bool = False, n_steps: int = 1
+) -> int:
+    """Return the bytes of a full replay buffer, in float32: its ring, and what balance and n-step returns need."""
+    # Two observations, the action, the reward, two ends of an episode and the task.
+    row = 4 * (2 * obs_dim + action_dim + 4)
+    # A queue of transition numbers doubles when it is full.
+    return buffer_size * (row + (16 if balanced else 0) + (8 if n_steps > 1 else 0))
+
+
+_FITS_ANY_GPU = 2**30
+"""Bytes that every GPU which torch still supports has; below, ``auto`` need not ask torch for one."""
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these files is there where torch may find a GPU: of NVIDIA's driver, under WSL, of AMD's."""
+
+
+def replay_memory(device: str, needed: int) -> tuple[int, str]:
+    """Return the bytes that are free where a replay buffer of ``needed`` bytes would live, and where that is.
+
+    Args:
+        device: ``hardware.device``; torch is asked only where it may be a GPU.
+        needed: Bytes of the buffer.
+    """
+    if device == "auto" and needed > _FITS_ANY_GPU and any(Path(path).exists() for path in GPU_DRIVERS):
+        device = "cuda" if cuda_available("cuda") else "cpu"
+    if device.startswith("cuda"):
+        return free_gpu_memory(device), f" on {device}"
+    return free_memory(), ""
+
+
+def free_gpu_memory(device: str) -> int:
+    """Return the bytes that are free on a CUDA device."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def free_memory() -> int:

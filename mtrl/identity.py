@@ -64,10 +64,12 @@ def differences(composition: Composition, *, from_recipe: bool) -> dict[str, Any
     chosen = {group: composition.choices[group] for group in ("algo", "variant", "curriculum")}
     if from_recipe:
         experiment = composition.choices["experiment"]
-        recipe = defaults_of(experiment=experiment)
+        recipe = defaults_of(experiment=experiment, tuned=composition.tuned)
         usual = recipe.choices
         differing = {group: option for group, option in chosen.items() if usual.get(group) != option}
-        base = defaults_of(experiment=experiment, **differing).values if differing else recipe.values
+        base = recipe.values
+        if differing:
+            base = defaults_of(experiment=experiment, tuned=composition.tuned, **differing).values
     else:
         differing, base = chosen, defaults_of(**chosen).values
     flat, usual_values = _flat(composition.values), _flat(base)

@@ -44,7 +44,8 @@ def train(start: "Start") -> Evaluation:
     transfer = None if checkpoint else prepare_transfer(cfg)
     open_choices = reuse_hardware(cfg.hardware, start.earlier) if checkpoint else cfg.hardware
     backend = _backend(start, open_choices.backend, continued=checkpoint is not None)
-    chosen = hardware.choose(open_choices, backend, hardware.update_work(cfg))
+    work = hardware.update_work(cfg)
+    chosen = hardware.choose(open_choices, backend, work, compiles=cfg.algo.compiles)
     done = checkpoint.step if checkpoint else 0
     lineage = read_lineage(directory.path) if checkpoint and cfg.transfer.active else None
     directory.start(

@@ -14,8 +14,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from mtrl import __version__
+from mtrl.algorithm import load_class
 from mtrl.checkpoint.model import read_weights
-from mtrl.checks import load_class
 from mtrl.config import ConfigurationError
 from mtrl.env.stock import action_space, observation_space
 from mtrl.rundir import Run

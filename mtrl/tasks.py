@@ -132,9 +132,10 @@ ACTION_SIZE = 4
 
 
 def closest(name: str, choices: Sequence[str]) -> str | None:
-    """Return the choice nearest in spelling to ``name``, or None if none is near."""
-    found = get_close_matches(name, choices, n=1, cutoff=0.55)
-    return found[0] if found else None
+    """Return the choice nearest in spelling to ``name``, whatever its case, or None if none is near."""
+    by_spelling = {choice.lower(): choice for choice in choices}
+    found = get_close_matches(name.lower(), by_spelling, n=1, cutoff=0.55)
+    return by_spelling[found[0]] if found else None
 
 
 def check_tasks(tasks: Sequence[str], key: str = "env.tasks") -> None:

@@ -192,11 +192,13 @@ def policy_for(
     elif issubclass(algo_class, stable_baselines3.TD3):
         policy = StackedTD3Policy
     else:
-        option = "LayerNorm in the critic" if layer_norm else f"initialisation={initialisation}"
-        option = "variant=multihead" if heads else option
-        raise ValueError(
-            f"{algo_class.__name__} has no {option}: use SAC, TD3 or DDPG, or variant=shared without it"
-        )
+        if heads:
+            option, mend = "variant=multihead", "variant=shared"
+        elif layer_norm:
+            option, mend = "LayerNorm in the critic", "variant.layer_norm=false"
+        else:
+            option, mend = f"initialisation={initialisation}", "leave variant.initialisation out"
+        raise ValueError(f"{algo_class.__name__} has no {option}: use SAC, TD3 or DDPG, or {mend}")
     kwargs = {
         "actor_layers": list(actor_layers),
         "critic_layers": list(critic_layers),

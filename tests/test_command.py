@@ -12,7 +12,8 @@ from tiny_runs import REPOSITORY, TINY
 
 from mtrl import __version__
 from mtrl.__main__ import REFUSED, main
-from mtrl.compose import compose_run
+from mtrl.completion import offered
+from mtrl.compose import compose_run, groups
 from mtrl.identity import run_directory
 
 
@@ -60,7 +61,31 @@ def test_the_examples_of_the_help_compose(monkeypatch):
             compose_run(member)
 
 
-@pytest.mark.parametrize("words", ["evaluation.evry=3", "env.reward=v3"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluation.evry=3",
+        "env.reward=v3",
+        "algo=ppo",
+        "algorithm=sac",
+        "seed=abc",
+        "task=reach-v2",
+        "env.tasks=[CartPole-v1]",
+        "env.horizon=501",
+        "env.copies_per_task=0",
+        "total_steps=-1",
+        "seed=-1",
+        "evaluation.episodes=0",
+        "algo.buffer_size=1e13",
+        "experiment=mt10 task=reach-v3",
+        "output=/proc/nowhere",
+        "algo.cls=nowhere.SAC",
+        "algo.kwargs.batch_size=1",
+        "~seed",
+        "--config-name nope",
+        "-m --cfg job seed=1,2",
+    ],
+)
 def test_a_refusal_is_one_sentence_exit_code_2_within_2_seconds_and_writes_nothing(command, tmp_path, words):
     result = within(2, command, *words.split())
     assert result.returncode == REFUSED == 2
@@ -70,9 +95,51 @@ def test_a_refusal_is_one_sentence_exit_code_2_within_2_seconds_and_writes_nothi
     assert not list(tmp_path.iterdir())
 
 
-def test_a_refusal_that_only_torch_can_tell_takes_5_seconds(command, tmp_path):
-    result = within(5, command, "hardware.device=cuda:99")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "hardware.device=cuda:99",
+        "algo.cls=stable_baselines3.SACK",
+        "algo.kwargs.nope=1",
+        "algo.cls=stable_baselines3.DQN",
+    ],
+)
+def test_a_refusal_that_only_torch_can_tell_takes_5_seconds(command, tmp_path, words):
+    result = within(5, command, *words.split())
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", ["experiment=mt10 --help", "-m --help seed=1,2", "-h algo=nothing"])
+def test_help_is_given_wherever_it_is_asked_for_and_nothing_starts(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(words.split())
+    assert end.value.code == 0
+    assert "Groups:" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+REFUSED_FLAGS = {
+    "--config-name nope": "--config-name is not for this command: choose a recipe with experiment=",
+    "experiment=mt3 --config-path=x": "--config-path is not for this command",
+    "--config-dir x": "--config-dir is not for this command: put files of your own under conf/",
+    "--cfg job --package algo": "--package is not for this command: --cfg job shows",
+    "--experimental-rerun x": "the same command again goes on with a run",
+    "-m --cfg job seed=1,2": "--multirun and --cfg exclude each other",
+    "-m seed=1,2 --info": "--multirun and --info exclude each other",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED_FLAGS)
+def test_a_flag_that_would_do_nothing_is_refused(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(words.split())
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert REFUSED_FLAGS[words] in said
+    assert len(said.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -176,14 +243,49 @@ def test_a_flag_that_is_not_there_is_one_sentence_that_names_the_nearest(words, 
 
 
 def test_tab_completes_groups_options_and_keys(command):
-    def offered(line):
+    def printed(line):
         result = command("-sc", "query=bash", COMP_LINE=f"mtrl {line}", COMP_POINT=str(len(line) + 5))
         assert result.returncode == 0, result.stderr
         return result.stdout.split()
 
-    assert {"algo=ddpg", "algo=sac", "algo=td3"} <= set(offered("algo="))
-    assert "evaluation.every=" in offered("evaluation.ev")
-    assert {"experiment=mt1", "experiment=mt10"} <= set(offered("experiment=mt1"))
+    assert {"algo=ddpg", "algo=sac", "algo=td3"} <= set(printed("algo="))
+    assert "evaluation.every=" in printed("evaluation.ev")
+    assert {"experiment=mt1", "experiment=mt10"} <= set(printed("experiment=mt1"))
+    assert "hydra/launcher=basic" in printed("hydra/launcher=")
+
+
+@pytest.mark.parametrize("group", groups())
+def test_tab_offers_exactly_the_options_of_a_group(group):
+    assert offered(f"mtrl experiment=mt10 {group}=") == [f"{group}={option}" for option in groups()[group]]
+
+
+OFFERED = {
+    "experiment=paper/mt1_": ["paper/mt1_pick_place", "paper/mt1_push", "paper/mt1_reach"],
+    "task=pu": ["push-back-v3", "push-v3", "push-wall-v3"],
+    "-m task=reach-v3,pus": ["reach-v3,push-back-v3", "reach-v3,push-v3", "reach-v3,push-wall-v3"],
+    "fresh=": ["false", "true"],
+    "algo=td3 algo.policy_delay=": ["2"],
+    "env.tasks=": [],
+    "nothing=": [],
+}
+
+
+@pytest.mark.parametrize("line", OFFERED)
+def test_tab_offers_the_values_that_are_known(line):
+    key = line.split()[-1].split("=")[0]
+    assert offered(f"mtrl {line}") == [f"{key}={value}" for value in OFFERED[line]]
+
+
+def test_tab_offers_keys_one_level_at_a_time_and_those_of_the_options_chosen():
+    assert offered("mtrl ev") == ["evaluation."]
+    assert offered("mtrl exp") == ["experiment="]
+    assert offered("mtrl al") == ["algo.", "algo="]
+    assert offered("mtrl seed=3 tas") == ["task="]
+    assert offered("mtrl variant.") == [
+        f"variant.{key}=" for key in ("actor_layers", "critic_layers", "layer_norm")
+    ]
+    assert offered("mtrl variant=multihead variant.sh") == ["variant.shared_layers="]
+    assert {f"{group}=" for group in groups()} < set(offered("mtrl "))
 
 
 def test_a_sweep_is_refused_as_a_whole_before_its_first_member_starts(tmp_path, monkeypatch, capsys):

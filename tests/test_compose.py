@@ -1,6 +1,7 @@
 """What composes, what each choice means, and that whatever cannot run is refused in one sentence."""
 
 import itertools
+import re
 
 import pytest
 
@@ -15,6 +16,7 @@ ALGORITHMS, VARIANTS = ("sac", "td3", "ddpg"), ("plain", "shared", "multihead")
 @pytest.fixture(autouse=True)
 def enough_memory(monkeypatch):
     monkeypatch.setattr(hardware, "free_memory", lambda: 64 * 2**30)
+    monkeypatch.setattr(hardware, "free_gpu_memory", lambda device: 64 * 2**30)
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
@@ -34,12 +36,26 @@ def test_every_experiment_composes_with_every_algorithm_and_variant(experiment, 
         assert cfg.variant.task_id is (variant != "plain")
 
 
-def test_every_recipe_there_is_composes():
-    unusual = [name for name in groups()["experiment"] if name not in SETS]
-    for name in unusual:
-        if name.startswith("transfer"):
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("experiment", [name for name in groups()["experiment"] if name not in SETS])
+def test_every_other_recipe_composes_with_every_algorithm_and_variant_or_is_refused_with_a_mend(
+    experiment, algo
+):
+    """A recipe of separate critics is for one variant; its refusal names another choice, which composes."""
+    usual = compose_run([f"experiment={experiment}"])
+    assert usual.config.experiment == experiment
+    heads_alone = "multihead" in experiment or (experiment, algo) == ("mtmhsac", "sac")
+    for variant in VARIANTS:
+        words = [f"experiment={experiment}", f"algo={algo}", f"variant={variant}"]
+        possible = len(usual.config.env.tasks) > 1 if variant == "multihead" else not heads_alone
+        if possible:
+            cfg = compose_run(words).config
+            assert (type(cfg.algo).__name__.lower(), cfg.variant.name) == (f"{algo}config", variant)
             continue
-        assert compose_run([f"experiment={name}"]).config.experiment == name
+        with pytest.raises(ConfigurationError) as refused:
+            compose_run(words)
+        mend = re.search(r"(?:use|choose) (variant=\w+)", str(refused.value))
+        assert f"variant={compose_run([*words, mend[1]]).config.variant.name}" == mend[1]
 
 
 def test_step_counts_accept_scientific_notation_and_become_integers():
@@ -175,6 +191,59 @@ REFUSED = {
     "algo.cls=os.path": "is not a class",
     "algo.cls=stable_baselines3.PPO": "does not learn from a replay buffer",
     "algo.kwargs.nope=1": "algo.kwargs.nope is not an argument of mtrl.algo.SAC",
+    "seed=abc": "give a whole number",
+    "algo.gamma=null": "give a number",
+    "task=[a]": "give a word or null",
+    "task=null": "name one with task=reach-v3, or a set with env.tasks=",
+    "hydra/launcher=foo": "does not exist: the options are basic, ",
+    "hydra/lancher=joblib": "did you mean hydra/launcher?",
+    "experiment=mtmhsac variant=shared": "sets variant.shared_layers, which only variant=multihead has: choose",
+    "experiment=mtmhsac variant=plain": "choose variant=multihead, or another experiment",
+    "experiment=paper/mt10_multihead variant=shared": "choose variant=multihead, or another experiment",
+    "~seed": "leave it out, or set seed=",
+    "~total_steps": "leave it out, or set total_steps=",
+    "~evaluation": "leave it out",
+    "~algo": "leave it out, or set algo=",
+    "+seed=3": "write it without +",
+    "algo@env=sac": "write it without @",
+    "variant.name=shared": "choose another with variant=",
+    "curriculum.name=mixed": "choose another with curriculum=",
+    "phase=1 total_steps=3": "phase=1 and total_steps=3 both say how long to train",
+    "experiment=MT10": "did you mean mt10?",
+    "algo=SAC": "did you mean sac?",
+    "task=Reach-V3": "did you mean 'reach-v3'?",
+    "evry=5000": "did you mean evaluation.every, checkpoint.every or logging.every?",
+    "hardware.every=5000": "did you mean evaluation.every, checkpoint.every or logging.every?",
+    "gama=0.9": "did you mean algo.gamma?",
+    "experimnt=mt10": "did you mean experiment?",
+    "n_envs=3": "did you mean env.copies_per_task?",
+    "algo.lr=3": "did you mean algo.learning_rate?",
+    "algo.ent_coef=auto_x": "must be auto or a number of at least 0, or auto_<initial value above 0>",
+    "algo.ent_coef=auto_0": "must be auto or a number",
+    "algo.ent_coef=auto_-1": "must be auto or a number",
+    "algo.ent_coef=auto_": "must be auto or a number",
+    "algo.ent_coef=autofoo": "must be auto or a number",
+    "algo.ent_coef=auto_nan": "must be auto or a number",
+    "algo.ent_coef=-0.1": "must be auto or a number of at least 0",
+    "algo.ent_coef=inf": "must be auto or a number",
+    "algo.target_entropy=auto_3": "must be auto or a number",
+    "algo.target_entropy=nan": "must be auto or a number",
+    "experiment=mt3 algo.ent_coef=0.1": "use algo.temperature=shared or algo.ent_coef=auto",
+    "algo=td3 algo.target_noise_clip=nan": "must not be negative and must be finite",
+    "algo=td3 algo.target_policy_noise=-1": "must not be negative",
+    "algo=ddpg algo.action_noise=inf": "must be finite",
+    "algo.buffer_size=5 algo.batch_size=5 env.copies_per_task=8": "use at least algo.buffer_size=8",
+    "algo=sac algo.cls=stable_baselines3.TD3 algo.overlap=false": "use algo=td3",
+    "experiment=mt3 algo=td3 algo.cls=mtrl.algo.SAC": "use algo=sac",
+    "algo=td3 algo.cls=stable_baselines3.SAC": "use algo=sac",
+    "algo=ddpg algo.cls=stable_baselines3.TD3": "use algo=td3",
+    "algo=ddpg algo.cls=mtrl.algo.sac.SAC": "use algo=sac",
+    "algo.cls=stable_baselines3.DQN algo.overlap=false": "does not take ent_coef, target_entropy, which algo=sac",
+    "algo.kwargs.use_sde=true": "leave it out, or use algo.cls=stable_baselines3.SAC",
+    "algo.kwargs.optimize_memory_usage=true": "leave it out",
+    "hardware=cpu hardware.compile=cuda_graph": "use hardware.compile=auto",
+    "algo=td3 hardware.compile=cuda_graph": "whose update is not compiled: use hardware.compile=auto",
+    "algo=ddpg hardware.compile=inductor": "whose update is not compiled: use hardware.compile=auto",
 }
 
 

@@ -13,7 +13,7 @@ from saved_runs import TASKS, of_version, save_run, with_last
 from stable_baselines3 import SAC, TD3
 
 import mtrl
-from mtrl.checks import load_class
+from mtrl.algorithm import load_class
 from mtrl.env import make_vec_env
 from mtrl.policy import LoadError, load
 

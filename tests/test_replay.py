@@ -8,6 +8,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo import NonFinite, TaskReplayBuffer
+from mtrl.hardware import replay_bytes
 
 torch.set_num_threads(1)
 
@@ -203,10 +204,10 @@ def test_memory_is_known_before_it_is_allocated():
     held = fill(buffer(1000, 3, n_tasks=3, balanced=True, n_steps=3), vector_steps(600, tasks=(0, 1, 1)))
     used = held._storage.numel() * 4 + held._chain._next.nbytes + held._chain._previous.nbytes
     used += sum(numbers.nbytes for numbers in held._index._numbers)
-    needed = TaskReplayBuffer.bytes_needed(1000, 5, 2, balanced=True, n_steps=3)
+    needed = replay_bytes(1000, 5, 2, balanced=True, n_steps=3)
     assert 0.75 * needed < used < 1.01 * needed
     # one million transitions of MT10: 39 + 10 observations, 4 actions
-    assert TaskReplayBuffer.bytes_needed(1_000_000, 49, 4, balanced=True) < 450e6
+    assert replay_bytes(1_000_000, 49, 4, balanced=True) < 450e6
 
 
 def test_normaliser_is_applied_when_sampling():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtrl import hardware
 from mtrl.algo import TaskReplayBuffer
 from mtrl.checks import replay_bytes
 from mtrl.compose import compose_run
@@ -62,7 +63,7 @@ def test_a_million_transitions_of_mt10_take_450_mb_and_only_as_they_come():
     assert 10 * MEBIBYTE < measured["filled"] < 80 * MEBIBYTE
     assert measured["sample"] == ["torch.float32", 64, 49]
     assert 420e6 < measured["held"] <= 450e6
-    assert TaskReplayBuffer.bytes_needed(1_000_000, 49, 4, balanced=True) <= 450e6
+    assert hardware.replay_bytes(1_000_000, 49, 4, balanced=True) <= 450e6
 
 
 def test_what_the_check_of_free_memory_counts_is_what_the_buffer_takes():

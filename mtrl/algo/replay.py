@@ -72,15 +72,6 @@ class TaskReplayBuffer(TransitionRing):
         self._generator = np.random.default_rng(seed)
         self.reset()
 
-    @staticmethod
-    def bytes_needed(
-        buffer_size: int, obs_dim: int, action_dim: int, balanced: bool = False, n_steps: int = 1
-    ) -> int:
-        """Return the bytes of a full buffer: the ring, and what balance and n-step returns need."""
-        row = 4 * (2 * obs_dim + action_dim + 4)
-        # a queue of transition numbers is at most twice as long as what it holds
-        return buffer_size * (row + (16 if balanced else 0) + (8 if n_steps > 1 else 0))
-
     def reset(self) -> None:
         """Forget every transition; the generator goes on."""
         self.total_added = 0

@@ -6,7 +6,7 @@ Step counts accept ``1e6`` and become integers; every frequency is in environmen
 
 from dataclasses import dataclass
 
-from mtrl.config.algo import AlgoConfig, DDPGConfig, SACConfig, TD3Config
+from mtrl.config.algo import OWN_OPTIONS, OWN_SAC, AlgoConfig, DDPGConfig, SACConfig, TD3Config
 from mtrl.config.around import (
     GOALS,
     CheckpointConfig,
@@ -23,6 +23,9 @@ from mtrl.config.variant import MultiheadConfig, PlainConfig, VariantConfig
 
 __all__ = [
     "GOALS",
+    "OPTIONS",
+    "OWN_OPTIONS",
+    "OWN_SAC",
     "REWARDS",
     "TRANSFER_PARTS",
     "AdaptiveCurriculumConfig",
@@ -44,6 +47,13 @@ __all__ = [
     "TransferConfig",
     "VariantConfig",
 ]
+
+OPTIONS: dict[str, dict[str, type]] = {
+    "algo": {"sac": SACConfig, "td3": TD3Config, "ddpg": DDPGConfig},
+    "variant": {"plain": PlainConfig, "shared": VariantConfig, "multihead": MultiheadConfig},
+    "curriculum": {"staged": CurriculumConfig, "adaptive": AdaptiveCurriculumConfig},
+}
+"""The types of the groups whose options differ in their keys; the files name them as ``<name>_schema``."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,29 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mtrl.config.values import require, require_choice, require_fraction, require_positive, whole_steps
+from mtrl.config.values import (
+    auto_or_number,
+    require,
+    require_choice,
+    require_fraction,
+    require_not_negative,
+    require_positive,
+    whole_steps,
+)
+
+OWN_SAC = "mtrl.algo.SAC"
+OWN_OPTIONS = (
+    "temperature",
+    "balanced_batches",
+    "max_gradient_norm",
+    "reward_scaling",
+    "reward_scale",
+    "max_reward_ratio",
+    "reward_scales_every",
+    "adam_epsilon",
+    "overlap",
+)
+"""Keys of ``algo=sac`` that only ``OWN_SAC`` has; their values in ``conf/algo/sac.yaml`` turn them off."""
 
 
 @dataclass(slots=True)
@@ -46,14 +68,19 @@ class AlgoConfig:
         require_fraction("algo.gamma", self.gamma)
         require_choice("algo.updates_per", self.updates_per, ("vector_step", "environment_step"))
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the class can compile its update, which stable-baselines3's cannot."""
+        return self.cls == OWN_SAC
+
 
 @dataclass(slots=True)
 class SACConfig(AlgoConfig):
     """Soft actor-critic."""
 
-    ent_coef: str | float
+    ent_coef: str | int | float
     """Temperature: auto, auto_<initial value>, or a fixed number."""
-    target_entropy: str | float
+    target_entropy: str | int | float
     """auto (minus the number of action dimensions) or a number."""
     temperature: str
     """shared, or per_task: one temperature for each task."""
@@ -87,12 +114,13 @@ class SACConfig(AlgoConfig):
             self.max_reward_ratio >= 1, f"algo.max_reward_ratio={self.max_reward_ratio} must be at least 1"
         )
         require_positive("algo.max_gradient_norm", self.max_gradient_norm)
-        for key, prefix in (("ent_coef", "auto"), ("target_entropy", "auto")):
-            value = str(getattr(self, key))
-            known = (
-                value.startswith(prefix) or value.lstrip("+-").replace(".", "", 1).replace("e-", "").isdigit()
-            )
-            require(known, f"algo.{key}={value} must be auto or a number")
+        self.ent_coef = auto_or_number("algo.ent_coef", self.ent_coef, initial=True)
+        self.target_entropy = auto_or_number("algo.target_entropy", self.target_entropy)
+        require(
+            self.temperature == "shared" or isinstance(self.ent_coef, str),
+            f"algo.ent_coef={self.ent_coef} fixes the temperature, and algo.temperature=per_task learns one for "
+            "each task: use algo.temperature=shared or algo.ent_coef=auto",
+        )
 
 
 @dataclass(slots=True)
@@ -105,7 +133,7 @@ class DDPGConfig(AlgoConfig):
     def __post_init__(self) -> None:
         """Check each value by itself."""
         AlgoConfig.__post_init__(self)
-        require(self.action_noise >= 0, f"algo.action_noise={self.action_noise} must not be negative")
+        require_not_negative("algo.action_noise", self.action_noise)
 
 
 @dataclass(slots=True)
@@ -123,3 +151,5 @@ class TD3Config(DDPGConfig):
         """Check each value by itself."""
         DDPGConfig.__post_init__(self)
         whole_steps("algo.policy_delay", self.policy_delay)
+        require_not_negative("algo.target_policy_noise", self.target_policy_noise)
+        require_not_negative("algo.target_noise_clip", self.target_noise_clip)

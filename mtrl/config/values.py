@@ -1,6 +1,6 @@
 """Checks of a single value, each with the sentence that names it."""
 
-from math import inf
+from math import inf, isfinite
 
 
 class ConfigurationError(ValueError):
@@ -28,6 +28,41 @@ def whole_steps(key: str, value: float, minimum: int = 1) -> int:
 def require_positive(key: str, value: float | None) -> None:
     """Refuse a number that is not positive and finite; None is none."""
     require(value is None or 0 < value < inf, f"{key}={value} must be a finite number greater than 0")
+
+
+def require_not_negative(key: str, value: float) -> None:
+    """Refuse a number below 0, an infinite one, and NaN."""
+    require(0 <= value < inf, f"{key}={value} must not be negative and must be finite")
+
+
+def auto_or_number(key: str, value: str | float, *, initial: bool = False) -> str | float:
+    """Return ``auto``, or a finite number as a float.
+
+    Args:
+        key: The key that holds it.
+        value: As it was given.
+        initial: Whether ``auto_<number above 0>`` may stand for a learned value that begins there, and any
+            number must not be negative.
+    """
+    text = str(value)
+    learned = initial and text.startswith("auto_")
+    number = _number(text.removeprefix("auto_") if learned else text)
+    if text == "auto" or (learned and number is not None and number > 0):
+        return text
+    known = number is not None and not learned and (number >= 0 or not initial)
+    forms = (
+        "auto or a number of at least 0, or auto_<initial value above 0>" if initial else "auto or a number"
+    )
+    require(known, f"{key}={value} must be {forms}")
+    return float(text)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
 
 
 def require_fraction(key: str, value: float | None) -> None:

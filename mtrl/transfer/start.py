@@ -11,7 +11,7 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.agent import policy_of
-from mtrl.checks import load_class
+from mtrl.algorithm import load_class
 from mtrl.config import Config, ConfigurationError
 from mtrl.env.normalize import TaskNormalize
 from mtrl.env.stock import action_space, observation_space
