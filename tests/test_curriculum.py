@@ -2,16 +2,20 @@
 
 import csv
 import json
+import shutil
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from mtrl import compose
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
 from mtrl.curriculum import AdaptiveCurriculum, Curriculum, begin_curriculum
 from mtrl.env import make_vec_env
-from mtrl.stages import stages_of
+from mtrl.identity import run_directory
+from mtrl.lifecycle import summary
+from mtrl.stages import notices, stages_of
 from mtrl.tasks import DIFFICULTY, MT10
 
 
@@ -63,6 +67,34 @@ def test_weighted_has_phases_for_each_set(experiment, phases, total):
     np.testing.assert_allclose(slots, slots.round(), atol=1e-9)
 
 
+THREE = """\
+defaults:
+  - none
+
+name: three
+stages:
+  - [reach-v3]
+  - {reach-v3: 1, push-v3: 2}
+  - [reach-v3, push-v3, pick-place-v3]
+thresholds: [0.8, 0.6]
+min_steps: 1e4
+"""
+
+
+def test_a_curriculum_is_one_new_file(tmp_path, monkeypatch):
+    conf = shutil.copytree(compose.CONF, tmp_path / "conf")
+    (conf / "curriculum" / "three.yaml").write_text(THREE)
+    monkeypatch.setattr(compose, "CONF", conf)
+    composition = compose_run(["experiment=mt3", "curriculum=three", "curriculum.check_episodes=5"])
+    stages = stages_of(composition.config)
+    assert [stage.threshold for stage in stages] == [0.8, 0.6, None]
+    assert stages[1].weights == pytest.approx((1 / 3, 2 / 3, 0))
+    assert composition.config.curriculum.min_steps == 10_000
+    assert "curriculum=three" in str(run_directory(composition))
+    with pytest.raises(ConfigurationError, match="did you mean three"):
+        compose_run(["experiment=mt3", "curriculum=tree"])
+
+
 def test_stages_of_ones_own_come_from_the_command_line():
     cfg = config(
         "experiment=mt3",
@@ -96,6 +128,16 @@ def test_stages_of_ones_own_come_from_the_command_line():
         (["curriculum=mixed", "env.tasks=[reach-v3,push-v3]"], "starts with 3 tasks"),
         (["curriculum=sequential", "env.tasks=[reach-v3,sweep-v3]"], "sweep-v3 has no difficulty"),
         (["curriculum.copies=2"], "needs a curriculum"),
+        (["curriculum.start_stage=2"], "curriculum.start_stage=2 needs a curriculum"),
+        (["curriculum.thresholds=[0.5]", "curriculum.stages=[]"], "thresholds=.0.5. needs a curriculum"),
+        (["curriculum.steps=[100]"], "steps=.100. needs a curriculum"),
+        (["curriculum.replay=[none]"], "replay=.'none'. needs a curriculum"),
+        (["curriculum=progressive", "curriculum.stages=[]"], "was left without stages"),
+        (["curriculum=weighted", "curriculum.tables=[]"], "was left without stages"),
+        (
+            ["curriculum.stages=[[reach-v3,reach-v3,push-v3]]"],
+            "names reach-v3 twice.*give weights as .reach-v3: 2",
+        ),
         (["curriculum=sequential", "curriculum.floor=0.5"], "belongs to curriculum=adaptive"),
     ],
 )
@@ -119,6 +161,35 @@ def test_progressive_over_other_tasks_is_refused_in_the_words_that_chose_it(reci
     assert "curriculum.stages[" not in sentence
     with pytest.raises(ConfigurationError, match=r"curriculum.stages\[0\] names foo"):
         config(f"experiment={recipe}", "curriculum=progressive", "curriculum.stages=[[foo]]")
+
+
+def test_a_named_curriculum_plays_every_task_and_stages_of_ones_own_may_leave_some_out():
+    with pytest.raises(ConfigurationError, match=r"plays 15 of the 25 tasks \(coffee-pull-v3, "):
+        config("experiment=mt25", "curriculum=progressive")
+    own = config("experiment=mt3", "curriculum.stages=[[reach-v3,push-v3]]")
+    assert notices(own) == ["no stage plays pick-place-v3: only evaluations do"]
+    assert notices(config("experiment=mt3", "curriculum.stages=[[reach-v3,push-v3,pick-place-v3]]")) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["total_steps=200_001"], []),
+        (["total_steps=100_000"], ["stage 2 cannot begin before step 100,000, and the run ends at 100,000"]),
+        (["total_steps=50_000"], ["stage 1 cannot begin before step 50,000, and the run ends at 50,000"]),
+        (["total_steps=50_000", "curriculum.start_stage=1"], ["stage 2 cannot begin before step 50,000"]),
+        (["total_steps=50_000", "curriculum.steps=[10_000]"], []),
+        (
+            ["total_steps=50_000", "curriculum.thresholds=[null]", "curriculum.steps=[30_000]"],
+            ["stage 2 cannot"],
+        ),
+    ],
+)
+def test_stages_out_of_reach_are_said_in_the_summary(overrides, said):
+    composition = compose_run(["experiment=mt3", "curriculum=sequential", *overrides])
+    lines = [line for line in summary(composition, "here").splitlines() if "curriculum: stage" in line]
+    assert len(lines) == len(said)
+    assert all(words in line for words, line in zip(said, lines, strict=True))
 
 
 @pytest.fixture

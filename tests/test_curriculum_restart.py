@@ -3,6 +3,8 @@
 import csv
 import json
 
+from mtrl.metrics import Metrics
+
 STAGED = (
     "experiment=mt3",
     "hardware.backend=native",
@@ -58,3 +60,33 @@ def test_a_stopped_run_is_advanced_by_hand(train, tmp_path):
     logged = stages(path)
     assert logged[90] == 0
     assert logged[120] == logged[180] == 2
+
+
+def test_where_a_start_stage_leads_is_said(train, tmp_path, capsys, caplog):
+    words = [*STAGED, "curriculum.thresholds=[1]"]
+    path = train(tmp_path, *words, "total_steps=60")
+    capsys.readouterr()
+    train(tmp_path, *words, "total_steps=60", "curriculum.start_stage=2")
+    said = capsys.readouterr().out
+    assert "it ended in stage 0: with a larger total_steps, curriculum.start_stage=2 goes on there" in said
+    assert status(path)["curriculum"]["stage"] == 0
+    train(tmp_path, *words, "total_steps=90", "curriculum.start_stage=2")
+    train(tmp_path, *words, "total_steps=120", "curriculum.start_stage=1")
+    assert "curriculum.start_stage=1 lies behind the present stage 2, which goes on" in caplog.text
+    assert status(path)["curriculum"]["stage"] == 2
+
+
+def test_a_stage_is_drawn_where_it_began(train, tmp_path, monkeypatch):
+    drawn = []
+    original = Metrics.mirror
+
+    def mirror(self, group, values, step):
+        if group == "curriculum" and "stage" in values:
+            drawn.append((step, values["stage"]))
+        original(self, group, values, step)
+
+    monkeypatch.setattr(Metrics, "mirror", mirror)
+    path = train(tmp_path, *STAGED, "curriculum.steps=[60]", "curriculum.thresholds=[1]", "total_steps=180")
+    transitions = status(path)["curriculum"]["transitions"]
+    assert drawn == [(transition["step"], transition["begun"]) for transition in transitions]
+    assert len(drawn) == 2

@@ -140,6 +140,12 @@ NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
         pytest.param([*STOCK, "algo=sac", *NORMALISED], id="sac-stock-normalised"),
         pytest.param([*WORKERS, "algo=sac"], id="sac-workers", marks=pytest.mark.slow),
         pytest.param([*WORKERS, "algo=td3", *NORMALISED], id="td3-workers-normalised"),
+        pytest.param(
+            [*WORKERS, "algo=sac", *NORMALISED], id="sac-workers-normalised", marks=pytest.mark.slow
+        ),
+        pytest.param([*WORKERS, "algo=ddpg"], id="ddpg-workers", marks=pytest.mark.slow),
+        pytest.param([*NATIVE, "algo=td3", *NORMALISED], id="td3-native-normalised", marks=pytest.mark.slow),
+        pytest.param([*NATIVE, "algo=ddpg"], id="ddpg-native", marks=pytest.mark.slow),
         pytest.param([*NATIVE, "algo=td3", "variant=shared"], id="td3-native", marks=pytest.mark.slow),
         pytest.param([*STOCK, "algo=td3", "algo.n_steps=3"], id="td3-stock-n-steps", marks=pytest.mark.slow),
         pytest.param([*NATIVE, "algo=ddpg", "variant=plain", *NORMALISED], id="ddpg-native-normalised"),
@@ -178,16 +184,50 @@ def test_a_continued_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys,
     assert_equal(resumed, whole)
 
 
-@pytest.mark.parametrize("replay", ["all", "none"])
-def test_a_curriculum_goes_on_where_it_was(tmp_path, monkeypatch, capsys, replay):
-    curriculum = [*NATIVE, "curriculum=sequential", "curriculum.min_steps=60", "curriculum.check_every=40"]
-    curriculum += ["curriculum.check_episodes=1", "curriculum.thresholds=[0.0]"]
-    curriculum += [f"curriculum.replay=[{replay}]"]
+SEQUENTIAL = ["curriculum=sequential", "curriculum.min_steps=60", "curriculum.thresholds=[0.0]"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[all]"], id="all"),
+        pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[none]"], id="none"),
+        pytest.param([*WORKERS, *SEQUENTIAL], id="workers", marks=pytest.mark.slow),
+        # One copy plays both tasks in turn.
+        pytest.param([*NATIVE, "curriculum=adaptive", "curriculum.copies=1"], id="adaptive-one-copy"),
+    ],
+)
+def test_a_curriculum_goes_on_where_it_was(tmp_path, monkeypatch, capsys, overrides):
+    curriculum = [*overrides, "curriculum.check_every=40", "curriculum.check_episodes=1"]
     code, whole = start(tmp_path / "whole", *curriculum)
     assert code == 0
     interrupt_at(monkeypatch, [50, 110])
     assert [start(tmp_path / "resumed", *curriculum)[0] for _ in range(3)] == [143, 143, 0]
     assert_equal(Made(whole.path.parents[3] / "resumed" / whole.path.relative_to(tmp_path / "whole")), whole)
+
+
+def test_a_transfer_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    few = ["task=null", "env.tasks=[push-v3,reach-v3]", "total_steps=120"]
+    source = start(tmp_path / "source", *NATIVE, *few)[1].path
+    words = [
+        *NATIVE,
+        f"transfer.source={source}",
+        "transfer.parts=[actor,critic,temperature,optimiser,replay]",
+    ]
+    # The actor is held still across both interruptions, the temperature until between them.
+    words += ["transfer.freeze_steps.actor=180", "transfer.freeze_steps.temperature=100"]
+    code, whole = start(tmp_path / "whole", *words)
+    assert code == 0
+    interrupt_at(monkeypatch, [26, 160])
+    for expected in (143, 143, 0):
+        code, resumed = start(tmp_path / "resumed", *words)
+        assert code == expected
+    assert_equal(resumed, whole)
+    for name in ("lineage.json", "status.json"):
+        mine, theirs = (json.loads(made.log(name)) for made in (resumed, whole))
+        transfers = [found.get("transfer", found) for found in (mine, theirs)]
+        assert transfers[0] == transfers[1]
+    assert transfers[0]["transitions"] > 0
 
 
 def test_a_larger_total_goes_on_and_a_smaller_one_is_done(tmp_path, capsys):

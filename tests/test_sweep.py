@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from mtrl import sweep
+from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
+from mtrl.identity import run_directory
+from mtrl.records import write_json, write_yaml
 from mtrl.signals import Signals
 
 REPOSITORY = Path(__file__).parent.parent
@@ -95,6 +98,24 @@ def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_pa
     for folder in sweeps:
         assert "seed=2" in (folder / "plan.txt").read_text()
         assert "finished" in (folder / "results.txt").read_text()
+
+
+@pytest.mark.parametrize("how", ["exit", "raise"])
+def test_the_basic_launcher_goes_on_after_a_member_that_ends_in_any_way(tmp_path, how):
+    # The other member has finished before and only says so: nothing is trained here.
+    composition = compose_run([*(word for word in MEMBERS[1:] if not word.startswith("seed=")), "seed=1"])
+    path = tmp_path / run_directory(composition)
+    path.mkdir(parents=True)
+    write_yaml(path / "config.yaml", composition.values)
+    result = {"success_rate": 0.5, "mean_return": 1.0, "tasks": []}
+    write_json(path / "status.json", {"state": "finished", "step": 60, "total_steps": 60, "result": result})
+    # The member of seed 2 comes first.
+    swept = run_sweep(tmp_path, breaking=how)
+    assert swept.returncode == 1, swept.stderr
+    assert "did not start" in swept.stderr
+    assert "this run is finished" in swept.stdout
+    (results,) = (tmp_path / "multirun").glob("*/*/results.txt")
+    assert "finished" in results.read_text()
 
 
 def test_a_signal_reaches_the_member_and_ends_the_launcher(tmp_path):
