@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from mtrl.benchmark import env
 from mtrl.benchmark.__main__ import main
+from mtrl.benchmark.checkpoint import show
 from mtrl.benchmark.pairing import ratio, take_turns, typical
+from mtrl.compose import defaults_of
 
 
 def test_contenders_take_turns_and_the_first_round_does_not_count():
@@ -51,6 +54,22 @@ def test_json_is_one_object_with_the_ratios(monkeypatch, capsys):
     assert result["native_over_stock"] == 4.0
     assert result["mean_native_over_physics"] == 0.75
     assert result["threads_over_one"] == 1.5
+
+
+def test_a_checkpoint_is_a_share_of_the_recipe_it_interrupts(capsys):
+    threads = torch.get_num_threads()
+    small = ["--buffer", "1300", "--new", "100", "--rounds", "1", "--steps", "20"]
+    try:
+        assert main(["checkpoint", "--json", *small]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    result = json.loads(capsys.readouterr().out)
+    default = defaults_of(experiment="mt10").values["checkpoint"]
+    interval = min(default["every"] / result["steps_per_second"], 60 * default["minutes"])
+    assert result["interval"] == pytest.approx(interval)
+    assert result["share"] == pytest.approx(result["seconds"] / interval)
+    show(result)
+    assert "of training time: one every" in capsys.readouterr().out
 
 
 def test_an_unknown_subcommand_is_refused(capsys):
