@@ -5,12 +5,15 @@ import json
 import mujoco
 import numpy as np
 import pytest
+import torch
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from tiny_runs import TINY
 
 from mtrl.benchmark import env, start
 from mtrl.benchmark.__main__ import main
+from mtrl.benchmark.checkpoint import show
 from mtrl.benchmark.pairing import ratio, take_turns, typical
+from mtrl.compose import defaults_of
 from mtrl.env.goals import goal_set
 from mtrl.env.native import cache, mujoco_c
 from mtrl.env.native.physics import simulate
@@ -92,6 +95,22 @@ def test_the_time_of_an_evaluation_is_that_of_the_protocol(capsys):
     assert min(result["rounds"]) > 0
     assert main(["evaluation", *words, "--rounds", "1", "--episodes", "1"]) == 0
     assert "3 episodes of 3 tasks, 60 steps: " in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_a_share_of_the_recipe_it_interrupts(capsys):
+    threads = torch.get_num_threads()
+    small = ["--buffer", "1300", "--new", "100", "--rounds", "1", "--steps", "20"]
+    try:
+        assert main(["checkpoint", "--json", *small]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    result = json.loads(capsys.readouterr().out)
+    default = defaults_of(experiment="mt10").values["checkpoint"]
+    interval = min(default["every"] / result["steps_per_second"], 60 * default["minutes"])
+    assert result["interval"] == pytest.approx(interval)
+    assert result["share"] == pytest.approx(result["seconds"] / interval)
+    show(result)
+    assert "of training time: one every" in capsys.readouterr().out
 
 
 def test_an_unknown_subcommand_is_refused(capsys):

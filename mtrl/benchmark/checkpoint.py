@@ -1,7 +1,8 @@
 """What checkpoints cost: seconds to write one with new transitions, to restore a full buffer, and bytes on disk.
 
 MT10 with ten copies and an agent of [400]x3; the buffer is filled with random transitions instead of played ones.
-A plain write of as many bytes, forced to the disk as well, stands beside it: the disk's part.
+A plain write of as many bytes, forced to the disk as well, stands beside it: the disk's part. What that is of the
+time of training, at the default frequency, is told by the speed of MT10's own recipe, measured in the same run.
 """
 
 import argparse
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--buffer", type=int, default=1_000_000, help="transitions in the buffer (1000000)")
     parser.add_argument("--new", type=int, default=100_000, help="new transitions of a checkpoint (100000)")
     parser.add_argument("--rounds", type=int, default=5, help="checkpoints that are timed (5)")
+    parser.add_argument("--steps", type=int, default=400, help="steps of the recipe that are timed (400)")
     parser.add_argument("--folder", type=Path, help="where to write; the temporary directory by default")
 
 
@@ -68,12 +70,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         again.restore(checkpoint, restored, {})
         restoring = time.perf_counter() - started
         restored.env.close()
+        rate = _training_rate(arguments.steps)
+    # Whatever comes first: so many steps, or so many minutes.
+    often = composition.config.checkpoint
+    interval = min(often.every / rate, 60 * often.minutes)
     return {
         "buffer": arguments.buffer,
         "new": arguments.new,
         "seconds": float(np.median(writing)),
         "seconds_of_each": writing,
         "plain_write": float(np.median(disk)),
+        "steps_per_second": rate,
+        "interval": interval,
+        "share": float(np.median(writing)) / interval,
         "restore": restoring,
         "bytes": size,
         "load_average": os.getloadavg()[0],
@@ -81,13 +90,34 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the result in three lines."""
+    """Print the result in four lines."""
     print(
         f"a checkpoint with {result['new']:,} new transitions: {result['seconds']:.2f} s "
         f"(a plain write of as many bytes: {result['plain_write']:.2f} s)"
     )
+    print(
+        f"{result['share']:.3%} of training time: one every {result['interval']:,.0f} s at the default frequency, "
+        f"MT10's recipe making {result['steps_per_second']:,.0f} steps/s"
+    )
     print(f"restoring {result['buffer']:,} transitions, verified: {result['restore']:.2f} s")
     print(f"on disk: {result['bytes'] / 2**20:,.0f} MiB; load average {result['load_average']:.1f}")
+
+
+def _training_rate(steps: int) -> float:
+    """Return the environment steps per second of MT10's recipe, updates included."""
+    from mtrl.compose import compose_run
+
+    # The first batch, not all the random steps that the recipe begins with.
+    starts = compose_run(["experiment=mt10"]).config.algo.batch_size
+    agent = _make_agent(compose_run(["experiment=mt10", f"algo.learning_starts={starts}"]).config)
+    try:
+        # Its first updates warm it up.
+        agent.learn(starts + steps // 4, log_interval=None, reset_num_timesteps=False)
+        before, started = agent.num_timesteps, time.perf_counter()
+        agent.learn(steps, log_interval=None, reset_num_timesteps=False)
+        return (agent.num_timesteps - before) / (time.perf_counter() - started)
+    finally:
+        agent.env.close()
 
 
 def _make_agent(cfg: Any) -> "OffPolicyAlgorithm":  # (a Config, which is imported with torch only)
@@ -99,7 +129,7 @@ def _make_agent(cfg: Any) -> "OffPolicyAlgorithm":  # (a Config, which is import
     from mtrl.environments import make_training_env
 
     backend = choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward)
-    chosen = hardware.choose(cfg.hardware, backend)
+    chosen = hardware.choose(cfg.hardware, backend, hardware.update_work(cfg))
     env = make_training_env(cfg, chosen)
     agent = make_agent(cfg, env, chosen)
     agent.set_logger(Logger(folder=None, output_formats=[]))

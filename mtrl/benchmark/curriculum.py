@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this subcommand."""
     parser.add_argument("overrides", nargs="*", help="configuration of the run without its curriculum (mt3)")
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds (9)")
-    parser.add_argument("--steps", type=int, default=6_000, help="environment steps of a block (6000)")
+    # An episode of each of mt3's six copies: every block hands out tasks as often, in two minutes in all.
+    parser.add_argument("--steps", type=int, default=3_000, help="environment steps of a block (3000)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
