@@ -99,7 +99,6 @@ def test_a_refusal_is_one_sentence_exit_code_2_within_2_seconds_and_writes_nothi
     "words",
     [
         "hardware.device=cuda:99",
-        "algo.cls=stable_baselines3.SACK",
         "algo.kwargs.nope=1",
         "algo.cls=stable_baselines3.DQN",
     ],
