@@ -281,7 +281,7 @@ def test_tab_offers_keys_one_level_at_a_time_and_those_of_the_options_chosen():
     assert offered("mtrl al") == ["algo.", "algo="]
     assert offered("mtrl seed=3 tas") == ["task="]
     assert offered("mtrl variant.") == [
-        f"variant.{key}=" for key in ("actor_layers", "critic_layers", "layer_norm")
+        f"variant.{key}=" for key in ("actor_layers", "critic_layers", "initialisation", "layer_norm")
     ]
     assert offered("mtrl variant=multihead variant.sh") == ["variant.shared_layers="]
     assert {f"{group}=" for group in groups()} < set(offered("mtrl "))
