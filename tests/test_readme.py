@@ -6,12 +6,9 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from copy import copy
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import pytest
 import torch
@@ -23,6 +20,8 @@ from mtrl.__main__ import main as mtrl_main
 from mtrl.compose import compose_run, members
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
+
+pytestmark = pytest.mark.usefixtures("models_read_once")
 
 TEXT = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -110,15 +109,6 @@ def source_budget(words):
 def plenty(monkeypatch):
     """What the README shows must not depend on how much memory this machine has left."""
     monkeypatch.setattr(hardware, "free_memory", lambda: 256 * 2**30)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def models_read_once():
-    """Read each task's model once, not for every environment: reading is most of the time of a run this short."""
-    read = cache(mujoco.MjModel.from_xml_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mujoco.MjModel, "from_xml_path", staticmethod(lambda path: copy(read(path))))
-        yield
 
 
 @pytest.fixture(scope="module")

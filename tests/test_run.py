@@ -18,6 +18,8 @@ from mtrl.config import ConfigurationError
 from mtrl.env import make_vec_env
 from mtrl.evaluation import Evaluation, TaskResult
 
+pytestmark = pytest.mark.usefixtures("models_read_once")
+
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")
 CLASSES = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
 
