@@ -252,7 +252,7 @@ def test_a_run_that_ended_early_because_it_was_good_counts_as_good_to_the_end():
 
 def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
     given = ["variant=multihead", "experiment=mt3", "env.copies_per_task=1", "algo.batch_size=51"]
-    given += ["curriculum.check_every=123", "++algo.kwargs.seed=3", "evaluation.every=150"]
+    given += ["curriculum.check_every=123", "++algo.kwargs.target_update_interval=3", "evaluation.every=150"]
     search = plan([*words, *given])
     study = open_study(search)
     one = study.ask()
@@ -262,7 +262,7 @@ def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
     text = results.tuning_file(search, study.best_trial)
     found = yaml.safe_load(text)
     assert found["curriculum"]["check_every"] == 123
-    assert found["algo"]["kwargs"] == {"seed": 3}
+    assert found["algo"]["kwargs"] == {"target_update_interval": 3}
     assert (found["env"]["horizon"], found["algo"]["batch_size"]) == (20, 51)
     assert not {"evaluation", "hardware", "logging", "task", "variant=multihead"} & set(found)
     assert "# Holds with variant=multihead, which this file cannot choose\n" in text
