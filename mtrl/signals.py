@@ -13,6 +13,8 @@ WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """What a batch system sends ahead of the end, before or after another signal; never a reason to hurry."""
 SAME_EVENT = 0.5
 """Seconds within which a signal that comes twice is one: sent to the process and to its group."""
+UNDIVIDED = threading.Lock()
+"""Held around what the end of the process must not cut in two, as another process would complain of its half."""
 LAUNCHED = "MTRL_LAUNCHED"
 """Variable of the environment of a process whose launcher passes signals on and counts them."""
 
@@ -105,6 +107,7 @@ class Signals:
         with open(woken, "rb", buffering=0) as pipe:
             while numbers := pipe.read(1):
                 if numbers[0] in HANDLED and not self._deferred:
+                    UNDIVIDED.acquire(timeout=1.0)
                     try:
                         print(self.farewell(Preempted(numbers[0])), flush=True)
                     finally:

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.arguments import check_actions
-from mtrl.signals import HANDLED
+from mtrl.signals import HANDLED, UNDIVIDED
 
 
 class WorkerError(RuntimeError):
@@ -192,7 +192,9 @@ class WorkerVecEnv(VecEnv):
 
     def _start(self, process: multiprocessing.process.BaseProcess) -> None:
         try:
-            process.start()
+            # A worker whose own description breaks off ends with a traceback from inside multiprocessing.
+            with UNDIVIDED:
+                process.start()
         except (EOFError, ConnectionError) as error:
             self.close()
             raise WorkerLostError(

@@ -24,6 +24,19 @@ class Signal(importlib.abc.MetaPathFinder):
 if "mtrl" in sys.orig_argv:
     sys.meta_path.insert(0, Signal())
 """
+WHILE_A_WORKER_IS_DESCRIBED = """
+import os, signal, sys, time
+from multiprocessing import forkserver
+
+def connect_to_new_process(fds, connect=forkserver.connect_to_new_process):
+    pipes = connect(fds)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(0.5)
+    return pipes
+
+if "mtrl" in sys.orig_argv:
+    forkserver.connect_to_new_process = connect_to_new_process
+"""
 NATIVE = [*(words for words in TINY if not words.startswith("hardware.backend")), "hardware.backend=native"]
 
 
@@ -101,6 +114,13 @@ def test_a_signal_to_the_group_while_workers_start(tmp_path, number, wait):
     last = command.end()
     assert command.process.returncode == 128 + number
     assert last.startswith(f"{number.name}: nothing was saved yet in ")
+
+
+def test_a_signal_between_the_start_of_a_worker_and_its_description(tmp_path):
+    command = Command(tmp_path, *TINY, "hardware.workers=2", hook=WHILE_A_WORKER_IS_DESCRIBED)
+    last = command.end()
+    assert command.process.returncode == 143
+    assert last.startswith("SIGTERM: nothing was saved yet in ")
 
 
 def _read(path):
