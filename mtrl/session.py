@@ -22,14 +22,12 @@ from mtrl.hardware import Hardware
 from mtrl.metrics import Clock, Episodes, Every, Metrics
 from mtrl.progress import ProgressView, result_table
 from mtrl.recorder import Recorder
-from mtrl.records import CsvLog
+from mtrl.saver import Saver
 from mtrl.signals import Preempted, Signals
 from mtrl.tracker import make_tracker
 
 logger = logging.getLogger(__name__)
 
-MAX_FAILURES = 3
-"""Attempts in a row to save everything, logs and checkpoint, that may fail before the run ends."""
 MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
 """Episodes that may break down, and the share of all of them."""
 
@@ -64,7 +62,7 @@ class Session(BaseCallback):
         super().__init__()
         self._closed = False
         self.cfg, self.chosen, self.directory, self.curriculum = cfg, chosen, directory, curriculum
-        self.store, self.signals = store, signals
+        self.signals = signals
         self.episodes = Episodes(cfg.env.tasks)
         self.clock = Clock()
         per_task = isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task"
@@ -79,12 +77,9 @@ class Session(BaseCallback):
         self.examiner = Examiner(cfg, chosen, directory, signals)
         self.view = ProgressView(cfg.total_steps, resumed_at or 0, cfg.logging.progress)
         self._log, self._evaluate = Every(cfg.logging.every), Every(cfg.evaluation.every)
-        self._save = Every(cfg.checkpoint.every)
-        self._saved_at = time.monotonic()
         self._learning_since: float | None = None
         self._learning_seconds = 0.0
         self._written_at = -1
-        self._failures = 0
         self.sections: dict[str, Stateful] = {
             "session": self,
             "episodes": self.episodes,
@@ -92,6 +87,8 @@ class Session(BaseCallback):
         }
         if curriculum is not None:
             self.sections["curriculum"] = curriculum
+        logs = [*self.metrics.logs.values(), self.examiner.log]
+        self.saver = Saver(cfg.checkpoint, store, directory, logs, self.sections)
 
     def get_state(self) -> dict[str, Any]:
         """Return what the rest of the run, and its logs, depend on beside the agent."""
@@ -112,11 +109,11 @@ class Session(BaseCallback):
         self.clock = Clock(state["seconds"])
 
     def _every(self) -> dict[str, Every]:
-        return {"log": self._log, "evaluate": self._evaluate, "save": self._save}
+        return {"log": self._log, "evaluate": self._evaluate, "save": self.saver.every}
 
     def resume(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
         """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
-        self.store.restore(checkpoint, agent, self.sections)
+        self.saver.restore(checkpoint, agent)
         self.clock.resume_at(checkpoint.step)
 
     def _on_training_start(self) -> None:
@@ -163,13 +160,10 @@ class Session(BaseCallback):
         try:
             self._look(step)
         except Preempted:
-            self._checkpoint()
+            self.saver.save(self.model)
             raise
-        minutes = (time.monotonic() - self._saved_at) / 60
-        # After a failure with every row of metrics.csv, for the disk may have room again.
-        again = logged and (self._failures > 0 or any(log.waits for log in self._written()))
-        if self._save.due(step) or again or minutes >= self.cfg.checkpoint.minutes:
-            self._checkpoint()
+        if self.saver.is_due(step, logged=logged):
+            self.saver.save(self.model)
 
     def _look(self, step: int) -> None:
         """Evaluate, and follow the curriculum, where that is due; a signal undoes what it interrupts."""
@@ -279,32 +273,6 @@ class Session(BaseCallback):
         self.view.say(f"solved: success {latest.success_rate:.1%} is at least stop.success={enough}")
         raise Stop
 
-    def _checkpoint(self) -> None:
-        """Save everything; the last of several failures in a row ends the run.
-
-        Raises:
-            CheckpointFailedError: Nothing could be saved for too long.
-        """
-        try:
-            # First the logs: a checkpoint tells how long they are, and rows that wait end with this process.
-            for log in self._written():
-                log.write()
-            self.store.save(self.model, self.sections)
-            self.directory.set_checkpoint(self.num_timesteps)
-        except OSError as error:
-            self._failures += 1
-            logger.warning("step %d: nothing could be saved (%s)", self.num_timesteps, error)
-            if self._failures >= MAX_FAILURES:
-                raise CheckpointFailedError(
-                    f"nothing could be saved {MAX_FAILURES} times in a row ({error}): make room on the disk"
-                ) from error
-            return
-        self._failures = 0
-        self._saved_at = time.monotonic()
-
-    def _written(self) -> list[CsvLog | Recorder]:
-        return [*self.metrics.logs.values(), self.examiner.log, self.directory]
-
     def finish(self) -> Evaluation:
         """Make the official evaluation, unless the last one was it, save, and close everything."""
         self._count_learning()
@@ -320,8 +288,8 @@ class Session(BaseCallback):
                 if self._written_at != self.num_timesteps:
                     self._write_metrics()
             finally:
-                self._checkpoint()
-            if self._failures:
+                saved = self.saver.save(self.model)
+            if not saved:
                 raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
         finally:
             self.close()
