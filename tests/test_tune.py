@@ -1,6 +1,7 @@
 """``python -m mtrl.tune``: trials are runs of their own, hopeless ones end early, and nothing is done twice."""
 
 import csv
+import fcntl
 import os
 import signal
 import subprocess
@@ -206,6 +207,26 @@ def test_a_killed_search_takes_the_run_with_it_and_its_trial_is_done_again(words
     (fake / "wait").unlink()
     assert main([*words, "n_trials=1", "seeds=1"]) == 0
     assert [row["state"] for row in rows(fake)] == ["fail", "complete"]
+
+
+def test_a_search_killed_while_it_writes_holds_nobody_up(words, fake):
+    search = plan([*words, "n_trials=1", "seeds=1"])
+    open_study(search)
+    journal = search.folder / "journal.log"
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom mtrl.tune.journal import JournalLock\n"
+        "JournalLock(Path(sys.argv[1])).acquire()\nprint('held', flush=True)\ntime.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(journal)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with open(journal) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    holder.kill()
+    holder.wait()
+    begun = time.monotonic()
+    assert main([*words, "n_trials=1", "seeds=1"]) == 0
+    assert time.monotonic() - begun < 20
+    assert [path.name for path in search.folder.glob("journal*")] == ["journal.log"]
 
 
 def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch, capsys):

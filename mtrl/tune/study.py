@@ -1,9 +1,7 @@
 """The trials of a search on disk: begun, gone on with, and queued again where they were left half done."""
 
-import json
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtrl.config import ConfigurationError
@@ -29,10 +27,12 @@ def open_study(search: Search) -> "Study":
     """
     import optuna
 
+    from mtrl.tune.journal import MEND, open_journal
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search.folder.mkdir(parents=True, exist_ok=True)
     journal = search.folder / _JOURNAL
-    _check_journal(journal)
+    backend = open_journal(journal)
     warm_up = int(_WARM_UP * search.composition.config.total_steps)
     pruner = (
         optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
@@ -40,7 +40,6 @@ def open_study(search: Search) -> "Study":
         else optuna.pruners.NopPruner()
     )
     try:
-        backend = optuna.storages.journal.JournalFileBackend(str(journal))
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name=search.options.name,
@@ -50,7 +49,7 @@ def open_study(search: Search) -> "Study":
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
         # Lines of JSON that are no records of optuna.
-        raise ConfigurationError(f"{journal} holds no search: {_ANOTHER}") from error
+        raise ConfigurationError(f"{journal} holds no search: {MEND}") from error
     fixed = study.user_attrs.get("fixed")
     if fixed is None:
         study.set_user_attr("fixed", search.fixed())
@@ -63,42 +62,6 @@ def open_study(search: Search) -> "Study":
     study.sampler = _sampler(search.options.sampler, len(study.trials))
     _requeue(study)
     return study
-
-
-_ANOTHER = "move it aside, or begin another search with name=..."
-
-
-def _check_journal(journal: Path) -> None:
-    """Cut a last line that was only begun, and refuse what holds other things than records.
-
-    Raises:
-        ConfigurationError: A line is no record; which one it is.
-    """
-    from optuna.storages.journal import JournalFileSymlinkLock
-
-    if not journal.is_file():
-        return
-    if _torn(journal):
-        # Under optuna's own lock: another search in this directory may be writing the rest of that line.
-        lock = JournalFileSymlinkLock(str(journal))
-        lock.acquire()
-        try:
-            if _torn(journal):
-                os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
-        finally:
-            lock.release()
-    for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            raise ConfigurationError(f"{journal} is damaged in line {number}: {_ANOTHER}")
-
-
-def _torn(journal: Path) -> bool:
-    content = journal.read_bytes()
-    return bool(content) and not content.endswith(b"\n")
 
 
 def _sampler(name: str, seed: int) -> "BaseSampler":

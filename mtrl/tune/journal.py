@@ -1,0 +1,69 @@
+"""The file that a search writes its trials to, held by one process at a time."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from optuna.storages.journal import JournalFileBackend
+
+from mtrl.config import ConfigurationError
+
+MEND = "move it aside, or begin another search with name=..."
+
+
+class JournalLock:
+    """Holds the journal while a record is written; the operating system frees it however the process ends.
+
+    optuna's own locks are files that a killed process leaves behind. The next waits half a minute for such a one,
+    and for ever where the journal's path is relative, for its symbolic link then leads nowhere.
+
+    Args:
+        journal: The file, which exists.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._descriptor = -1
+
+    def acquire(self) -> bool:
+        """Wait until no other process holds the journal."""
+        descriptor = os.open(self._journal, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let others have the journal."""
+        os.close(self._descriptor)
+
+
+def open_journal(journal: Path) -> JournalFileBackend:
+    """Return the journal, made if need be; a last line that was only begun is cut.
+
+    Raises:
+        ConfigurationError: A line is no record; which one it is.
+    """
+    journal.touch()
+    lock = JournalLock(journal)
+    if _torn(journal):
+        # Another search in this directory may be writing the rest of that line.
+        lock.acquire()
+        try:
+            if _torn(journal):
+                os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+        finally:
+            lock.release()
+    for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise ConfigurationError(f"{journal} is damaged in line {number}: {MEND}")
+    return JournalFileBackend(str(journal), lock_obj=lock)
+
+
+def _torn(journal: Path) -> bool:
+    content = journal.read_bytes()
+    return bool(content) and not content.endswith(b"\n")
