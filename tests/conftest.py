@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-from copy import copy
-from functools import cache
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -43,14 +41,3 @@ def train():
         return run_directory(composition)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def models_read_once():
-    """Read each task's model once, not for every environment: reading is most of the time of a tiny run."""
-    import mujoco
-
-    read = cache(mujoco.MjModel.from_xml_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mujoco.MjModel, "from_xml_path", staticmethod(lambda path: copy(read(path))))
-        yield

@@ -17,7 +17,7 @@ from mtrl.compose import defaults_of
 from mtrl.env.goals import goal_set
 from mtrl.env.native import cache, mujoco_c
 from mtrl.env.native.physics import simulate
-from mtrl.env.stock import metaworld_task
+from mtrl.env.original import metaworld_task
 
 
 def test_contenders_take_turns_and_the_first_round_does_not_count():
@@ -143,6 +143,7 @@ def test_starts_are_timed_with_and_without_compiled_code(monkeypatch, capsys):
     assert "a second start adds 0.50 s" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_start_lasts_until_the_first_step_of_the_real_command():
     words = [*start.SETS["reach-v3"], "hardware.workers=1", "hardware.backend=stock"]
     assert 0.5 < start._start(words, cache.base_directory()) < 100

@@ -79,7 +79,7 @@ def test_all_is_drawn_from_where_nothing_is_said(train, tmp_path, draws):
     assert set.union(*(tasks for held, _, tasks in draws if held > 180)) == {order[0], order[1]}
 
 
-@pytest.mark.parametrize("kept", ["none", "tasks"])
+@pytest.mark.parametrize("kept", [pytest.param("none", marks=pytest.mark.slow), "tasks"])
 def test_a_run_continued_in_a_stage_is_the_run_in_one_go(train, tmp_path, kept):
     words = [*STAGED, "algo.balanced_batches=true", "algo.n_steps=3", f"curriculum.replay=[{kept},{kept}]"]
     whole = train(tmp_path / "whole", *words, "total_steps=360")

@@ -21,8 +21,6 @@ from mtrl.compose import compose_run, members
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
 
-pytestmark = pytest.mark.usefixtures("models_read_once")
-
 TEXT = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 LINES = [
@@ -155,10 +153,15 @@ def test_a_training_command_composes(command, tmp_path, monkeypatch, capsys):
 
 
 # A command that is shown twice, with and without a comment, is one.
-TRAINING = {shlex.join(words_of(command)): None for command in of_module("mtrl") if trains(command)}
+TRAINING = dict.fromkeys(shlex.join(words_of(command)) for command in of_module("mtrl") if trains(command))
+SWEEPS = [command for command in TRAINING if "-m" in words_of(command)[3:]]
 
 
-@pytest.mark.parametrize("command", TRAINING)
+# Of the sweeps, whose members are processes of their own, the first; test_sweep.py has the launchers.
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(one, marks=[pytest.mark.slow] if one in SWEEPS[1:] else []) for one in TRAINING],
+)
 def test_a_training_command_trains(command, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     words = shrunk(command)
@@ -269,6 +272,7 @@ def test_a_video_is_written(command, trained):
     assert (trained / result.stdout.strip()).stat().st_size > 1000
 
 
+@pytest.mark.slow  # test_tune.py has searches of its own
 @pytest.mark.parametrize("command", of_module("mtrl.tune"))
 def test_a_search_runs_a_trial(command, tmp_path, monkeypatch, capsys):
     pytest.importorskip("optuna")
@@ -317,9 +321,11 @@ SMALL = {
 """What makes each benchmark a matter of seconds: then it measures nothing, and runs all the same."""
 
 
-# The one with a list of all in its comment takes as long as the others together.
+# The one with a list of all in its comment takes as long as the others together; these two alone take most of it.
 BENCHMARKS = [
-    pytest.param(command, marks=pytest.mark.slow) if "#" in command else command
+    pytest.param(command, marks=pytest.mark.slow)
+    if "#" in command or words_of(command)[3] in ("checkpoint", "env")
+    else command
     for command in of_module("mtrl.benchmark")
 ]
 

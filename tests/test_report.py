@@ -585,6 +585,7 @@ def test_the_report_says_that_it_shows_the_last_model(sweep, capsys):
     assert "plays the best one" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_thirty_runs_of_twenty_million_steps_take_under_twenty_seconds_and_a_gibibyte(tmp_path):
     templates = [
         write_run(

@@ -191,7 +191,7 @@ SEQUENTIAL = ["curriculum=sequential", "curriculum.min_steps=60", "curriculum.th
     "overrides",
     [
         pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[all]"], id="all"),
-        pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[none]"], id="none"),
+        pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[none]"], id="none", marks=pytest.mark.slow),
         pytest.param([*WORKERS, *SEQUENTIAL], id="workers", marks=pytest.mark.slow),
         # One copy plays both tasks in turn.
         pytest.param([*NATIVE, "curriculum=adaptive", "curriculum.copies=1"], id="adaptive-one-copy"),

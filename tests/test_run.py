@@ -18,8 +18,6 @@ from mtrl.config import ConfigurationError
 from mtrl.env import make_vec_env
 from mtrl.evaluation import Evaluation, TaskResult
 
-pytestmark = pytest.mark.usefixtures("models_read_once")
-
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")
 CLASSES = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
 
@@ -37,7 +35,12 @@ def newest(directory):
     return max((directory / "checkpoints").glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
 
 
-RECIPES = [name for name in groups()["experiment"] if not name.startswith("transfer/")]
+# mt25 shows what mt50 does, with half the environments.
+RECIPES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "mt50" else [])
+    for name in groups()["experiment"]
+    if not name.startswith("transfer/")
+]
 
 
 @pytest.mark.parametrize("experiment", RECIPES)

@@ -14,7 +14,7 @@ from mtrl.env import make_vec_env
 from mtrl.env.arguments import NotFiniteError
 from mtrl.env.goals import goal_set
 from mtrl.env.normalize import TaskNormalize
-from mtrl.env.stock import metaworld_task
+from mtrl.env.original import metaworld_task
 from mtrl.tasks import HELD_OUT_SEED
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]

@@ -100,7 +100,7 @@ def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_pa
         assert "finished" in (folder / "results.txt").read_text()
 
 
-@pytest.mark.parametrize("how", ["exit", "raise"])
+@pytest.mark.parametrize("how", [pytest.param("exit", marks=pytest.mark.slow), "raise"])
 def test_the_basic_launcher_goes_on_after_a_member_that_ends_in_any_way(tmp_path, how):
     # The other member has finished before and only says so: nothing is trained here.
     composition = compose_run([*(word for word in MEMBERS[1:] if not word.startswith("seed=")), "seed=1"])

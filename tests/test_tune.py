@@ -135,6 +135,7 @@ def test_a_hopeless_trial_is_pruned_and_its_run_ended(words, fake):
     assert study.trials[3].intermediate_values[100] == pytest.approx(0.0333, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_crash_takes_one_trial_and_a_row_of_them_the_search(words, fake, capsys):
     (fake / "crash").touch()
     search = plan([*words, "n_trials=3", "seeds=1"])
@@ -151,6 +152,7 @@ def test_a_crash_takes_one_trial_and_a_row_of_them_the_search(words, fake, capsy
     assert [row["state"] for row in rows(fake)[3:]] == ["fail"] * 3
 
 
+@pytest.mark.slow  # the one below is interrupted harder
 def test_an_interrupted_trial_is_done_again_and_counted_once(words, fake):
     (fake / "wait").touch()
     script = (

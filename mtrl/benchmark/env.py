@@ -152,7 +152,7 @@ def _physics(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Callable
     from mtrl.env.goals import goal_set
     from mtrl.env.native import mujoco_c
     from mtrl.env.native.physics import simulate
-    from mtrl.env.stock import metaworld_task
+    from mtrl.env.original import metaworld_task
 
     envs = []
     for task in tasks:

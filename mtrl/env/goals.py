@@ -3,9 +3,9 @@
 from functools import lru_cache
 
 import numpy as np
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import NDArray
 
+from mtrl.env.original import make_original
 from mtrl.tasks import GOALS
 
 
@@ -17,7 +17,7 @@ def goal_set(task: str, seed: int) -> NDArray[np.float64]:
     the time moving the hand. The draws do not depend on where the hand is, so one step of that move is enough
     (tested on all tasks; without any step, some tasks read rotation matrices that MuJoCo has not yet filled).
     """
-    env = ALL_V3_ENVIRONMENTS[task]()
+    env = make_original(task)
     env._freeze_rand_vec = False
     env._set_task_called = True
     env._reset_hand = lambda steps=1: type(env)._reset_hand(env, 1)

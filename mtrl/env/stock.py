@@ -1,6 +1,5 @@
 """Meta-World's own classes behind the project's environment contract (see ``mtrl.env``): all tasks, both rewards."""
 
-import pickle
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
-from metaworld.types import Task
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.env.arguments import check_actions, task_of
+from mtrl.env.original import make_original, metaworld_task
 from mtrl.env.schedule import Schedule
 from mtrl.graphics import Camera
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
@@ -95,7 +93,7 @@ class StockEnv(gymnasium.Env):
 
     def _env(self, task: int) -> SawyerXYZEnv:
         if task not in self._envs:
-            self._envs[task] = ALL_V3_ENVIRONMENTS[self.tasks[task]](reward_function_version=self.reward)
+            self._envs[task] = make_original(self.tasks[task], self.reward)
         return self._envs[task]
 
     @property
@@ -244,12 +242,6 @@ class StockVecEnv(DummyVecEnv):
         """
         shape = (self.num_envs, ACTION_SIZE)
         super().step_async(check_actions(actions, shape, lambda i: f"copy {i} ({self.envs[i].playing})"))
-
-
-def metaworld_task(name: str, goal: NDArray[np.float64]) -> Task:
-    """Return Meta-World's description of one goal, fully observable as in its MT benchmarks."""
-    data = {"env_cls": ALL_V3_ENVIRONMENTS[name], "rand_vec": np.array(goal), "partially_observable": False}
-    return Task(env_name=name, data=pickle.dumps(data))
 
 
 def _is_view_of_simulation(value: object) -> bool:

@@ -96,8 +96,15 @@ def test_a_signal_while_the_native_environments_are_compiled(tmp_path):
     assert last.startswith("SIGTERM: nothing was saved yet in ")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("wait", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("number", "wait"),
+    [
+        (signal.SIGTERM, 0.0),
+        (signal.SIGINT, 1.0),
+        pytest.param(signal.SIGTERM, 1.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 0.0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_to_the_group_while_workers_start(tmp_path, number, wait):
     command = Command(tmp_path, *TINY, "hardware.workers=2")
     pid = command.process.pid
@@ -128,13 +135,18 @@ def _read(path):
         return file.read()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 @pytest.mark.parametrize(
-    ("owner", "name"),
+    ("owner", "name", "number"),
     [
-        ("mtrl.run", "find_checkpoint"),
-        ("mtrl.run", "make_training_env"),
-        ("mtrl.checkpoint.Store", "restore"),
+        pytest.param(owner, name, number, marks=[] if i == k else pytest.mark.slow)
+        for i, (owner, name) in enumerate(
+            [
+                ("mtrl.run", "find_checkpoint"),
+                ("mtrl.run", "make_training_env"),
+                ("mtrl.checkpoint.Store", "restore"),
+            ]
+        )
+        for k, number in enumerate([signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
     ],
 )
 def test_a_signal_while_a_run_is_restored(nursery, whole, halfway, owner, name, number):

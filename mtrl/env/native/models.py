@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import mujoco
 import numpy as np
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import NDArray
 
 from mtrl.env.native import mujoco_c
 from mtrl.env.native.records import COPY, FRAME_SIZE, GOAL, PLACES
 from mtrl.env.native.tasks import MODULES
-from mtrl.env.stock import PICTURE_SIZE, STATE, metaworld_task
+from mtrl.env.original import make_original, metaworld_task
+from mtrl.env.stock import PICTURE_SIZE, STATE
 from mtrl.graphics import Camera
 
 _ATTRIBUTES = {
@@ -35,6 +35,10 @@ class Snapshot(NamedTuple):
     site_pos: NDArray[np.float64]
     record: NDArray[np.void]
     """A copy's record after the reset, without the addresses; the observation is not clipped here."""
+
+
+_snapshots: dict[tuple[str, bytes], Snapshot] = {}
+"""By task and goal, for all environments of this process: training and evaluation mostly play the same goals."""
 
 
 class Simulation:
@@ -100,9 +104,8 @@ class TaskModel:
 
     def __init__(self, task: str, goals: NDArray[np.float64]) -> None:
         self._task, self._goals = task, goals
-        self._env: SawyerXYZEnv = ALL_V3_ENVIRONMENTS[task](reward_function_version="v2")
+        self._env: SawyerXYZEnv = make_original(task)
         self._camera = Camera(PICTURE_SIZE)
-        self._snapshots: dict[int, Snapshot] = {}
         self._idle: list[Simulation] = []
 
     def take_simulation(self) -> Simulation:
@@ -115,9 +118,10 @@ class TaskModel:
 
     def snapshot(self, goal: int) -> Snapshot:
         """Return the state after a reset to goal number ``goal``, made by Meta-World when first asked for."""
-        if goal not in self._snapshots:
-            self._snapshots[goal] = self._reset_metaworld(goal)
-        return self._snapshots[goal]
+        key = self._task, self._goals[goal].tobytes()
+        if key not in _snapshots:
+            _snapshots[key] = self._reset_metaworld(goal)
+        return _snapshots[key]
 
     def _reset_metaworld(self, goal: int) -> Snapshot:
         env = self._env
