@@ -19,8 +19,16 @@ def enough_memory(monkeypatch):
     monkeypatch.setattr(hardware, "free_gpu_memory", lambda device: 64 * 2**30)
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
-@pytest.mark.parametrize("experiment", SETS)
+def with_each_algorithm(experiments):
+    """Return each recipe with one of the algorithms in turn; with all of them is a hundred compositions more."""
+    return [
+        pytest.param(name, algo, marks=[] if (i + k) % len(ALGORITHMS) == 0 else pytest.mark.slow)
+        for i, name in enumerate(experiments)
+        for k, algo in enumerate(ALGORITHMS)
+    ]
+
+
+@pytest.mark.parametrize(("experiment", "algo"), with_each_algorithm(SETS))
 def test_every_experiment_composes_with_every_algorithm_and_variant(experiment, algo):
     for variant in VARIANTS:
         words = [f"experiment={experiment}", f"algo={algo}", f"variant={variant}"]
@@ -36,15 +44,9 @@ def test_every_experiment_composes_with_every_algorithm_and_variant(experiment, 
         assert cfg.variant.task_id is (variant != "plain")
 
 
-# Each recipe with one of the algorithms in turn; all of them are a hundred compositions more.
-OTHERS = [
-    pytest.param(name, algo, marks=[] if (i + k) % len(ALGORITHMS) == 0 else pytest.mark.slow)
-    for i, name in enumerate(name for name in groups()["experiment"] if name not in SETS)
-    for k, algo in enumerate(ALGORITHMS)
-]
-
-
-@pytest.mark.parametrize(("experiment", "algo"), OTHERS)
+@pytest.mark.parametrize(
+    ("experiment", "algo"), with_each_algorithm(name for name in groups()["experiment"] if name not in SETS)
+)
 def test_every_other_recipe_composes_with_every_algorithm_and_variant_or_is_refused_with_a_mend(
     experiment, algo
 ):

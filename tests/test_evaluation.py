@@ -72,7 +72,9 @@ def metaworlds_rates():
 
 
 @pytest.mark.filterwarnings("ignore:Constant.* may be too high")
-@pytest.mark.parametrize(("backend", "copies"), [("stock", 1), ("native", 4)])
+@pytest.mark.parametrize(
+    ("backend", "copies"), [pytest.param("stock", 1, marks=pytest.mark.slow), ("native", 4)]
+)
 def test_success_rates_are_those_of_metaworlds_evaluation(metaworlds_rates, backend, copies):
     env = make_vec_env(TASKS, copies, seed=SEED, backend=backend, workers=1, threads=1)
     experts = ScriptedExperts(TASKS)

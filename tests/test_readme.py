@@ -157,10 +157,10 @@ TRAINING = dict.fromkeys(shlex.join(words_of(command)) for command in of_module(
 SWEEPS = [command for command in TRAINING if "-m" in words_of(command)[3:]]
 
 
-# Of the sweeps, whose members are processes of their own, the first; test_sweep.py has the launchers.
+# The members of a sweep are processes of their own; test_command.py and test_sweep.py have shorter ones.
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(one, marks=[pytest.mark.slow] if one in SWEEPS[1:] else []) for one in TRAINING],
+    [pytest.param(one, marks=[pytest.mark.slow] if one in SWEEPS else []) for one in TRAINING],
 )
 def test_a_training_command_trains(command, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
