@@ -230,4 +230,6 @@ def test_a_killed_process_that_starts_workers_is_named_and_replaced(light, monke
     ):
         light()
     monkeypatch.undo()
+    # Its socket closes a moment before it is seen to have ended.
+    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
     assert light().env_method("who") == ["copy 0", "copy 1", "copy 2", "copy 3"]
