@@ -125,11 +125,11 @@ def _count(copy: np.record, horizon: int, terminate_on_success: bool) -> tuple[b
 
 @njit(
     types.void(
-        from_dtype(COPY)[::1],
-        types.float64[:, ::1],
         types.boolean,
         types.int64,
         types.boolean,
+        from_dtype(COPY)[::1],
+        types.float64[:, ::1],
         types.float32[:, ::1],
         types.float32[::1],
         types.boolean[::1],
@@ -143,11 +143,11 @@ def _count(copy: np.record, horizon: int, terminate_on_success: bool) -> tuple[b
     error_model="numpy",
 )
 def step_copies(
-    copies: NDArray[np.void],
-    actions: NDArray[np.float64],
     single: bool,
     horizon: int,
     terminate_on_success: bool,
+    copies: NDArray[np.void],
+    actions: NDArray[np.float64],
     observations: NDArray[np.float32],
     rewards: NDArray[np.float32],
     dones: NDArray[np.bool_],
@@ -161,11 +161,11 @@ def step_copies(
     Several threads may call this at once with the same arguments: each takes the next copy that nobody has.
 
     Args:
-        copies: Records of type ``COPY``, ``(n_envs,)``.
-        actions: ``(n_envs, 4)``, in float64 whatever they came in.
         single: The actions came in float32.
         horizon: Length of an episode in environment steps.
         terminate_on_success: An episode ends when the task is solved.
+        copies: Records of type ``COPY``, ``(n_envs,)``.
+        actions: ``(n_envs, 4)``, in float64 whatever they came in.
         observations: Written, ``(n_envs, 39 or more)``; a row stays as it is where a simulation is unstable.
         rewards: Written, ``(n_envs,)``.
         dones: Written, ``(n_envs,)``.

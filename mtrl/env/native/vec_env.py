@@ -66,7 +66,6 @@ class NativeVecEnv(VecEnv):
         self._schedules = [Schedule(int(task), seed + i) for i, task in enumerate(assignment)]
         self._simulations: list[Simulation | None] = [None] * n_envs
         self._copies = np.zeros(n_envs, COPY)
-        self._crew = Crew(compiled_step(), mujoco_c.function_addresses(), max(1, min(threads, n_envs)))
         self._stepping = False
 
         self._one_hots = (
@@ -76,10 +75,27 @@ class NativeVecEnv(VecEnv):
         self._rewards = np.zeros(n_envs, dtype=np.float32)
         self._dones = np.zeros(n_envs, dtype=bool)
         self._flags = np.zeros((n_envs, len(FLAGS)), dtype=bool)
+        # The step's own copy of the actions: the caller may change its array while the step runs.
+        self._actions = np.zeros((n_envs, ACTION_SIZE))
+        self._crew = self._hire(max(1, min(threads, n_envs)))
         self._tasks = [int(task) for task in assignment]
         self._goals = [0] * n_envs
         self._started = [0.0] * n_envs
         super().__init__(n_envs, observation_space(len(tasks), task_id), action_space())
+
+    def _hire(self, threads: int) -> Crew:
+        # MuJoCo empties the processor's caches between two steps, so that each line of Python in a step costs
+        # several times what it does in a loop of its own: what stays the same is put together here, once.
+        arguments = (
+            self._copies,
+            self._actions,
+            self._observations,
+            self._rewards,
+            self._dones,
+            self._flags,
+            *mujoco_c.function_addresses(),
+        )
+        return Crew(compiled_step(), arguments, threads)
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every copy and return the observations, ``(n_envs, obs_dim)``."""
@@ -94,7 +110,7 @@ class NativeVecEnv(VecEnv):
 
     def step(self, actions: NDArray[np.float32]) -> VecEnvStepReturn:
         """Advance every copy by one environment step; finished ones are reset (see ``step_async``)."""
-        self._crew.run(*self._arguments(actions))
+        self._crew.run(self._take(actions), self.horizon, self.terminate_on_success)
         return self._collect()
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
@@ -108,7 +124,7 @@ class NativeVecEnv(VecEnv):
             NotFiniteError: An action holds NaN or infinity; nothing was simulated.
             RuntimeError: There was no ``reset`` yet, or a step is under way.
         """
-        self._crew.start(*self._arguments(actions))
+        self._crew.start(self._take(actions), self.horizon, self.terminate_on_success)
         self._stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -122,25 +138,15 @@ class NativeVecEnv(VecEnv):
         self._crew.wait()
         self._stepping = False
 
-    def _arguments(self, actions: NDArray[np.float32]) -> tuple[object, ...]:
-        """Check the actions and return what ``kernel.step_copies`` takes, up to ``flags``."""
+    def _take(self, actions: NDArray[np.float32]) -> bool:
+        """Check the actions and keep them for the step; return whether they came in float32."""
         if self._stepping:
             raise RuntimeError("a step is under way: call step_wait before the next one")
         if None in self._simulations:
             raise RuntimeError("there is no episode yet: call reset first")
         actions = check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
-        return (
-            self._copies,
-            # A copy: the caller may change its array while the step runs.
-            np.array(actions, dtype=np.float64, order="C"),
-            actions.dtype == np.float32,
-            self.horizon,
-            self.terminate_on_success,
-            self._observations,
-            self._rewards,
-            self._dones,
-            self._flags,
-        )
+        self._actions[...] = actions
+        return actions.dtype == np.float32
 
     def _collect(self) -> VecEnvStepReturn:
         success, is_success, truncated = FLAGS
@@ -149,7 +155,8 @@ class NativeVecEnv(VecEnv):
             for task, (now, ever, cut) in zip(self._tasks, self._flags.tolist(), strict=True)
         ]
         rewards, dones = self._rewards.copy(), self._dones.copy()
-        if np.count_nonzero(dones):
+        # A list, because numpy's own any() takes longer than the rest of this method together.
+        if True in dones.tolist():
             for i in np.flatnonzero(dones).tolist():
                 self._end_episode(i, infos[i])
                 self._begin_episode(i)
