@@ -169,7 +169,7 @@ def step_copies(
         observations: Written, ``(n_envs, 39 or more)``; a row stays as it is where a simulation is unstable.
         rewards: Written, ``(n_envs,)``.
         dones: Written, ``(n_envs,)``.
-        flags: Written, ``(n_envs, 3)``, in the order of ``records.FLAGS``.
+        flags: Written, ``(n_envs, 4)``, in the order of ``records.FLAGS``.
         mj_step: Address of MuJoCo's function.
         mj_forward: Address of MuJoCo's function.
         next_copy: Address of an int64, 0 at first, that counts the copies taken.
@@ -185,5 +185,6 @@ def step_copies(
             for k in range(OBSERVATION_SIZE):
                 observations[i, k] = copy.observation[k]
         rewards[i] = copy.reward
-        dones[i] = terminated or truncated
-        flags[i, 0], flags[i, 1], flags[i, 2] = copy.success, copy.solved, truncated
+        done = terminated or truncated
+        dones[i] = done
+        flags[i, 0], flags[i, 1], flags[i, 2], flags[i, 3] = copy.success, copy.solved, truncated, done

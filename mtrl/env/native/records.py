@@ -78,5 +78,5 @@ COPY = np.dtype(
 The last three are of the episode: solved at any step, steps so far, sum of rewards.
 """
 
-FLAGS = ("success", "is_success", "TimeLimit.truncated")
-"""What the step says of each copy besides observation, reward and done, by the names in ``info``."""
+FLAGS = ("success", "is_success", "TimeLimit.truncated", "done")
+"""What the step says of each copy besides observation and reward: the first three by their names in ``info``."""

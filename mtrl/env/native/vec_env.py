@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _SIMULATION_FIELDS = ("model", "data", "mocap_pos", "mocap_quat", "ctrl", "warnings", "places")
 _SNAPSHOT_FIELDS = tuple(name for name in COPY.names or () if name not in _SIMULATION_FIELDS)
+_SINGLE = np.dtype(np.float32)
 _METHODS = ("set_task", "get_state", "set_state", "render")
 
 
@@ -146,18 +147,17 @@ class NativeVecEnv(VecEnv):
             raise RuntimeError("there is no episode yet: call reset first")
         actions = check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
         self._actions[...] = actions
-        return actions.dtype == np.float32
+        return actions.dtype == _SINGLE
 
     def _collect(self) -> VecEnvStepReturn:
-        success, is_success, truncated = FLAGS
-        infos: list[dict[str, Any]] = [
-            {"task_id": task, success: now, is_success: ever, truncated: cut}
-            for task, (now, ever, cut) in zip(self._tasks, self._flags.tolist(), strict=True)
-        ]
         rewards, dones = self._rewards.copy(), self._dones.copy()
-        # A list, because numpy's own any() takes longer than the rest of this method together.
-        if True in dones.tolist():
-            for i in np.flatnonzero(dones).tolist():
+        flags = self._flags.tolist()
+        infos: list[dict[str, Any]] = [
+            {"task_id": task, "success": now, "is_success": ever, "TimeLimit.truncated": cut}
+            for task, (now, ever, cut, _) in zip(self._tasks, flags, strict=True)
+        ]
+        for i, (_, _, _, done) in enumerate(flags):
+            if done:
                 self._end_episode(i, infos[i])
                 self._begin_episode(i)
         return self._observations.copy(), rewards, dones, infos
