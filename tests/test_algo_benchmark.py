@@ -7,8 +7,8 @@ import stable_baselines3
 import torch
 
 from mtrl.algo.update import prepare
-from mtrl.benchmark import learner, train
-from mtrl.benchmark.learner import _Size
+from mtrl.benchmark import learner, learners, train
+from mtrl.benchmark.learners import Size
 from mtrl.compose import compose_run
 from mtrl.hardware import compilation
 
@@ -26,8 +26,8 @@ ARGUMENTS = argparse.Namespace(
 
 
 def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
-    monkeypatch.setattr(learner, "_TRANSITIONS", 100)
-    monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": _Size([8], [8], 20)})
+    monkeypatch.setattr(learners, "TRANSITIONS", 100)
+    monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": Size([8], [8], 20)})
     monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
     result = learner.run(ARGUMENTS)
     row = result["sizes"]["[256]x3 batch 256"]
@@ -43,10 +43,12 @@ def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
 
 def test_loop_over_masks_computes_what_separate_heads_do(monkeypatch):
     """Else the comparison would be with something easier."""
-    monkeypatch.setattr(learner, "_TRANSITIONS", 100)
-    size = _Size([256] * 3, [256] * 3, 20)
-    heads = learner._own(size, ARGUMENTS, balanced=True, critic_heads=True, shared_layers=0)
-    masks = learner._masked(learner._own(size, ARGUMENTS, balanced=True))
+    monkeypatch.setattr(learners, "TRANSITIONS", 100)
+    size = Size([256] * 3, [256] * 3, 20)
+    heads = learners.own_sac(
+        size, ARGUMENTS.device, ARGUMENTS.compile, balanced=True, critic_heads=True, shared_layers=0
+    )
+    masks = learners.with_masks(learners.own_sac(size, ARGUMENTS.device, ARGUMENTS.compile, balanced=True))
     with torch.no_grad():
         for task, single in enumerate(masks.critic.heads):
             for layer, stacked in zip(single.layers, heads.critic.net.layers, strict=True):

@@ -9,34 +9,22 @@ import argparse
 import os
 import sys
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-
+from mtrl.benchmark.learners import TASKS, Size, own_sac, stable_baselines3_sac, with_masks
 from mtrl.benchmark.pairing import ratio, take_turns, typical
 from mtrl.hardware import compilation, keep_freed_memory
 
-_TASKS = 10
-_TRANSITIONS = 5_000
 _FIRST = 5
 """Updates before any is timed: a CUDA graph is recorded at the fourth."""
 
-
-class _Size(NamedTuple):
-    actor: Sequence[int]
-    critic: Sequence[int]
-    batch: int
-    layer_norm: bool = False
-
-
 _SIZES = {
-    "[256]x3 batch 256": _Size([256] * 3, [256] * 3, 256),
-    "[128]x2 batch 256": _Size([128] * 2, [128] * 2, 256),
-    "[128]x2 batch 256 LayerNorm": _Size([128] * 2, [128] * 2, 256, layer_norm=True),
-    "[400]x3 batch 1280": _Size([400] * 3, [400] * 3, 1280),
-    "[512,1024,1024,512] batch 256": _Size([512, 1024, 1024, 512], [512, 1024, 1024, 512], 256),
+    "[256]x3 batch 256": Size([256] * 3, [256] * 3, 256),
+    "[128]x2 batch 256": Size([128] * 2, [128] * 2, 256),
+    "[128]x2 batch 256 LayerNorm": Size([128] * 2, [128] * 2, 256, layer_norm=True),
+    "[400]x3 batch 1280": Size([400] * 3, [400] * 3, 1280),
+    "[512,1024,1024,512] batch 256": Size([512, 1024, 1024, 512], [512, 1024, 1024, 512], 256),
 }
 _HEADS = {"batch 250": 250, "batch 1280": 1280}
 _SEPARATE = {"critic_heads": True, "shared_layers": 0}
@@ -103,8 +91,10 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         size = _SIZES[name]
         contenders = {
-            "sb3": _updates(_stock(size, arguments.device), size.batch, arguments.seconds),
-            "ours": _updates(_own(size, arguments), size.batch, arguments.seconds),
+            "sb3": _updates(stable_baselines3_sac(size, arguments.device), size.batch, arguments.seconds),
+            "ours": _updates(
+                own_sac(size, arguments.device, arguments.compile), size.batch, arguments.seconds
+            ),
         }
         rates = take_turns(contenders, arguments.rounds)
         row = {key: typical(rates, key) for key in rates}
@@ -139,14 +129,14 @@ def show(result: dict[str, Any]) -> None:
     console.print(table)
     if "heads" in result:
         columns = ("shared", "multihead", "linear_heads", "masks")
-        title = f"critic updates per second, {_TASKS} tasks, [256]x3, balanced batches"
+        title = f"critic updates per second, {TASKS} tasks, [256]x3, balanced batches"
         table = Table("", *columns, "multihead/shared", "masks/shared", title=title)
         for name, row in result["heads"].items():
             rates = [f"{row[column]:.1f}" for column in columns]
             ratios = [f"{row[f'{column}_over_shared']:.2f}" for column in ("multihead", "masks")]
             table.add_row(name, *rates, *ratios)
         console.print(table)
-        table = Table("", *result["variants"], title=f"whole updates per second, {_TASKS} tasks, [256]x3")
+        table = Table("", *result["variants"], title=f"whole updates per second, {TASKS} tasks, [256]x3")
         for name in _VARIANTS:
             table.add_row(name, *(f"{rates[name]:.1f}" for rates in result["variants"].values()))
         console.print(table)
@@ -156,12 +146,20 @@ def show(result: dict[str, Any]) -> None:
 
 def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Compare critic updates: shared, separate, with linear heads, and separate by task masks."""
-    size = _Size([256] * 3, [256] * 3, batch_size)
+    size = Size([256] * 3, [256] * 3, batch_size)
     contenders = {
-        "shared": _critic_updates(_own(size, arguments, balanced=True), arguments.seconds),
-        "multihead": _critic_updates(_own(size, arguments, balanced=True, **_SEPARATE), arguments.seconds),
-        "linear_heads": _critic_updates(_own(size, arguments, balanced=True, **_LINEAR), arguments.seconds),
-        "masks": _critic_updates(_masked(_own(size, arguments, balanced=True)), arguments.seconds),
+        "shared": _critic_updates(
+            own_sac(size, arguments.device, arguments.compile, balanced=True), arguments.seconds
+        ),
+        "multihead": _critic_updates(
+            own_sac(size, arguments.device, arguments.compile, balanced=True, **_SEPARATE), arguments.seconds
+        ),
+        "linear_heads": _critic_updates(
+            own_sac(size, arguments.device, arguments.compile, balanced=True, **_LINEAR), arguments.seconds
+        ),
+        "masks": _critic_updates(
+            with_masks(own_sac(size, arguments.device, arguments.compile, balanced=True)), arguments.seconds
+        ),
     }
     rates = take_turns(contenders, arguments.rounds)
     row = {name: typical(rates, name) for name in rates}
@@ -170,9 +168,13 @@ def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
 
 def _variants(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Compare whole updates of networks with and without heads."""
-    size = _Size([256] * 3, [256] * 3, batch_size)
+    size = Size([256] * 3, [256] * 3, batch_size)
     contenders = {
-        name: _updates(_own(size, arguments, **({"balanced": True} | options)), batch_size, arguments.seconds)
+        name: _updates(
+            own_sac(size, arguments.device, arguments.compile, **({"balanced": True} | options)),
+            batch_size,
+            arguments.seconds,
+        )
         for name, options in _VARIANTS.items()
     }
     rates = take_turns(contenders, arguments.rounds)
@@ -222,95 +224,3 @@ def _critic_updates(learner: Any, seconds: float) -> Callable[[], float]:
         move_targets(learner)
 
     return _block(work, seconds)
-
-
-def _masked(learner: Any) -> Any:
-    """Give the learner ten separate critics that a loop over task masks evaluates."""
-    import torch
-    from torch import nn
-
-    from mtrl.networks import StackedMLP
-    from mtrl.optimizer import FusedAdam
-
-    class MaskedCritics(nn.Module):
-        n_heads = 1
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.heads = nn.ModuleList(StackedMLP(2, 39 + _TASKS + 4, [256] * 3, 1) for _ in range(_TASKS))
-
-        def q_values(self, obs: torch.Tensor, actions: torch.Tensor, grouping: None) -> torch.Tensor:
-            inputs = torch.cat([obs, actions], dim=1)
-            tasks = obs[:, -_TASKS:].argmax(1)
-            values = torch.zeros(2, len(obs), 1, device=obs.device)
-            for task, head in enumerate(self.heads):
-                mask = tasks == task
-                if mask.any():
-                    values[:, mask] = head(inputs[mask])
-            return values
-
-    learner.critic, learner.critic_target = (MaskedCritics().to(learner.device) for _ in range(2))
-    learner.critic.optimizer = FusedAdam(learner.critic.parameters())
-    learner.critic_parameters = list(learner.critic.parameters())
-    learner.target_parameters = list(learner.critic_target.parameters())
-    return learner
-
-
-def _stock(size: _Size, device: str) -> Any:
-    from stable_baselines3 import SAC
-
-    layers = {"pi": list(size.actor), "qf": list(size.critic)}
-    learner = SAC("MlpPolicy", _env(), policy_kwargs={"net_arch": layers}, **_arguments(size, device))
-    return _filled(learner)
-
-
-def _own(size: _Size, arguments: argparse.Namespace, *, balanced: bool = False, **policy: Any) -> Any:
-    from mtrl.algo import SAC
-
-    policy |= {"actor_layers": size.actor, "critic_layers": size.critic, "layer_norm": size.layer_norm}
-    learner = SAC(
-        "MlpPolicy",
-        _env(),
-        n_tasks=_TASKS,
-        balanced_batches=balanced,
-        compile=arguments.compile,
-        policy_kwargs=policy,
-        **_arguments(size, arguments.device),
-    )
-    return _filled(learner)
-
-
-def _arguments(size: _Size, device: str) -> dict[str, Any]:
-    return {"buffer_size": _TRANSITIONS, "batch_size": size.batch, "device": device, "seed": 0}
-
-
-def _env() -> Any:
-    """Return environments of MT10's shape that are never stepped."""
-    import gymnasium
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
-    class Shape(gymnasium.Env):
-        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (39 + _TASKS,), np.float32)
-        action_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
-
-    return DummyVecEnv([Shape for _ in range(_TASKS)])
-
-
-def _filled(learner: Any) -> Any:
-    """Fill the buffer with random transitions, ten tasks in turn."""
-    from stable_baselines3.common.logger import Logger
-
-    generator = np.random.default_rng(0)
-    infos = [{"task_id": task} for task in range(_TASKS)]
-    done = np.zeros(_TASKS, dtype=bool)
-    for _ in range(_TRANSITIONS // _TASKS):
-        observations = [
-            np.concatenate([generator.normal(size=(_TASKS, 39)), np.eye(_TASKS)], axis=1).astype(np.float32)
-            for _ in range(2)
-        ]
-        actions = generator.uniform(-1, 1, (_TASKS, 4)).astype(np.float32)
-        learner.replay_buffer.add(*observations, actions, generator.random(_TASKS), done, infos)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        learner.set_logger(Logger(None, []))
-    return learner
