@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import mtrl.benchmark
 from mtrl.hardware import wait_without_spinning
 
-_HELPERS = {"__main__", "pairing"}
+_HELPERS = {"__main__", "learners", "pairing"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
