@@ -113,12 +113,12 @@ def test_each_experiment_runs(tmp_path, name):
     composed = compose_run([f"experiment=transfer/{name}"])
     train = [*composed.config.transfer.train, "total_steps=60", "evaluation.every=1000", "stop.success=null"]
     kept = [words for words in train if not words.startswith("total_steps") or words == "total_steps=60"]
-    words = [*TINY, "total_steps=80", "evaluation.every=1000", nested(list(dict.fromkeys(kept)))]
+    words = [*TINY, "total_steps=90", "evaluation.every=1000", nested(list(dict.fromkeys(kept)))]
     composition = compose_run([f"experiment=transfer/{name}", *words, f"output={tmp_path}"])
     assert run_all(composition) == 0
     status = Run(run_directory(composition)).status
     assert status["state"] == "finished"
-    assert status["step"] == 80
+    assert status["step"] == 90
     assert status["transfer"]["source_success"].keys() == {"before", "after"}
     assert Run(run_directory(source_run(composition))).status["step"] == 60
 
