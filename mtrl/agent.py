@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo import SAC, TaskReplayBuffer
+from mtrl.algo.rollout import acting_from_the_start
 from mtrl.algorithm import load_class
 from mtrl.config import (
     OWN_OPTIONS,
@@ -35,7 +36,10 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
     """
     policy, policy_kwargs = policy_of(cfg)
     arguments = arguments_of(cfg, env.num_envs, hardware.device, hardware.compile)
-    make = partial(load_class(cfg.algo.cls), policy, env, policy_kwargs=policy_kwargs)
+    algorithm = load_class(cfg.algo.cls)
+    if cfg.transfer.active and "actor" in cfg.transfer.parts:
+        algorithm = acting_from_the_start(algorithm)
+    make = partial(algorithm, policy, env, policy_kwargs=policy_kwargs)
     try:
         return make(**arguments | cfg.algo.kwargs)
     except (TypeError, ValueError, AssertionError) as error:

@@ -219,7 +219,10 @@ class Session(BaseCallback):
     def _tell(self, transition: Transition) -> None:
         """Keep the model that a stage ended with, and say why it ended."""
         target = self.directory.checkpoints / f"stage_{transition.ended}"
-        save_model(target, self.model, step=transition.step)
+        try:
+            save_model(target, self.model, step=transition.step)
+        except OSError as error:
+            logger.warning("step %d: the model of the stage could not be saved (%s)", transition.step, error)
         line = f"stage {transition.ended} ended after {transition.steps:,} steps, {transition.why}"
         self.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
         logger.info("step %d: %s", transition.step, line)

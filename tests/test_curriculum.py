@@ -260,6 +260,17 @@ def test_state_survives_json(env, kind):
     assert other.summary() == curriculum.summary()
 
 
+def test_an_adaptive_stage_begun_by_hand_plays_its_own_tasks(env):
+    stages = "curriculum.stages=[[reach-v3],[push-v3]]"
+    curriculum = begun(env, "curriculum=adaptive", stages, "curriculum.thresholds=[0.9]")
+    curriculum.advance(env, 300, {0: 0.2})
+    assert "did not pass stage 0 of 1" in curriculum.summary()
+    curriculum.go_to(env, 1, 400, "curriculum.start_stage asked for the next")
+    curriculum.advance(env, 700, {1: 0.0})
+    assert curriculum.weights == curriculum.rotation.weights == [0, 1]
+    assert "last stage" in curriculum.summary()
+
+
 def test_adaptive_moves_towards_failing_and_learning_tasks_and_forgets_none():
     cfg = config("experiment=mt3", "curriculum=adaptive")
     env = make_vec_env(cfg.env.tasks, 4, seed=1, backend="native", horizon=4, threads=1)

@@ -1,8 +1,10 @@
 """A curriculum goes on where a run was stopped, and can be advanced by hand."""
 
 import csv
+import errno
 import json
 
+from mtrl import session
 from mtrl.metrics import Metrics
 
 STAGED = (
@@ -90,3 +92,16 @@ def test_a_stage_is_drawn_where_it_began(train, tmp_path, monkeypatch):
     transitions = status(path)["curriculum"]["transitions"]
     assert drawn == [(transition["step"], transition["begun"]) for transition in transitions]
     assert len(drawn) == 2
+
+
+def test_a_disk_without_room_for_the_model_of_a_stage_is_told_and_training_goes_on(
+    train, tmp_path, monkeypatch, caplog
+):
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(session, "save_model", full)
+    path = train(tmp_path, *STAGED, "curriculum.steps=[60]", "curriculum.thresholds=[1]", "total_steps=90")
+    assert status(path)["state"] == "finished"
+    assert status(path)["curriculum"]["stage"] == 1
+    assert "the model of the stage could not be saved" in caplog.text

@@ -145,6 +145,31 @@ def test_one_task_becomes_three_and_acts_as_it_did(build):
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
+def test_a_transferred_policy_collects_the_first_transitions_itself(build, algo):
+    quiet = {"sac": (), "td3": ("algo.action_noise=0",), "ddpg": ("algo.action_noise=0",)}[algo]
+    words = ("experiment=mt1", f"algo={algo}", *quiet)
+    _, source, path = build(*words, "task=push-v3", steps=120, save=True)
+    _, target, _ = transferred(build, path, *words, "task=reach-v3")
+    with torch.no_grad():
+        if algo == "sac":
+            # Sampled actions follow its own narrow distribution, which uniform ones do not.
+            source.actor.net.layers[-1].bias.view(2, 4)[1] = -9
+            target.actor.net.layers[-1].bias.view(2, 4)[1] = -9
+    target.learn(30)
+    held = target.replay_buffer.rows(0, 30)
+    np.testing.assert_allclose(held["actions"], actions(source, held["observations"]), atol=0.01)
+
+
+def test_without_its_actor_a_transfer_explores_at_random(build):
+    _, source, path = build("experiment=mt1", "task=push-v3", steps=120, save=True)
+    parts = "transfer.parts=[critic]"
+    _, target, _ = transferred(build, path, "experiment=mt1", "task=reach-v3", parts)
+    target.learn(30)
+    held = target.replay_buffer.rows(0, 30)
+    assert np.abs(held["actions"] - actions(source, held["observations"])).max() > 0.1
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
 def test_tasks_are_mapped_by_name_in_another_order(build, algo):
     few = ["push-v3", "reach-v3"]
     many = ["drawer-open-v3", "reach-v3", "window-open-v3", "push-v3"]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,20 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from mtrl.algo.errors import check_finite
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.nonfinite import NonFinite
+
+
+@cache
+def acting_from_the_start(algorithm: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
+    """Return ``algorithm`` for a policy that can act already: it does from the first step on.
+
+    stable-baselines3 draws random actions until ``learning_starts``, which here only says when updates begin.
+    """
+
+    class ActingFromTheStart(algorithm):
+        def _sample_action(self, learning_starts: int, *args: Any, **kwargs: Any) -> Any:
+            return super()._sample_action(0, *args, **kwargs)
+
+    return ActingFromTheStart
 
 
 class WorkWhileStepping(VecEnvWrapper):

@@ -18,7 +18,8 @@ class TransferConfig:
     source_tasks: list[str]
     """Tasks of a zip in the order of its one-hot; a run directory knows its own."""
     parts: list[str]
-    """What is taken over: actor, critic, temperature, optimiser, replay, normalisation."""
+    """What is taken over: actor, critic, temperature, optimiser, replay, normalisation; with the actor, it acts from
+    the first step on, and algo.learning_starts says only when updates begin."""
     new_tasks: str
     """Tasks that the source lacks begin like the most related of its tasks, their mean, or fresh."""
     learning_rate_multiplier: float

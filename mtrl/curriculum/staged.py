@@ -187,11 +187,15 @@ class AdaptiveCurriculum(Curriculum):
     def advance(self, env: VecEnv, step: int, success: Mapping[int, float] | None) -> Transition | None:
         """Move the weights of the tasks whose success was just measured; end the stage if it is over."""
         transition = super().advance(env, step, success)
-        if transition is not None:
-            self.weights, self._usual = list(self.present.weights), {}
-        elif success is not None:
+        if transition is None and success is not None:
             self._move(success)
             self.rotation.change(env, self.weights, afresh=False)
+        return transition
+
+    def go_to(self, env: VecEnv, stage: int, step: int, why: str) -> Transition:
+        """Begin another stage with its own weights; each copy plays it from its next episode on."""
+        transition = super().go_to(env, stage, step, why)
+        self.weights, self._usual = list(self.present.weights), {}
         return transition
 
     def _move(self, success: Mapping[int, float]) -> None:
@@ -208,8 +212,9 @@ class AdaptiveCurriculum(Curriculum):
             self.weights[task] += rate * (target - self.weights[task])
 
     def summary(self) -> str:
-        """Return where the weights are, in one line."""
-        return "curriculum: shares " + ", ".join(f"{weight:.0%}" for weight in self.weights)
+        """Return where the weights are, and of several stages where it is, in one line."""
+        stages = f"{super().summary()}; " if len(self.stages) > 1 else "curriculum: "
+        return f"{stages}shares " + ", ".join(f"{weight:.0%}" for weight in self.weights)
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
