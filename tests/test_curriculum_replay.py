@@ -55,7 +55,7 @@ def draws(monkeypatch):
         ("none", 120, "sac", []),
         ("tasks", 0, "sac", ["algo.balanced_batches=true", "algo.n_steps=3", "algo.temperature=per_task"]),
         ("none", 120, "sac", ["variant=multihead", "algo.balanced_batches=true", "algo.overlap=true"]),
-        ("tasks", 0, "td3", ["algo.n_steps=3"]),
+        pytest.param("tasks", 0, "td3", ["algo.n_steps=3"], marks=pytest.mark.slow),
         ("none", 120, "ddpg", []),
     ],
 )

@@ -139,7 +139,20 @@ def test_there_is_a_check_for_every_command():
     assert len(OVERRIDES) > 20
 
 
-@pytest.mark.parametrize("command", of_module("mtrl"))
+# A command that is shown twice, with and without a comment, is one.
+TRAINING = dict.fromkeys(shlex.join(words_of(command)) for command in of_module("mtrl") if trains(command))
+SWEEPS = [command for command in TRAINING if "-m" in words_of(command)[3:]]
+
+
+# What is trained below composes first.
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(one, marks=[pytest.mark.slow] if line in TRAINING and line not in SWEEPS else [])
+        for one in of_module("mtrl")
+        for line in [shlex.join(words_of(one))]
+    ],
+)
 def test_a_training_command_composes(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = words_of(command)[3:]
@@ -150,11 +163,6 @@ def test_a_training_command_composes(command, tmp_path, monkeypatch, capsys):
     assert end.value.code == 0
     assert ("outputs" if trains(command) else "experiment") in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
-
-
-# A command that is shown twice, with and without a comment, is one.
-TRAINING = dict.fromkeys(shlex.join(words_of(command)) for command in of_module("mtrl") if trains(command))
-SWEEPS = [command for command in TRAINING if "-m" in words_of(command)[3:]]
 
 
 # The members of a sweep are processes of their own; test_command.py and test_sweep.py have shorter ones.

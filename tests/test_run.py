@@ -38,7 +38,7 @@ def newest(directory):
 NAMES = [name for name in groups()["experiment"] if not name.startswith("transfer/")]
 PAPER = [name for name in NAMES if name.startswith("paper/")]
 # mt25 shows what mt50 does, with half the environments; test_paper.py compares in what the paper's runs differ.
-COVERED = {"mt50", *PAPER} - {"paper/mt1_reach", "paper/mt3_transfer", "paper/mt10_multihead_curriculum"}
+COVERED = {"mt50", *PAPER} - {"paper/mt1_reach", "paper/mt10_multihead_curriculum"}
 RECIPES = [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in NAMES]
 
 
