@@ -48,11 +48,8 @@ def train(start: "Start") -> Evaluation:
     chosen = hardware.choose(open_choices, backend, work, compiles=cfg.algo.compiles)
     done = checkpoint.step if checkpoint else 0
     lineage = read_lineage(directory.path) if checkpoint and cfg.transfer.active else None
-    directory.start(
-        start.composition, chosen.as_dict(), step=done, earlier=start.earlier, changed=start.changed
-    )
-    if lineage is not None:
-        directory.note("transfer", lineage)
+    if checkpoint is None:
+        _begin(start, chosen, done)
     env = make_training_env(cfg, chosen, done)
     session = None
     try:
@@ -65,6 +62,10 @@ def train(start: "Start") -> Evaluation:
         session = Session(cfg, chosen, directory, store, start.signals, curriculum, resumed_at)
         if checkpoint:
             session.resume(checkpoint, agent)
+            # Not before: a checkpoint that is refused leaves what is written about the run as it was.
+            _begin(start, chosen, done)
+            if lineage is not None:
+                directory.note("transfer", lineage)
             session.view.say(f"continuing from step {checkpoint.step:,}")
         elif transfer is not None:
             lineage = transfer.begin(agent)
@@ -90,6 +91,13 @@ def train(start: "Start") -> Evaluation:
         if session is not None:
             session.close()
         env.close()
+
+
+def _begin(start: "Start", chosen: hardware.Hardware, done: int) -> None:
+    """Write down what is about to run."""
+    start.directory.start(
+        start.composition, chosen.as_dict(), step=done, earlier=start.earlier, changed=start.changed
+    )
 
 
 def _backend(start: "Start", asked: str, *, continued: bool) -> str:

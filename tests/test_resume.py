@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from stable_baselines3 import SAC
 from stable_baselines3.common.save_util import load_from_zip_file
 
+from mtrl.checkpoint.files import sha256
 from mtrl.checkpoint.store import sealed
 from mtrl.compose import compose_run
 from mtrl.config import ConfigurationError
@@ -304,6 +306,54 @@ def test_the_checkpoint_of_another_version_is_left_alone(tmp_path, capsys):
     with pytest.raises(ConfigurationError, match="has the format 99 and this version of mtrl reads 1"):
         start(tmp_path, *NATIVE, "total_steps=80")
     assert made.newest.name == "step_60"
+
+
+def without_a_section(checkpoint: Path) -> None:
+    state = json.loads((checkpoint / "state.json").read_text())
+    del state["evaluation"]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+
+
+def without_a_key(checkpoint: Path) -> None:
+    state = json.loads((checkpoint / "state.json").read_text())
+    del state["agent"]["replay"]["dropped"]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+
+
+def of_other_networks(checkpoint: Path) -> None:
+    model = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10, policy_kwargs={"net_arch": [4]}, device="cpu")
+    model.save(checkpoint / "model.zip")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (without_a_section, "differ in the state of evaluation"),
+        (without_a_key, "does not hold this run's state, KeyError"),
+        (of_other_networks, "does not hold this agent's weights"),
+    ],
+)
+def test_a_checkpoint_that_is_refused_leaves_the_directory_as_it_was(tmp_path, capsys, change, why):
+    made = start(tmp_path, *NATIVE, "total_steps=60")[1]
+    change(made.newest)
+    manifest_path = made.newest / "manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    for name in manifest["files"]:
+        file = made.newest / name
+        manifest["files"][name] = {"size": file.stat().st_size, "sha256": sha256(file)}
+    manifest_path.write_text(json.dumps(sealed(manifest)))
+
+    def content() -> dict[Path, bytes]:
+        files = (path for path in made.path.rglob("*") if path.is_file() and path.name != "run.lock")
+        return {path: path.read_bytes() for path in files}
+
+    before = content()
+    assert start(tmp_path, *NATIVE, "total_steps=80")[0] == 2
+    said = capsys.readouterr().err
+    assert why in said
+    assert "fresh=true, which moves the run directory aside" in said
+    assert content() == before
+    assert json.loads(made.log("status.json"))["state"] == "finished"
 
 
 def test_a_total_below_what_was_done_ends_the_run_there(tmp_path, monkeypatch, capsys):

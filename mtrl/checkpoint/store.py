@@ -36,6 +36,10 @@ FORMAT = 1
 """Version of what a manifest describes."""
 _MANIFEST, _STATE, _ARRAYS = "manifest.json", "state.json", "state.npz"
 _BAD = ".bad-"
+_MEND = (
+    "continue with the version of mtrl that wrote it, or train anew with fresh=true, "
+    "which moves the run directory aside"
+)
 
 
 class CheckpointFailedError(RuntimeError):
@@ -154,22 +158,21 @@ class Store:
         Raises:
             DamagedError: It lacks something that this run has, or has something that this run lacks.
         """
-        states = read_values(found.path / _STATE, found.path / _ARRAYS)
-        if states.keys() != {"agent", *sections}:
-            differing = ", ".join(sorted(states.keys() ^ {"agent", *sections}))
-            raise DamagedError(
-                f"{found.path.name} and this version of mtrl differ in the state of: {differing}"
-            )
-        load_weights(found.path / MODEL, model)
-        segments.restore(self.buffer, found.segments, model.replay_buffer, found.total_added)
         try:
+            states = read_values(found.path / _STATE, found.path / _ARRAYS)
+            if states.keys() != {"agent", *sections}:
+                differing = ", ".join(sorted(states.keys() ^ {"agent", *sections}))
+                raise DamagedError(f"it and this version of mtrl differ in the state of {differing}")
+            load_weights(found.path / MODEL, model)
+            segments.restore(self.buffer, found.segments, model.replay_buffer, found.total_added)
             for name, section in sections.items():
                 section.set_state(states[name])
             AgentState(model).set_state(states["agent"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedError(
-                f"{found.path.name} does not hold this run's state ({error!r}): train anew with fresh=true"
-            ) from error
+            why = (
+                error if isinstance(error, DamagedError) else f"it does not hold this run's state, {error!r}"
+            )
+            raise DamagedError(f"{found.path.name} cannot be gone on with ({why}): {_MEND}") from error
 
     def _prune(self) -> None:
         for path in _steps(self.checkpoints)[: -self._keep]:
