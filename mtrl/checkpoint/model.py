@@ -15,7 +15,7 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_get
 
 from mtrl.algo import check_finite
 from mtrl.checkpoint.files import new_directory
-from mtrl.checkpoint.values import DamagedError, read_arrays
+from mtrl.checkpoint.values import DamagedError, read_arrays, stored_entries
 from mtrl.env.normalize import TaskNormalize
 from mtrl.records import write_json
 from mtrl.tasks import OBSERVATION_SIZE
@@ -83,10 +83,13 @@ def read_weights(
         The ``state_dict`` of the policy and of each optimiser by name, and the tensors that are in neither.
 
     Raises:
-        DamagedError: The file is no model.
+        DamagedError: The file is no model, or would take more memory than its size.
     """
     try:
+        _check_sizes(path)
         _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
+    except DamagedError:
+        raise
     except (pickle.PickleError, zipfile.BadZipFile, *_UNREADABLE) as error:
         # Not in torch's words: they advise to unpickle what cannot be read without.
         raise DamagedError(f"{path.name} holds something else than weights") from error
@@ -94,6 +97,16 @@ def read_weights(
     if not all(isinstance(table, dict) and all(isinstance(key, str) for key in table) for table in tables):
         raise DamagedError(f"{path.name} holds no table of weights")
     return parameters, variables or {}
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse a model that is compressed, or whose tables of tensors, each a zip of its own, are."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in stored_entries(archive, path.name, path.stat().st_size):
+            if not entry.filename.endswith(".pth"):
+                continue
+            with archive.open(entry) as file, zipfile.ZipFile(file) as table:
+                stored_entries(table, f"{entry.filename} in {path.name}", entry.file_size)
 
 
 def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:

@@ -72,9 +72,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
-                    raise DamagedError(f"{path.name} is compressed, which no checkpoint is")
+            for entry in stored_entries(archive, path.name, path.stat().st_size):
                 with archive.open(entry) as file:
                     _check_header(file, entry)
         with np.load(path, allow_pickle=False) as arrays:
@@ -83,6 +81,24 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         raise
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise DamagedError(f"{path.name} cannot be read ({error})") from error
+
+
+def stored_entries(archive: zipfile.ZipFile, name: str, size: int) -> list[zipfile.ZipInfo]:
+    """Return the entries of a zip, which take no more memory than the file does.
+
+    Args:
+        archive: The zip.
+        name: What it is called.
+        size: Its bytes.
+
+    Raises:
+        DamagedError: One is compressed, or they claim to be larger than the file.
+    """
+    entries = archive.infolist()
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if not stored or sum(entry.file_size for entry in entries) > size:
+        raise DamagedError(f"{name} is compressed, which no checkpoint is")
+    return entries
 
 
 def _check_header(file: Any, entry: zipfile.ZipInfo) -> None:

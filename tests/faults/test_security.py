@@ -209,6 +209,46 @@ def test_arrays_are_no_larger_than_their_files(tmp_path):
         read_arrays(path)
 
 
+def rewrite_compressed(path, names):
+    """Write a zip anew with the entries ``names`` compressed."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            kind = zipfile.ZIP_DEFLATED if name in names else zipfile.ZIP_STORED
+            archive.writestr(name, content, compress_type=kind)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["model", "tensors"])
+def test_weights_are_no_larger_than_their_file(finished, tmp_path, inside):
+    from mtrl.checkpoint.model import read_weights
+    from mtrl.checkpoint.values import DamagedError
+
+    run = tmp_path / finished.relative_to(finished.parents[2])
+    shutil.copytree(finished, run)
+    model, tensors = run / "checkpoints" / "best" / "model.zip", tmp_path / "tensors"
+    torch.save({"actor.mu.weight": torch.zeros(2**22)}, tensors)
+    if inside:
+        with zipfile.ZipFile(tensors) as archive:
+            names = archive.namelist()
+        rewrite_compressed(tensors, names)
+    rewrite_zip(model, "policy.pth", tensors.read_bytes())
+    if not inside:
+        rewrite_compressed(model, ["policy.pth"])
+    assert model.stat().st_size < 2**24 / 20
+
+    with pytest.raises(DamagedError, match="compressed"):
+        read_weights(model)
+    with pytest.raises(LoadError, match="compressed"):
+        mtrl.load(run)
+    with pytest.raises(ConfigurationError, match="compressed"):
+        prepare_transfer(
+            compose_run(
+                [*TINY, "total_steps=20", f"transfer.source={run}", f"output={tmp_path / 'new'}"]
+            ).config
+        )
+
+
 def test_variables_of_the_environment_are_written_nowhere(whole):
     for path in whole.path.rglob("*"):
         if path.is_file():
