@@ -188,13 +188,34 @@ def free_gpu_memory(device: str) -> int:
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that can still be had, of the machine or of this process's control group."""
-    limits = [_machine_memory()]
-    group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.current"
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        limits.append(int(limit.read_text()) - int(used.read_text()))
-    return min(limits)
+    """Return the bytes of memory that can still be had, of the machine or of this process's control groups."""
+    membership = Path("/proc/self/cgroup")
+    named = membership.read_text() if membership.is_file() else ""
+    return min([_machine_memory(), *group_memory(named, Path("/sys/fs/cgroup"))])
+
+
+def group_memory(membership: str, mounted: Path) -> list[int]:
+    """Return the bytes that are free in each control group with a limit, from a process's own to the root.
+
+    Args:
+        membership: ``/proc/<pid>/cgroup``; only groups of version 2 count.
+        mounted: Where the groups are mounted.
+    """
+    own = next((line.removeprefix("0::") for line in membership.splitlines() if line.startswith("0::")), "/")
+    free = []
+    group = mounted / own.strip("/")
+    for folder in (group, *group.parents[: len(group.parts) - len(mounted.parts)]):
+        limit, used = folder / "memory.max", folder / "memory.current"
+        if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
+            free.append(int(limit.read_text()) - int(used.read_text()) + _reclaimable(folder))
+    return free
+
+
+def _reclaimable(group: Path) -> int:
+    """Return the bytes of files that are only kept until memory is needed, which count as used."""
+    statistics = group / "memory.stat"
+    lines = statistics.read_text().splitlines() if statistics.is_file() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def _machine_memory() -> int:

@@ -1,9 +1,11 @@
-"""What an update frees is kept for the next one."""
+"""What an update frees is kept for the next one, and what is free is what can still be had."""
 
 import subprocess
 import sys
 
 import pytest
+
+from mtrl.hardware import group_memory
 
 FAULTS = """
 import resource, sys
@@ -38,3 +40,31 @@ def faults(word: str) -> int:
 def test_freed_memory_is_used_again_without_new_pages():
     assert faults("kept") < 100
     assert faults("left") > 100
+
+
+def write_group(folder, limit, used, *, inactive_file=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 1\nactive_file 7\ninactive_file {inactive_file}\nslab 3\n")
+
+
+def test_files_that_are_only_kept_until_memory_is_needed_count_as_free(tmp_path):
+    write_group(tmp_path, 1000, 990, inactive_file=600)
+    assert group_memory("0::/\n", tmp_path) == [610]
+
+
+def test_the_limits_of_every_group_above_a_process_count(tmp_path):
+    write_group(tmp_path / "slurm" / "job_1" / "step_0", "max", 90)
+    write_group(tmp_path / "slurm" / "job_1", 500, 100, inactive_file=50)
+    write_group(tmp_path / "slurm", 2000, 300)
+    # Another job's, and one of a mount above.
+    write_group(tmp_path / "slurm" / "job_2", 10, 10)
+    assert group_memory("1:cpu:/elsewhere\n0::/slurm/job_1/step_0\n", tmp_path) == [450, 1700]
+    assert group_memory("0::/slurm/job_2\n", tmp_path / "slurm") == [1700]
+
+
+@pytest.mark.parametrize("membership", ["", "4:memory:/job\n", "0::/../job\n", "0::/gone\n"])
+def test_a_group_that_is_not_mounted_leaves_the_root(tmp_path, membership):
+    write_group(tmp_path / "mounted", 1000, 400)
+    assert group_memory(membership, tmp_path / "mounted") == [600]
