@@ -163,6 +163,21 @@ def test_number_that_is_none_is_refused_before_anything_is_stored(position, name
     assert held.total_added == 3
 
 
+def test_the_step_of_a_refused_number_does_not_count_what_another_run_collected():
+    *given, own, broken = vector_steps(12)
+    source = fill(buffer(), given)
+    held, resumed = buffer(), buffer()
+    held.restore(30, source.rows(0, 30))
+    held.imported = 30
+    fill(held, [own])
+    resumed.restore(33, held.rows(0, 33))
+    resumed.set_state(held.get_state())
+    broken[3][1] = np.nan
+    for target in (held, resumed):
+        with pytest.raises(NonFinite, match="at step 6:"):
+            target.add(*broken)
+
+
 @pytest.mark.parametrize("options", [{}, {"balanced": True}, {"n_steps": 3}])
 @pytest.mark.parametrize("size", [400, 50])
 def test_restored_buffer_goes_on_exactly_like_the_original(options, size):

@@ -76,6 +76,8 @@ class TaskReplayBuffer(TransitionRing):
         """Forget every transition; the generator goes on."""
         self.total_added = 0
         self.dropped = 0
+        self.imported = 0
+        """Transitions that another run collected."""
         self.playing = np.full(self.n_envs, -1)
         """Task of the episode that each copy is in, -1 where that is not known, shape (n_envs,)."""
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
@@ -125,7 +127,7 @@ class TaskReplayBuffer(TransitionRing):
         if self.one_hot:
             check_one_hot(obs, tasks, self.n_tasks)
         rows = self._layout.pack(obs, next_obs, action, reward, done, timeout, tasks)
-        self._layout.check_finite(rows, keep, self.total_added + self.dropped + n)
+        self._layout.check_finite(rows, keep, self.total_added - self.imported + self.dropped + n)
 
         self.playing = np.where(done, -1, tasks)
         numbers = self.total_added + np.cumsum(keep) - 1
@@ -290,6 +292,7 @@ class TaskReplayBuffer(TransitionRing):
             "generator": self._generator.bit_generator.state,
             "newest": [] if self._chain is None else self._chain.newest.tolist(),
             "dropped": self.dropped,
+            "imported": self.imported,
             "restriction": None if self._restriction is None else self._restriction.get_state(),
         }
 
@@ -298,6 +301,6 @@ class TaskReplayBuffer(TransitionRing):
         self._generator.bit_generator.state = state["generator"]
         if self._chain is not None:
             self._chain.newest = np.array(state["newest"], dtype=np.int64)
-        self.dropped = state["dropped"]
+        self.dropped, self.imported = state["dropped"], state.get("imported", 0)
         restriction = state.get("restriction")
         self.restrict(**(restriction or {}))

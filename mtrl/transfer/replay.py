@@ -74,6 +74,7 @@ def begin_replay(
     # What lies between two of them may be missing, so no return looks over several of them.
     joined["previous"] = np.zeros(kept, dtype=np.int32)
     replay.restore(kept, joined)
+    replay.imported = kept
     return kept
 
 
