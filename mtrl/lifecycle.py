@@ -149,7 +149,8 @@ def _train(start: Start, console: Console) -> int:
         return _end(directory, "failed", error, REFUSED)
     except NonFinite as error:
         directory.dump(error.transition)
-        return _end(directory, "failed", error, FAILED, error.told(start.composition.config.env.tasks))
+        told = error.told(start.composition.config.env.tasks, directory.newest)
+        return _end(directory, "failed", error, FAILED, told)
     except (NotFiniteError, WorkerError, UnstableError) as error:
         return _end(directory, "failed", error, FAILED)
     except BaseException as error:

@@ -1,6 +1,7 @@
 """What stops a run because a number is no longer a number."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -20,13 +21,24 @@ class NonFinite(ArithmeticError):
         self.tensor, self.step, self.tasks, self.transition = tensor, step, tasks, transition
         super().__init__(self.told())
 
-    def told(self, names: Sequence[str] | None = None) -> str:
-        """Return the sentence for a person, with the tasks' names where ``names`` has them by index."""
+    def told(
+        self, names: Sequence[str] | None = None, checkpoint: Path | str | None = "<that checkpoint>"
+    ) -> str:
+        """Return the sentence for a person.
+
+        Args:
+            names: The tasks' names by index.
+            checkpoint: What was saved last, None where nothing was.
+        """
         where = "" if self.step is None else f" at step {self.step:,}"
         tasks = [str(task) if names is None else names[task] for task in self.tasks]
         whose = f" of task {', '.join(tasks)}" if tasks else ""
         if self.transition is None:
-            advice = "continue from the last checkpoint with a lower learning rate or with gradient clipping"
+            # Both keys make another run, which does not go on in the directory of this one.
+            how = "a lower algo.learning_rate, or algo.max_gradient_norm=1 where algo=sac"
+            advice = f"train anew with {how}"
+            if checkpoint is not None:
+                advice = f"continue from the last checkpoint in a new run, with transfer.source={checkpoint} and {how}"
         else:
             advice = "the environment, or the policy that acted, is broken"
         return f"{self.tensor}{whose} is NaN or infinite{where}: {advice}"

@@ -124,6 +124,11 @@ class Recorder:
         """Step of the newest checkpoint; None before the first."""
         return self._status.get("checkpoint")
 
+    @property
+    def newest(self) -> Path | None:
+        """The newest checkpoint; None before the first."""
+        return None if self.saved_at is None else self.checkpoints / f"step_{self.saved_at}"
+
     def finish(self, step: int, evaluation: "Evaluation") -> None:
         """Write down that the run is done and what it came to."""
         result = {
@@ -145,9 +150,15 @@ class Recorder:
             logger.error("status.json cannot be written: %s", error)
 
     def dump(self, transition: Mapping[str, Any] | None) -> None:
-        """Keep the transition that was refused, for whoever looks for the cause."""
-        if transition is not None:
-            np.savez(self.path / "refused_transition.npz", **transition)
+        """Keep the transition that was refused, for whoever looks for the cause, if the disk has room for it."""
+        if transition is None:
+            return
+        path = self.path / "refused_transition.npz"
+        try:
+            np.savez(path, **transition)
+        except OSError as error:
+            logger.error("%s cannot be written: %s", path.name, error)
+            path.unlink(missing_ok=True)
 
     def _end(self, state: str, step: int, result: dict[str, Any] | None) -> None:
         self._status |= {"state": state, "step": step, "result": result}

@@ -64,6 +64,34 @@ def test_nan_weights_are_found_at_the_next_row_and_never_saved(nursery, tmp_path
     assert all(np.isfinite(value).all() for value in weights)
 
 
+def test_what_a_nan_advises_goes_on_from_the_last_checkpoint(nursery, tmp_path):
+    answer = nursery.run(tmp_path, call=["poison_weights", [130]])
+    source = next(word for word in answer["said"].split() if word.startswith("transfer.source="))
+    for changed in ("algo.learning_rate=1e-4", "algo.max_gradient_norm=1"):
+        assert changed.split("=")[0] in answer["said"]
+        words = [source, changed, "total_steps=20"]
+        assert nursery.run(tmp_path, *words)["code"] == 0
+        assert Left(tmp_path, *words).status()["transfer"]["source"] == str(
+            Left(tmp_path).steps()[-1] / "model.zip"
+        )
+    answer = nursery.run(tmp_path / "early", call=["poison_weights", [20]])
+    assert "train anew with a lower algo.learning_rate" in answer["said"]
+    assert "transfer.source" not in answer["said"]
+
+
+def test_a_refused_transition_without_room_costs_neither_the_reason_nor_the_status(nursery, tmp_path):
+    answer = nursery.run(
+        tmp_path, faults={"nan_reward": 70}, call=["no_room_for", ["refused_transition.npz"]]
+    )
+    left = Left(tmp_path)
+    assert answer["code"] == 1, answer["said"]
+    assert "Traceback" not in answer["said"]
+    assert "refused_transition.npz cannot be written" in answer["said"]
+    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer["said"]
+    assert left.status()["state"] == "failed"
+    assert not (left.path / "refused_transition.npz").exists()
+
+
 @pytest.mark.parametrize("task", [0, 1])
 def test_a_loss_that_is_none_names_its_step_and_task(nursery, tmp_path, task):
     answer = nursery.run(tmp_path, call=["poison_transitions", [130, task]])

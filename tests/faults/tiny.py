@@ -1,5 +1,6 @@
 """A light environment with the project's contract, the run that uses it, and the faults a run is given."""
 
+import errno
 import os
 import pydoc
 import resource
@@ -274,6 +275,19 @@ def limit_file_size(bytes_, begin, end):
         return original(self)
 
     Session._on_step = on_step
+
+
+def no_room_for(name):
+    """Let the writing of one array file fail half way, as on a full disk."""
+    original = np.savez
+
+    def savez(file, *args, **kwargs):
+        if Path(file).name != name:
+            return original(file, *args, **kwargs)
+        Path(file).write_bytes(b"PK")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    np.savez = savez
 
 
 def endless_run(seconds):
