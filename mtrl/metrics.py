@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 WINDOW = 20
 """Episodes of a task over which its training success, return and length are averaged."""
 
+UNSTABLE_WINDOW = 1000
+"""Episodes of all tasks among which those whose simulation broke down are counted."""
+
 TIMING = ("step", "seconds", "steps_per_second", "environment", "learning", "evaluation")
 
 _LEARNING = {
@@ -75,6 +78,8 @@ class Episodes:
         self.tasks = tuple(tasks)
         self.count = 0
         self.unstable = 0
+        self._broken: deque[int] = deque()
+        """Numbers of the episodes of the window that broke down."""
         self.recent: list[deque[tuple[bool, float, int]]] = [deque(maxlen=WINDOW) for _ in tasks]
 
     def record(self, dones: np.ndarray, infos: Sequence[Mapping[str, Any]]) -> None:
@@ -84,10 +89,17 @@ class Episodes:
             self.count += 1
             if info.get("unstable"):
                 self.unstable += 1
+                self._broken.append(self.count)
                 continue
             episode = info["episode"]
             outcome = (bool(info["is_success"]), float(episode["r"]), int(episode["l"]))
             self.recent[info["task_id"]].append(outcome)
+        while self._broken and self._broken[0] <= self.count - UNSTABLE_WINDOW:
+            self._broken.popleft()
+
+    def recently_unstable(self) -> tuple[int, int]:
+        """Return how many of the latest episodes broke down, and how many those are."""
+        return len(self._broken), min(self.count, UNSTABLE_WINDOW)
 
     def success_rates(self) -> dict[str, float]:
         """Return the success rate of the latest episodes of each task that has any."""
@@ -112,11 +124,18 @@ class Episodes:
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return {"count": self.count, "unstable": self.unstable, "recent": [list(r) for r in self.recent]}
+        return {
+            "count": self.count,
+            "unstable": self.unstable,
+            "broken": list(self._broken),
+            "recent": [list(r) for r in self.recent],
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue where ``get_state`` was called."""
         self.count, self.unstable = state["count"], state["unstable"]
+        # Checkpoints from before there was a window lack it.
+        self._broken = deque(state.get("broken", ()))
         self.recent = [
             deque(((bool(s), float(r), int(n)) for s, r, n in outcomes), maxlen=WINDOW)
             for outcomes in state["recent"]

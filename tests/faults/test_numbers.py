@@ -1,8 +1,13 @@
 """A number that is none stops the run before anything learns from it, and is never saved."""
 
+import json
+
 import numpy as np
 import pytest
 from aftermath import Left, assert_same
+
+from mtrl.metrics import Episodes
+from mtrl.session import UnstableError, check_stable
 
 NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
 
@@ -125,3 +130,45 @@ def test_an_unstable_simulation_costs_its_episode_and_often_enough_the_run(nurse
     answer = nursery.run(tmp_path / "often", *stock, tiny=False, call=["break_simulation", [5]])
     assert answer["code"] == 1, answer["said"]
     assert "broke down" in answer["said"]
+
+
+GOOD, BROKEN_DOWN = {"task_id": 0, "is_success": True, "episode": {"r": 1.0, "l": 5}}, {"unstable": True}
+
+
+def record(episodes, *infos):
+    episodes.record(np.ones(len(infos), bool), infos)
+
+
+def test_a_simulation_that_begins_to_break_down_late_ends_the_run():
+    episodes = Episodes(["reach-v3"])
+    record(episodes, *[GOOD] * 40_000, *[BROKEN_DOWN] * 50)
+    check_stable(episodes)
+    resumed = Episodes(["reach-v3"])
+    resumed.set_state(json.loads(json.dumps(episodes.get_state())))
+    for told in (episodes, resumed):
+        record(told, BROKEN_DOWN)
+        with pytest.raises(UnstableError, match="broke down in 51 of the latest 1000 episodes"):
+            check_stable(told)
+    record(episodes, *[GOOD] * 950)
+    check_stable(episodes)
+    assert episodes.row()["unstable"] == 51
+
+
+def test_a_simulation_that_seldom_breaks_down_never_ends_the_run():
+    episodes = Episodes(["reach-v3"])
+    for _ in range(400):
+        record(episodes, *[GOOD] * 24, BROKEN_DOWN)
+        check_stable(episodes)
+
+
+def test_episodes_of_a_checkpoint_from_before_the_window_are_continued():
+    episodes = Episodes(["reach-v3"])
+    record(episodes, *[GOOD] * 20, *[BROKEN_DOWN] * 3)
+    state = episodes.get_state()
+    del state["broken"]
+    resumed = Episodes(["reach-v3"])
+    resumed.set_state(state)
+    assert resumed.row() == episodes.row()
+    record(resumed, *[BROKEN_DOWN] * 11)
+    with pytest.raises(UnstableError):
+        check_stable(resumed)
