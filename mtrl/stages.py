@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtrl.config import Config, ConfigurationError, CurriculumConfig
+from mtrl.config.values import is_number, whole_steps
 from mtrl.tasks import DIFFICULTY, MT10, closest
 
 FIRST_MIXED = 3
@@ -45,7 +46,7 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
     elif curriculum.tables:
         table = _fitting_table(curriculum, tasks)
         weights = _columns(table, tasks)
-        steps = steps or [int(end) for end in table["steps"]]
+        steps = steps or [whole_steps("curriculum.tables: steps", end) for end in table["steps"]]
     elif curriculum.name == "sequential":
         weights = [_weights(number, [task], tasks) for number, task in enumerate(by_difficulty(cfg))]
     elif curriculum.name == "mixed":
@@ -172,11 +173,9 @@ def _weights(number: int, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]
         given = dict.fromkeys(stage, 1.0)
     else:
         raise ConfigurationError(f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}")
-    for task, weight in given.items():
+    for task in given:
         _require_task(key, task, tasks)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-            raise ConfigurationError(f"{key}: the weight {weight} of {task} must be a number of at least 0")
-    return _normalised(key, [float(given.get(task, 0.0)) for task in tasks])
+    return _normalised(key, {task: given.get(task, 0.0) for task in tasks})
 
 
 def _require_task(key: str, task: Any, tasks: Sequence[str]) -> None:
@@ -186,11 +185,14 @@ def _require_task(key: str, task: Any, tasks: Sequence[str]) -> None:
         raise ConfigurationError(f"{key} names {task}, which is not a task of this run: {hint}")
 
 
-def _normalised(key: str, weights: list[float]) -> tuple[float, ...]:
-    total = sum(weights)
+def _normalised(key: str, weights: Mapping[str, Any]) -> tuple[float, ...]:
+    for task, weight in weights.items():
+        if not is_number(weight) or not 0 <= weight < float("inf"):
+            raise ConfigurationError(f"{key}: the weight {weight} of {task} must be a number of at least 0")
+    total = float(sum(weights.values()))
     if total <= 0:
         raise ConfigurationError(f"{key} has weights that sum to 0: give at least one task a weight above 0")
-    return tuple(weight / total for weight in weights)
+    return tuple(weight / total for weight in weights.values())
 
 
 def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> Mapping[str, Any]:
@@ -201,9 +203,18 @@ def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> Mappin
             raise ConfigurationError(
                 "curriculum.tables: each table needs steps=[...] and shares={task: [...]}"
             )
-        if set(table["shares"]) == set(tasks):
+        steps, shares = table["steps"], table["shares"]
+        if not _is_list(steps):
+            raise ConfigurationError(
+                f"curriculum.tables: steps={steps} is no list: give the steps of each phase but the last as [...]"
+            )
+        if not isinstance(shares, Mapping):
+            raise ConfigurationError(
+                f"curriculum.tables: shares={shares} names no tasks: give the shares of each as {{task: [...]}}"
+            )
+        if set(shares) == set(tasks):
             return table
-        sets.append(f"{len(table['shares'])} tasks ({', '.join(list(table['shares'])[:3])}, ...)")
+        sets.append(f"{len(shares)} tasks ({', '.join(map(str, list(shares)[:3]))}, ...)")
     raise ConfigurationError(
         f"curriculum={curriculum.name} has no phases for this set of {len(tasks)} tasks: "
         f"it has them for {' and for '.join(sets)}"
@@ -213,13 +224,21 @@ def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> Mappin
 def _columns(table: Mapping[str, Any], tasks: Sequence[str]) -> list[tuple[float, ...]]:
     """Return the shares of each phase of a table whose rows are tasks."""
     rows = [table["shares"][task] for task in tasks]
-    if len({len(row) for row in rows}) != 1:
+    for task, row in zip(tasks, rows, strict=True):
+        if not _is_list(row):
+            raise ConfigurationError(
+                f"curriculum.tables: shares={row} of {task} is no list: give its share in each phase as [...]"
+            )
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
         raise ConfigurationError("curriculum.tables: every task needs as many shares as there are phases")
-    phases = zip(*rows, strict=True)
     return [
-        _normalised(f"phase {number}", [float(share) for share in phase])
-        for number, phase in enumerate(phases)
+        _normalised(f"curriculum.tables: phase {number}", dict(zip(tasks, phase, strict=True)))
+        for number, phase in enumerate(zip(*rows, strict=True))
     ]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _with_ends(

@@ -148,6 +148,34 @@ def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
 
 
 @pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("{steps:[5],shares:{reach-v3:[1,many]}}", "phase 1: the weight many of reach-v3 must be a number"),
+        ("{steps:[5],shares:{reach-v3:[1,true]}}", "phase 1: the weight True of reach-v3 must be a number"),
+        ("{steps:[5],shares:{reach-v3:[-1,1]}}", "phase 0: the weight -1 of reach-v3 must be .* at least 0"),
+        ("{steps:[5],shares:{reach-v3:[1,0]}}", "phase 1 has weights that sum to 0"),
+        ("{steps:[5],shares:{reach-v3:2}}", "shares=2 of reach-v3 is no list: give its share in each phase"),
+        ("{steps:[],shares:{reach-v3:[]}}", "as many shares as there are phases"),
+        ("{steps:[5],shares:[1,2]}", r"shares=\[1, 2\] names no tasks: give the shares of each as {task: "),
+        ("{steps:[5],shares:{1:[1,2]}}", r"has them for 1 tasks \(1, \.\.\.\)"),
+        (
+            "{steps:5,shares:{reach-v3:[1,2]}}",
+            "steps=5 is no list: give the steps of each phase but the last",
+        ),
+        ("{steps:[-5],shares:{reach-v3:[1,2]}}", "steps=-5 must be at least 1"),
+        ("{steps:[1.5],shares:{reach-v3:[1,2]}}", "steps=1.5 must be a whole number"),
+        ("{steps:[null],shares:{reach-v3:[1,2]}}", "steps=None must be a whole number"),
+        ("{steps:[soon],shares:{reach-v3:[1,2]}}", "steps=soon must be a whole number"),
+        ("{steps:[5]}", "each table needs steps"),
+    ],
+)
+def test_a_table_of_phases_that_cannot_be_played_is_refused(table, words):
+    with pytest.raises(ConfigurationError, match=words) as refusal:
+        config("experiment=mt1", f"curriculum.tables=[{table}]")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
     ("recipe", "mend"), [("mt1", "curriculum=none for one task"), ("mt3", "curriculum=sequential")]
 )
 def test_progressive_over_other_tasks_is_refused_in_the_words_that_chose_it(recipe, mend):

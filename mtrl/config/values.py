@@ -18,9 +18,14 @@ def require_choice(key: str, value: object, choices: tuple[str, ...], why: str =
     require(value in choices, f"{key}={value} is not one of {', '.join(choices)}{why}")
 
 
+def is_number(value: object) -> bool:
+    """Tell whether a value of a form without types is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def whole_steps(key: str, value: float, minimum: int = 1) -> int:
     """Return a count given as ``1000`` or ``1e3`` as an integer; refuse any other."""
-    require(float(value).is_integer(), f"{key}={value} must be a whole number")
+    require(is_number(value) and float(value).is_integer(), f"{key}={value} must be a whole number")
     require(value >= minimum, f"{key}={value} must be at least {minimum}")
     return int(value)
 
