@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mtrl.config import OPTIONS, Config, ConfigurationError
-from mtrl.names import FREE_KEYS, check_form, check_keys, check_options
+from mtrl.names import check_form, check_keys, check_options, is_free
 from mtrl.sentences import first_sentence, sentence
 
 _PACKAGED = Path(__file__).parent / "conf"
@@ -63,7 +63,7 @@ def register_schema() -> None:
 
 def with_free_keys(overrides: Sequence[str]) -> list[str]:
     """Return ``overrides`` as Hydra reads them: ``++`` before free keys, quotes around awkward paths."""
-    return [f"++{text}" if text.startswith(FREE_KEYS) else _quoted(text) for text in overrides]
+    return [f"++{text}" if is_free(text.partition("=")[0]) else _quoted(text) for text in overrides]
 
 
 def _quoted(text: str) -> str:

@@ -8,8 +8,6 @@ from hydra.core.override_parser.types import Override
 from mtrl.config import OPTIONS, ConfigurationError
 from mtrl.tasks import closest
 
-FREE_KEYS = ("algo.kwargs.", "curriculum.difficulty")
-"""What begins like this may be anything."""
 _SYNONYMS = {
     "algorithm": "algo",
     "environment": "env",
@@ -21,6 +19,11 @@ _SYNONYMS = {
     "lr": "algo.learning_rate",
 }
 """Words that stable-baselines3 and its users have for keys, by the keys' names here."""
+
+
+def is_free(key: str) -> bool:
+    """Tell whether what ``key`` holds has names that only the person who gives it knows."""
+    return key == "curriculum.difficulty" or key.startswith(("algo.kwargs.", "curriculum.difficulty."))
 
 
 def check_form(overrides: Sequence[Override]) -> None:
@@ -100,7 +103,7 @@ def check_keys(overrides: Sequence[Override], known: Mapping[str, list[str]], ke
     """
     for override in overrides:
         key = override.key_or_group
-        if key in known or override.is_hydra_override() or key.startswith(FREE_KEYS):
+        if key in known or override.is_hydra_override() or is_free(key):
             continue
         if key not in keys:
             raise ConfigurationError(_unknown(key, keys, known))

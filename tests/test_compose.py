@@ -243,6 +243,7 @@ REFUSED = {
     "experimnt=mt10": "did you mean experiment?",
     "n_envs=3": "did you mean env.copies_per_task?",
     "algo.lr=3": "did you mean algo.learning_rate?",
+    "curriculum=sequential curriculum.difficultyy=3": "did you mean curriculum.difficulty?",
     "algo.ent_coef=auto_x": "must be auto or a number of at least 0, or auto_<initial value above 0>",
     "algo.ent_coef=auto_0": "must be auto or a number",
     "algo.ent_coef=auto_-1": "must be auto or a number",
