@@ -126,6 +126,15 @@ def test_cache_lies_in_the_users_cache_directory(monkeypatch, tmp_path):
     assert cache.directory().parent == tmp_path / "numba"
 
 
+def test_each_checkout_has_a_directory_of_its_own_as_numba_keeps_its_code_apart(monkeypatch, tmp_path):
+    here = Path(cache.__file__).parent
+    # Sources and modification times are the same.
+    copy = shutil.copytree(here, tmp_path / "native", ignore=shutil.ignore_patterns("__pycache__"))
+    mine = cache.fingerprint.__wrapped__()
+    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
+    assert cache.fingerprint.__wrapped__() != mine
+
+
 @pytest.fixture
 def unwritable_cache(tmp_path, monkeypatch):
     (tmp_path / "file").touch()

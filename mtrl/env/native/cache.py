@@ -32,7 +32,7 @@ def base_directory() -> Path:
 def fingerprint() -> str:
     """Return 16 hex digits that change with whatever the compiled code depends on.
 
-    numba itself looks at the kernel's file only, at its size and modification time.
+    numba itself looks at the kernel's file only: at its size and modification time, and at where it lies.
     """
     import llvmlite
     import numba
@@ -40,9 +40,10 @@ def fingerprint() -> str:
 
     versions = (numba.__version__, llvmlite.__version__, numpy.__version__, platform.python_version())
     machine = (platform.system(), platform.machine(), llvmlite.binding.get_host_cpu_name())
-    here = Path(__file__).parent
+    # As numba does: without following links.
+    here = Path(os.path.abspath(__file__)).parent
     stamp = (here / "kernel.py").stat().st_mtime_ns
-    digest = hashlib.sha256(repr((versions, machine, stamp)).encode())
+    digest = hashlib.sha256(repr((versions, machine, str(here), stamp)).encode())
     for source in sorted(here.rglob("*.py")):
         digest.update(str(source.relative_to(here)).encode())
         digest.update(source.read_bytes())
