@@ -56,15 +56,41 @@ def test_mixed_adds_one_task_at_a_time():
     assert stages[0] == list(DIFFICULTY)[:3]
 
 
-@pytest.mark.parametrize(("experiment", "phases", "total"), [("mt3", 6, 21_000_000), ("mt10", 6, 21_000_000)])
-def test_weighted_has_phases_for_each_set(experiment, phases, total):
-    stages = stages_of(config(f"experiment={experiment}", "curriculum=weighted"))
-    assert len(stages) == phases
-    assert sum(stage.steps for stage in stages[:-1]) == total
-    assert all(sum(stage.weights) == pytest.approx(1) for stage in stages)
+PREDECESSOR = {
+    "mt3": {
+        "million steps": [9, 3, 3, 3, 3],
+        "reach-v3": [50, 20, 0, 13.3, 13.3, 6.7],
+        "push-v3": [50, 70, 100, 53.3, 40, 33.3],
+        "pick-place-v3": [0, 10, 0, 33.3, 46.7, 60],
+    },
+    "mt10": {
+        "million steps": [3, 3, 6, 3, 6],
+        "reach-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
+        "push-v3": [10, 13.3, 16.7, 33.3, 30, 6.7],
+        "pick-place-v3": [10, 13.3, 16.7, 6.7, 3.3, 0],
+        "door-open-v3": [10, 13.3, 16.7, 10, 6.7, 10],
+        "drawer-open-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
+        "drawer-close-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
+        "button-press-topdown-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
+        "peg-insert-side-v3": [10, 13.3, 16.7, 6.7, 10, 0],
+        "window-open-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
+        "window-close-v3": [10, 13.3, 16.7, 26.7, 33.3, 33.3],
+    },
+}
+"""Shares in percent of each phase of the predecessor, and the length of all phases but the last."""
+
+
+@pytest.mark.parametrize("experiment", PREDECESSOR)
+def test_weighted_has_the_phases_of_the_predecessor_for_each_set(experiment):
+    cfg = config(f"experiment={experiment}", "curriculum=weighted")
+    stages, table = stages_of(cfg), PREDECESSOR[experiment]
+    assert [stage.steps for stage in stages[:-1]] == [1e6 * steps for steps in table["million steps"]]
     # Thirty copies, as the predecessor had: each share is a whole number of them.
-    slots = np.array([stage.weights for stage in stages]) * 30
+    slots = np.array([stage.weights for stage in stages]).T * 30
     np.testing.assert_allclose(slots, slots.round(), atol=1e-9)
+    theirs = np.array([table[task] for task in cfg.env.tasks]) * 30 / 100
+    np.testing.assert_array_equal(slots.round(), theirs.round())
+    np.testing.assert_allclose(slots, theirs, atol=0.02)
 
 
 THREE = """\
