@@ -12,8 +12,9 @@ from tiny_runs import TINY
 
 from mtrl import examiner
 from mtrl.__main__ import main
+from mtrl.agent import update_schedule
 from mtrl.algo import SAC
-from mtrl.compose import groups
+from mtrl.compose import compose_run, groups
 from mtrl.config import ConfigurationError
 from mtrl.env import make_vec_env
 from mtrl.evaluation import Evaluation, TaskResult
@@ -264,6 +265,38 @@ def test_updates_are_counted_in_the_unit_asked_for(train, tmp_path):
     # 100 of 200 environment steps are random; two copies make 50 vector steps of the rest.
     assert updates["vector_step"] == pytest.approx(25, abs=1)
     assert updates["environment_step"] == pytest.approx(50, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("updates", "unit", "copies", "schedule"),
+    [
+        (0.333, "vector_step", 4, (3, 1)),
+        (0.333, "environment_step", 10, (3, 10)),
+        (1.41, "vector_step", 1, (5, 7)),
+        (0.1, "environment_step", 4, (5, 2)),
+        (0.4, "vector_step", 1, (5, 2)),
+        (1.5, "vector_step", 1, (2, 3)),
+        (0.7, "environment_step", 30, (1, 21)),
+        (0.001, "vector_step", 4, (1000, 1)),
+        (0.005, "vector_step", 1, (200, 1)),
+        (1, "environment_step", 500, (1, 500)),
+    ],
+)
+def test_updates_come_in_short_rows_and_their_ratio_is_met_within_a_hundredth(
+    updates, unit, copies, schedule
+):
+    algo = compose_run([f"algo.updates={updates}", f"algo.updates_per={unit}"]).config.algo
+    assert update_schedule(algo, copies) == schedule
+    asked = updates * (copies if unit == "environment_step" else 1)
+    assert schedule[1] / schedule[0] == pytest.approx(asked, rel=0.01)
+
+
+@pytest.mark.parametrize("updates", [0.123456, 0.618034, 0.99, 1.011, 2.718282])
+def test_no_ratio_asks_for_long_rows_of_updates(updates):
+    algo = compose_run([f"algo.updates={updates}"]).config.algo
+    steps, row = update_schedule(algo, 1)
+    assert row / steps == pytest.approx(updates, rel=0.01)
+    assert row <= 51
 
 
 NEUTRAL = (

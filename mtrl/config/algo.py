@@ -51,7 +51,7 @@ class AlgoConfig:
     n_steps: int
     """Steps of the return that an update looks ahead."""
     updates: int | float
-    """Updates per ``updates_per``; less than one is allowed (0.1: one update in ten)."""
+    """Updates per ``updates_per``, met within 1 %; less than one is allowed (0.1: one update in ten)."""
     updates_per: str
     """"vector_step" (one step of all copies) or "environment_step"."""
 
