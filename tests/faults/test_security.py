@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from functools import partial
 
 import cloudpickle
 import numpy as np
@@ -60,10 +61,12 @@ def plant_in_data(path, payload):
     rewrite_zip(path, "data", json.dumps(data).encode())
 
 
-def plant_in_weights(path, payload):
+def plant_in_tensors(entry, path, payload):
+    with zipfile.ZipFile(path) as archive:
+        assert entry in archive.namelist()
     saved = path.with_name("payload")
     torch.save({"weight": payload}, saved)
-    rewrite_zip(path, "policy.pth", saved.read_bytes())
+    rewrite_zip(path, entry, saved.read_bytes())
     saved.unlink()
 
 
@@ -93,7 +96,8 @@ def reseal(run):
 
 PLANTS = {
     "model-data": ("checkpoints/*/model.zip", plant_in_data),
-    "model-weights": ("checkpoints/*/model.zip", plant_in_weights),
+    "model-weights": ("checkpoints/*/model.zip", partial(plant_in_tensors, "policy.pth")),
+    "model-optimiser": ("checkpoints/*/model.zip", partial(plant_in_tensors, "critic.optimizer.pth")),
     "state": ("checkpoints/*/state.npz", plant_in_arrays),
     "normaliser": ("checkpoints/*/normaliser.npz", plant_in_arrays),
     "segments": ("buffer/*.npz", plant_in_arrays),
@@ -136,6 +140,19 @@ def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plan
         words = [f"transfer.source={run}", f"output={tmp_path / 'new'}"]
         prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
     report([str(run), "--out", str(tmp_path / "report.html")])
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("command", [evaluation, play])
+def test_no_command_that_plays_runs_a_payload(finished, tmp_path, monkeypatch, capsys, command):
+    run = shutil.copytree(finished, tmp_path / "run")
+    marker = tmp_path / "executed"
+    for path in run.glob("checkpoints/*/model.zip"):
+        plant_in_tensors("policy.pth", path, Payload(marker))
+    reseal(run)
+    monkeypatch.setattr("mtrl.env.make_vec_env", None)
+    assert command([str(run)]) == 2
+    assert "model.zip" in capsys.readouterr().err
     assert not marker.exists()
 
 
