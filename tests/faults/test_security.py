@@ -143,7 +143,7 @@ def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plan
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("command", [evaluation, play])
+@pytest.mark.parametrize("command", [evaluation, play], ids=["evaluation", "play"])
 def test_no_command_that_plays_runs_a_payload(finished, tmp_path, monkeypatch, capsys, command):
     run = shutil.copytree(finished, tmp_path / "run")
     marker = tmp_path / "executed"
