@@ -190,21 +190,28 @@ SEQUENTIAL = ["curriculum=sequential", "curriculum.min_steps=60", "curriculum.th
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "interruptions"),
     [
-        pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[all]"], id="all"),
-        pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[none]"], id="none", marks=pytest.mark.slow),
-        pytest.param([*WORKERS, *SEQUENTIAL], id="workers", marks=pytest.mark.slow),
+        pytest.param([*NATIVE, *SEQUENTIAL, "curriculum.replay=[all]"], [50, 110], id="all"),
+        pytest.param(
+            [*NATIVE, *SEQUENTIAL, "curriculum.replay=[none]"], [50, 110], id="none", marks=pytest.mark.slow
+        ),
+        pytest.param([*WORKERS, *SEQUENTIAL], [50, 110], id="workers", marks=pytest.mark.slow),
+        # Each start of worker processes takes seconds: one interruption, in the second stage.
+        pytest.param([*WORKERS, *SEQUENTIAL, "total_steps=120"], [110], id="workers-once"),
         # One copy plays both tasks in turn.
-        pytest.param([*NATIVE, "curriculum=adaptive", "curriculum.copies=1"], id="adaptive-one-copy"),
+        pytest.param(
+            [*NATIVE, "curriculum=adaptive", "curriculum.copies=1"], [50, 110], id="adaptive-one-copy"
+        ),
     ],
 )
-def test_a_curriculum_goes_on_where_it_was(tmp_path, monkeypatch, capsys, overrides):
+def test_a_curriculum_goes_on_where_it_was(tmp_path, monkeypatch, capsys, overrides, interruptions):
     curriculum = [*overrides, "curriculum.check_every=40", "curriculum.check_episodes=1"]
     code, whole = start(tmp_path / "whole", *curriculum)
     assert code == 0
-    interrupt_at(monkeypatch, [50, 110])
-    assert [start(tmp_path / "resumed", *curriculum)[0] for _ in range(3)] == [143, 143, 0]
+    interrupt_at(monkeypatch, interruptions)
+    codes = [start(tmp_path / "resumed", *curriculum)[0] for _ in [*interruptions, "last"]]
+    assert codes == [143] * len(interruptions) + [0]
     assert_equal(Made(whole.path.parents[3] / "resumed" / whole.path.relative_to(tmp_path / "whole")), whole)
 
 
