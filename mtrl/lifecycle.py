@@ -96,7 +96,12 @@ class Start:
         self.directory.fail("interrupted", str(signal))
         step = self.directory.saved_at or self.earlier.get("checkpoint")
         saved = f"saved at step {step:,}" if isinstance(step, int) else "nothing was saved yet"
-        return f"{signal}: {saved} in {self.directory.path}; the same command goes on"
+        return f"{signal}: {saved} in {self.directory.path}; {self.same_command} goes on"
+
+    @property
+    def same_command(self) -> str:
+        """How a hint calls the command that goes on with this run."""
+        return "the same command without fresh=true" if self.composition.config.fresh else "the same command"
 
 
 def _tell_finished(earlier: Earlier, path: Path, console: Console, start_stage: int) -> None:
@@ -144,19 +149,19 @@ def _train(start: Start, console: Console) -> int:
         console.print(start.interrupted(signal), soft_wrap=True)
         return signal.exit_code
     except (WorkerLostError, CheckpointFailedError) as error:
-        return _end(directory, "interrupted", error, TRY_AGAIN)
+        return _end(start, "interrupted", error, TRY_AGAIN)
     except DamagedError as error:
-        return _end(directory, "failed", error, REFUSED)
+        return _end(start, "failed", error, REFUSED)
     except NonFinite as error:
         directory.dump(error.transition)
         told = error.told(start.composition.config.env.tasks, directory.newest)
-        return _end(directory, "failed", error, FAILED, told)
+        return _end(start, "failed", error, FAILED, told)
     except (NotFiniteError, WorkerError, UnstableError) as error:
-        return _end(directory, "failed", error, FAILED)
+        return _end(start, "failed", error, FAILED)
     except BaseException as error:
         full = isinstance(error, OSError) and error.errno in _NO_SPACE
         if full:
-            return _end(directory, "interrupted", error, TRY_AGAIN)
+            return _end(start, "interrupted", error, TRY_AGAIN)
         # Only the status is written here; the error itself goes on.
         directory.fail("failed", f"{type(error).__name__}: {error}")
         raise
@@ -164,11 +169,11 @@ def _train(start: Start, console: Console) -> int:
     return 0
 
 
-def _end(directory: Recorder, state: str, error: BaseException, code: int, told: str | None = None) -> int:
+def _end(start: Start, state: str, error: BaseException, code: int, told: str | None = None) -> int:
     """Write down and say why the run ends: ``told``, or what the error says of itself."""
     told = told or str(error)
-    directory.fail(state, f"{type(error).__name__}: {told}")
-    again = "; the same command tries again from the last checkpoint" if code == TRY_AGAIN else ""
+    start.directory.fail(state, f"{type(error).__name__}: {told}")
+    again = f"; {start.same_command} tries again from the last checkpoint" if code == TRY_AGAIN else ""
     print(f"mtrl: {told}{again}", file=sys.stderr)
     return code
 

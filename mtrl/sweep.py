@@ -35,8 +35,29 @@ _WAIT_FOR_REQUEUE = 120.0
 
 def run_member(_: DictConfig) -> int:
     """Run the member that Hydra's launcher has composed; its exit code stops no other member."""
-    overrides = list(HydraConfig.get().overrides.task)
+    hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
+    if hydra.runtime.choices["hydra/launcher"].startswith("submitit") and not _is_first_start():
+        overrides = _without_fresh(overrides)
     return Member([sys.executable, "-m", "mtrl", *overrides]).run()
+
+
+def _is_first_start() -> bool:
+    """Tell whether submitit starts this job for the first time, and mark that it has."""
+    from submitit import JobEnvironment
+
+    # SLURM counts also the starts that never came to this process, and submitit's local jobs count none.
+    mark = JobEnvironment().paths.folder / "started"
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _without_fresh(words: Sequence[str]) -> list[str]:
+    """Return the words of a command without ``fresh``, which a later start would take to what the first one made."""
+    return [word for word in words if word.partition("=")[0].lstrip("+") != "fresh"]
 
 
 class Member:
@@ -68,6 +89,7 @@ class Member:
             for again in range(1, AGAIN + 1):
                 if code != TRY_AGAIN or self._received:
                     break
+                self._command = _without_fresh(self._command)
                 said = f"ended with {TRY_AGAIN} and is started again, {again} of {AGAIN} times"
                 print(f"mtrl: {shlex.join(self._command)} {said}", file=sys.stderr, flush=True)
                 code = self._run_once()

@@ -1,5 +1,6 @@
 """A run that was interrupted and continued is the run that was not, bit for bit."""
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
 from mtrl.lifecycle import run_once
 from mtrl.session import Session
-from mtrl.signals import Signals
+from mtrl.signals import Preempted, Signals
 
 TINY = [
     "experiment=smoke",
@@ -276,6 +277,29 @@ def test_fresh_moves_the_earlier_run_aside(tmp_path, capsys):
     assert len(aside) == 1
     assert (aside[0] / "metrics.csv").read_text() == before
     assert json.loads(made.log("status.json"))["step"] == 80
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "hint"),
+    [
+        (Preempted(15), 143, "; {command} goes on"),
+        (OSError(errno.ENOSPC, "no room"), 75, "; {command} tries again from the last checkpoint"),
+    ],
+)
+def test_the_command_that_goes_on_with_a_fresh_run_is_named_without_fresh(
+    tmp_path, monkeypatch, capsys, error, code, hint
+):
+    def end(_):
+        raise error
+
+    monkeypatch.setattr("mtrl.run.train", end)
+    for words, command in (
+        ([], "the same command"),
+        (["fresh=true"], "the same command without fresh=true"),
+    ):
+        assert start(tmp_path, *NATIVE, *words)[0] == code
+        captured = capsys.readouterr()
+        assert hint.format(command=command) in captured.out + captured.err
 
 
 def test_another_configuration_in_the_directory_is_refused_with_the_differing_keys(tmp_path, capsys):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from mtrl import sweep
 from mtrl.compose import compose_run
@@ -184,6 +185,56 @@ def test_a_member_that_asks_to_be_tried_again_is_a_few_times(tmp_path, capfd, re
 def test_a_member_that_fails_otherwise_is_not_started_again(capfd, code):
     assert sweep.Member([sys.executable, "-c", f"import sys; sys.exit({code})"]).run() == code
     assert capfd.readouterr().err == ""
+
+
+def test_a_member_that_is_tried_again_is_fresh_only_the_first_time(tmp_path, capfd):
+    script = f"import pathlib, sys; print(*sys.argv[1:], file=pathlib.Path({str(tmp_path / 'said')!r}).open('a')); "
+    command = [sys.executable, "-c", f"{script}sys.exit(75)", "seed=1", "++fresh=true", "total_steps=60"]
+    assert sweep.Member(command).run() == 75
+    first, *later = (tmp_path / "said").read_text().splitlines()
+    assert first == "seed=1 ++fresh=true total_steps=60"
+    assert later == ["seed=1 total_steps=60"] * 2
+    assert "fresh" not in capfd.readouterr().err
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Return a function that starts a member from a launcher's process and returns its command and variables."""
+
+    def start(launcher, number, *overrides):
+        hydra = {
+            "overrides": {"task": list(overrides)},
+            "runtime": {"choices": {"hydra/launcher": launcher}},
+            "job": {"num": number},
+        }
+        monkeypatch.setattr(sweep.HydraConfig, "get", lambda: OmegaConf.create(hydra))
+        begun = []
+        monkeypatch.setattr(sweep.Member, "_run_once", lambda member: begun.append(member) or 0)
+        assert sweep.run_member(None) == 0
+        return begun[0]
+
+    return start
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
+def test_a_member_that_its_cluster_starts_again_is_fresh_only_the_first_time(
+    tmp_path, monkeypatch, started, launcher
+):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "%j"))
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", launcher.removeprefix("submitit_"))
+    words = ["seed=1", "fresh=true"]
+    for job in ("7", "8"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", job)
+        (tmp_path / job).mkdir()
+        assert started(launcher, 0, *words)._command[-2:] == words
+        assert started(launcher, 0, *words)._command[-2:] == ["mtrl", "seed=1"]
+
+
+def test_a_member_of_this_process_is_fresh_whenever_it_is_asked_for(started):
+    for _ in range(2):
+        assert started("basic", 0, "fresh=true")._command[-1] == "fresh=true"
 
 
 SLOW_TO_END = (
