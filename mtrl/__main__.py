@@ -42,6 +42,8 @@ def _run(words: list[str], signals: Signals) -> int:
     if flags.help:
         return _help()
     _check_flags(flags)
+    # Our presets of resources bear the names of the launchers on purpose.
+    warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema with the same name")
     if flags.shell_completion and any(word.startswith("query=") for word in flags.overrides):
         return _complete(words, os.environ.get("COMP_LINE", ""), signals)
     if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
@@ -142,10 +144,18 @@ def _complete(words: list[str], line: str, signals: Signals) -> int:
 def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:
     """Check every member, run them with Hydra's launcher, each in a process of its own, and show the results."""
     from mtrl.compose import compose_run, members
-    from mtrl.sweep import check_directories, check_launcher, make_folder, show_plan, show_results
+    from mtrl.sweep import (
+        check_directories,
+        check_launcher,
+        make_folder,
+        runs_here,
+        show_plan,
+        show_results,
+    )
 
     check_launcher(overrides)
-    compositions = [compose_run(member) for member in members(overrides)]
+    here = runs_here(overrides)
+    compositions = [compose_run(member, here=here) for member in members(overrides)]
     check_directories(compositions)
     if any(composition.config.dry_run for composition in compositions):
         show_plan(compositions)
@@ -162,8 +172,6 @@ def _hand_to_hydra(words: list[str], signals: Signals) -> int:
     from mtrl.compose import CONF, register_schema, with_free_keys
     from mtrl.sweep import run_member
 
-    # Our presets of resources bear the names of the launchers on purpose.
-    warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema with the same name")
     register_schema()
     # A launcher has its own ways with signals, and so has what passes them on to a member.
     signals.release()

@@ -14,8 +14,8 @@ from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_seed, check_tasks
 from mtrl.tracker import check_tracker
 
 
-def check(cfg: Config) -> None:
-    """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run on this machine."""
+def check(cfg: Config, *, here: bool = True) -> None:
+    """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run; ``here`` asks also for this machine's devices."""
     _check_tasks(cfg)
     _check_batches(cfg)
     _check_own_options(cfg)
@@ -27,8 +27,9 @@ def check(cfg: Config) -> None:
     check_tracker(cfg.logging.wandb)
     _check_backend(cfg)
     check_algorithm(cfg)
-    _check_device(cfg)
-    _check_memory(cfg)
+    if here:
+        _check_device(cfg)
+        _check_memory(cfg)
 
 
 def _check_tasks(cfg: Config) -> None:

@@ -44,6 +44,8 @@ class Composition:
     """The overrides in a person's own words; fewer where the project added some for a run of its own."""
     tuned: bool = True
     """Whether the recipe's tuned values were drawn in; they are for the algorithm's own class."""
+    here: bool = True
+    """Whether it runs on this machine, whose devices and memory must then suffice."""
 
 
 @cache
@@ -92,8 +94,12 @@ def groups() -> dict[str, list[str]]:
     return found
 
 
-def compose_run(overrides: Sequence[str]) -> Composition:
+def compose_run(overrides: Sequence[str], *, here: bool = True) -> Composition:
     """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]`` and check it.
+
+    Args:
+        overrides: The overrides.
+        here: Whether it runs on this machine; a run elsewhere is checked for its devices and memory there.
 
     Raises:
         ConfigurationError: In one sentence, what is wrong and how to mend it.
@@ -116,9 +122,9 @@ def compose_run(overrides: Sequence[str]) -> Composition:
             cfg = _compose([*overrides, "~tuning"])
         verbose = bool(cfg.hydra.verbose)
     typed = _instantiate(cfg, choices["experiment"])
-    check(typed)
+    check(typed, here=here)
     values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
-    return Composition(typed, choices, values, verbose, tuple(overrides), tuple(said), tuned)
+    return Composition(typed, choices, values, verbose, tuple(overrides), tuple(said), tuned, here)
 
 
 def _is_foreign(cfg: DictConfig, overrides: Sequence[Override], algo: str) -> bool:

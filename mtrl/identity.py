@@ -113,10 +113,11 @@ def source_run(composition: Composition) -> Composition | None:
     own = [*shared, f"seed={cfg.seed}", f"output={cfg.output}", f"dry_run={_hydra(cfg.dry_run)}"]
     own += [f"variant.{key}={_hydra(getattr(cfg.variant, key))}" for key in _WIDTHS]
     variant = ["variant=shared" if cfg.variant.task_id else "variant=plain"]
-    first = _composed(_without_repeats([*own, *variant], cfg.transfer.train))
+    first = _composed(_without_repeats([*own, *variant], cfg.transfer.train), composition.here)
     if isinstance(cfg.variant, MultiheadConfig) and len(first.config.env.tasks) > 1:
         heads = [f"variant.{key}={_hydra(getattr(cfg.variant, key))}" for key in _HEADS]
-        first = _composed(_without_repeats([*own, "variant=multihead", *heads], cfg.transfer.train))
+        multihead = [*own, "variant=multihead", *heads]
+        first = _composed(_without_repeats(multihead, cfg.transfer.train), composition.here)
     return replace(first, said=said)
 
 
@@ -135,8 +136,8 @@ _WIDTHS, _HEADS = ("actor_layers", "critic_layers", "layer_norm"), ("shared_laye
 
 
 @cache
-def _composed(overrides: tuple[str, ...]) -> Composition:
-    return compose_run(overrides)
+def _composed(overrides: tuple[str, ...], here: bool) -> Composition:
+    return compose_run(overrides, here=here)
 
 
 def _without_repeats(overrides: Sequence[str], stronger: Sequence[str]) -> tuple[str, ...]:

@@ -146,6 +146,11 @@ def check_launcher(overrides: Sequence[str]) -> None:
             )
 
 
+def runs_here(overrides: Sequence[str]) -> bool:
+    """Tell whether the members run on this machine, and not on a cluster's, where each is checked as it starts."""
+    return "hydra/launcher=submitit_slurm" not in overrides
+
+
 def check_directories(compositions: Sequence[Composition]) -> None:
     """Refuse members that are one run: keys that do not decide what is learned give them one directory.
 

@@ -305,6 +305,30 @@ def test_a_sweep_is_refused_as_a_whole_before_its_first_member_starts(tmp_path, 
 
 
 @pytest.mark.parametrize(
+    "words", [["experiment=mt10"], ["experiment=transfer/mt3_to_mt10"]], ids=["a run", "a run and its source"]
+)
+def test_a_sweep_on_a_cluster_asks_nothing_of_the_machine_that_hands_it_over(
+    tmp_path, monkeypatch, capsys, recwarn, words
+):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mtrl.hardware.cuda_available", lambda device: False)
+    monkeypatch.setattr("mtrl.hardware.free_memory", lambda: 0)
+    words = [*words, "seed=1,2", "dry_run=true"]
+    with pytest.raises(SystemExit) as end:
+        main(["-m", *words, "hardware=gpu", "hydra/launcher=submitit_slurm"])
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.err) == (0, "")
+    assert captured.out.startswith("2 runs:")
+    assert not recwarn.list
+    for here in (["hardware=gpu", "hydra/launcher=submitit_local"], ["hardware=cpu"]):
+        with pytest.raises(SystemExit) as end:
+            main(["-m", *words, *here])
+        assert end.value.code == 2
+    assert "torch sees no such GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("words", "named"),
     [
         (["total_steps=1e5,2e5"], "total_steps=100000.0 and total_steps=200000.0"),
