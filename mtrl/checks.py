@@ -15,7 +15,7 @@ from mtrl.tracker import check_tracker
 
 
 def check(cfg: Config, *, here: bool = True) -> None:
-    """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run; ``here`` asks also for this machine's devices."""
+    """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run: with ``here``, if not on this machine."""
     _check_tasks(cfg)
     _check_batches(cfg)
     _check_own_options(cfg)

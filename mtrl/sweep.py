@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,6 +28,7 @@ from mtrl.status import render, summary
 _PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
 AGAIN = 2
 """How often a member is started again that ends with ``TRY_AGAIN``: a worker was killed, the disk was full."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _REQUEUE = signal.SIGUSR2
 _WAIT_FOR_REQUEUE = 120.0
 """Seconds between a cluster's notice (SIGTERM) and its order to put the job into the queue again."""
@@ -36,10 +37,13 @@ _WAIT_FOR_REQUEUE = 120.0
 def run_member(_: DictConfig) -> int:
     """Run the member that Hydra's launcher has composed; its exit code stops no other member."""
     hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
-    if hydra.runtime.choices["hydra/launcher"].startswith("submitit") and not _is_first_start():
+    overrides, launcher = list(hydra.overrides.task), hydra.runtime.choices["hydra/launcher"]
+    if launcher.startswith("submitit") and not _is_first_start():
         overrides = _without_fresh(overrides)
-    return Member([sys.executable, "-m", "mtrl", *overrides]).run()
+    variables = {}
+    if launcher == "submitit_local":
+        variables[_VISIBLE] = _own_device(hydra.job.num, os.environ.get(_VISIBLE, ""))
+    return Member([sys.executable, "-m", "mtrl", *overrides], variables).run()
 
 
 def _is_first_start() -> bool:
@@ -55,6 +59,12 @@ def _is_first_start() -> bool:
     return True
 
 
+def _own_device(number: int, visible: str) -> str:
+    """Return which of the GPUs that submitit shows to every local member the one of this number takes."""
+    devices = visible.split(",")
+    return devices[number % len(devices)]
+
+
 def _without_fresh(words: Sequence[str]) -> list[str]:
     """Return the words of a command without ``fresh``, which a later start would take to what the first one made."""
     return [word for word in words if word.partition("=")[0].lstrip("+") != "fresh"]
@@ -65,10 +75,12 @@ class Member:
 
     Args:
         command: The command line.
+        variables: What its environment has otherwise than this process's.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
         self._command = list(command)
+        self._environment = os.environ | (variables or {}) | {LAUNCHED: "1"}
         self._process: subprocess.Popen | None = None
         self._received: list[int] = []
         self._times: list[tuple[float, int]] = []
@@ -102,7 +114,7 @@ class Member:
                 signal.signal(number, handler)
 
     def _run_once(self) -> int:
-        self._process = subprocess.Popen(self._command, env=os.environ | {LAUNCHED: "1"})
+        self._process = subprocess.Popen(self._command, env=self._environment)
         # A signal that came before there was a process to pass it on to.
         for number in self._received:
             self._process.send_signal(number)

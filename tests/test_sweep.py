@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from mtrl import sweep
-from mtrl.compose import compose_run
+from mtrl.compose import CONF, compose_run
 from mtrl.config import ConfigurationError
 from mtrl.identity import run_directory
 from mtrl.records import write_json, write_yaml
@@ -230,6 +231,34 @@ def test_a_member_that_its_cluster_starts_again_is_fresh_only_the_first_time(
         (tmp_path / job).mkdir()
         assert started(launcher, 0, *words)._command[-2:] == words
         assert started(launcher, 0, *words)._command[-2:] == ["mtrl", "seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "taken"), [("0,1", ["0", "1", "0", "1"]), ("0", ["0"] * 4), ("", [""] * 4)]
+)
+def test_local_members_take_the_gpus_in_turn(tmp_path, monkeypatch, started, visible, taken):
+    pytest.importorskip("submitit")
+    for name, value in (("FOLDER", tmp_path), ("EXECUTOR", "local"), ("LOCAL_JOB_ID", "7")):
+        monkeypatch.setenv(f"SUBMITIT_{name}", str(value))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    members = [started("submitit_local", number) for number in range(4)]
+    assert [member._environment["CUDA_VISIBLE_DEVICES"] for member in members] == taken
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_slurm"])
+def test_other_members_keep_the_gpus_that_they_were_given(tmp_path, monkeypatch, started, launcher):
+    if launcher == "submitit_slurm":
+        pytest.importorskip("submitit")
+    for name, value in (("SUBMITIT_FOLDER", tmp_path), ("SUBMITIT_EXECUTOR", "slurm"), ("SLURM_JOB_ID", "7")):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert started(launcher, 1)._environment["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm"])
+def test_the_presets_of_submitit_are_one_gpu_a_run(launcher):
+    preset = yaml.safe_load((CONF / "hydra" / "launcher" / f"{launcher}.yaml").read_text())
+    assert preset["gpus_per_node"] == 1
 
 
 def test_a_member_of_this_process_is_fresh_whenever_it_is_asked_for(started):
