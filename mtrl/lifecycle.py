@@ -139,8 +139,8 @@ def _train(start: Start, console: Console) -> int:
     from mtrl.checkpoint import CheckpointFailedError, DamagedError
     from mtrl.env.arguments import NotFiniteError
     from mtrl.env.workers import WorkerError, WorkerLostError
+    from mtrl.metrics import UnstableError
     from mtrl.run import train
-    from mtrl.session import UnstableError
 
     directory = start.directory
     try:

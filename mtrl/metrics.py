@@ -25,6 +25,9 @@ WINDOW = 20
 UNSTABLE_WINDOW = 1000
 """Episodes of all tasks among which those whose simulation broke down are counted."""
 
+MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
+"""Episodes that may break down, and the share of them, among the latest."""
+
 TIMING = ("step", "seconds", "steps_per_second", "environment", "learning", "evaluation")
 
 _LEARNING = {
@@ -71,6 +74,10 @@ class Every:
         return step // self.interval > self.last // self.interval
 
 
+class UnstableError(RuntimeError):
+    """The simulation breaks down too often to learn from."""
+
+
 class Episodes:
     """The latest episodes of each task and how many there were."""
 
@@ -97,9 +104,14 @@ class Episodes:
         while self._broken and self._broken[0] <= self.count - UNSTABLE_WINDOW:
             self._broken.popleft()
 
-    def recently_unstable(self) -> tuple[int, int]:
-        """Return how many of the latest episodes broke down, and how many those are."""
-        return len(self._broken), min(self.count, UNSTABLE_WINDOW)
+    def check_stable(self) -> None:
+        """Raise UnstableError if too many of the latest episodes broke down, however many went well before."""
+        broken, latest = len(self._broken), min(self.count, UNSTABLE_WINDOW)
+        if broken > max(MAX_UNSTABLE, MAX_UNSTABLE_SHARE * latest):
+            raise UnstableError(
+                f"the simulation broke down in {broken} of the latest {latest} episodes: "
+                "look at the actions, and at the versions of mujoco and metaworld"
+            )
 
     def success_rates(self) -> dict[str, float]:
         """Return the success rate of the latest episodes of each task that has any."""

@@ -28,26 +28,9 @@ from mtrl.tracker import make_tracker
 
 logger = logging.getLogger(__name__)
 
-MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
-"""Episodes that may break down, and the share of them, among the latest."""
-
 
 class Stop(Exception):
     """Training ends here, at a point where nothing is half done; how a callback ends ``learn``."""
-
-
-class UnstableError(RuntimeError):
-    """The simulation breaks down too often to learn from."""
-
-
-def check_stable(episodes: Episodes) -> None:
-    """Raise UnstableError if too many of the latest episodes broke down, however many went well before."""
-    broken, latest = episodes.recently_unstable()
-    if broken > max(MAX_UNSTABLE, MAX_UNSTABLE_SHARE * latest):
-        raise UnstableError(
-            f"the simulation broke down in {broken} of the latest {latest} episodes: "
-            "look at the actions, and at the versions of mujoco and metaworld"
-        )
 
 
 class Session(BaseCallback):
@@ -247,7 +230,7 @@ class Session(BaseCallback):
             self.directory.note("curriculum", entry)
 
     def _write_metrics(self) -> None:
-        check_stable(self.episodes)
+        self.episodes.check_stable()
         check_finite(self.model)
         record_q_value(self.model)
         stage = None if self.curriculum is None else self.curriculum.stage

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from aftermath import Left, assert_same
 
-from mtrl.metrics import Episodes
-from mtrl.session import UnstableError, check_stable
+from mtrl.metrics import Episodes, UnstableError
 
 NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
 
@@ -142,15 +141,15 @@ def record(episodes, *infos):
 def test_a_simulation_that_begins_to_break_down_late_ends_the_run():
     episodes = Episodes(["reach-v3"])
     record(episodes, *[GOOD] * 40_000, *[BROKEN_DOWN] * 50)
-    check_stable(episodes)
+    episodes.check_stable()
     resumed = Episodes(["reach-v3"])
     resumed.set_state(json.loads(json.dumps(episodes.get_state())))
     for told in (episodes, resumed):
         record(told, BROKEN_DOWN)
         with pytest.raises(UnstableError, match="broke down in 51 of the latest 1000 episodes"):
-            check_stable(told)
+            told.check_stable()
     record(episodes, *[GOOD] * 950)
-    check_stable(episodes)
+    episodes.check_stable()
     assert episodes.row()["unstable"] == 51
 
 
@@ -158,7 +157,7 @@ def test_a_simulation_that_seldom_breaks_down_never_ends_the_run():
     episodes = Episodes(["reach-v3"])
     for _ in range(400):
         record(episodes, *[GOOD] * 24, BROKEN_DOWN)
-        check_stable(episodes)
+        episodes.check_stable()
 
 
 def test_episodes_of_a_checkpoint_from_before_the_window_are_continued():
@@ -171,4 +170,4 @@ def test_episodes_of_a_checkpoint_from_before_the_window_are_continued():
     assert resumed.row() == episodes.row()
     record(resumed, *[BROKEN_DOWN] * 11)
     with pytest.raises(UnstableError):
-        check_stable(resumed)
+        resumed.check_stable()
