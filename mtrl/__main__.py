@@ -50,6 +50,8 @@ def _run(words: list[str], signals: Signals) -> int:
         return _hand_to_hydra(words, signals)
     if flags.multirun:
         return _sweep(words, flags.overrides, signals)
+    for launcher in (word for word in flags.overrides if word.startswith("hydra/launcher=")):
+        raise ConfigurationError(f"{launcher} is for the members of a sweep: add -m, or leave it out")
 
     from mtrl.compose import compose_run
 

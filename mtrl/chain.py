@@ -86,6 +86,6 @@ def _compare(composition: Composition, scratch: Composition) -> None:
     path, other = run_directory(composition), run_directory(scratch)
     comparison = compare(path, other)
     write_json(path / COMPARISON, comparison)
-    console = Console()
+    console = Console(markup=False)
     console.print(table(comparison))
     console.print(f"both curves: python -m mtrl.report {path} {other}", soft_wrap=True, highlight=False)

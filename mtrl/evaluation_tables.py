@@ -20,7 +20,7 @@ _SIDE_BY_SIDE = 4
 def show(measured: Sequence["Measured"], notes: Sequence[str] = ()) -> None:
     """Print what one or more policies reached, how that was measured, and ``notes``."""
     # A file or a pipe has no width: there, a row is one line however long.
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     if len(measured) == 1:
         console.print(_table_of_one(measured[0]))
     elif len(measured) <= _SIDE_BY_SIDE:

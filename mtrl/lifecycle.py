@@ -42,7 +42,7 @@ def run_once(composition: Composition, *, wait: bool = False) -> int:
         ConfigurationError: The run directory is in use, or holds what this run cannot go on with.
     """
     cfg, path = composition.config, run_directory(composition)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if cfg.dry_run:
         console.print(summary(composition, path), soft_wrap=True)
         return 0

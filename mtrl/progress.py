@@ -47,7 +47,7 @@ class ProgressView:
     """
 
     def __init__(self, total: int, step: int, mode: str, console: Console | None = None) -> None:
-        self.console = console or Console(file=sys.stderr, highlight=False)
+        self.console = console or Console(file=sys.stderr, highlight=False, markup=False)
         if mode == "auto":
             mode = "bar" if self.console.is_terminal else "lines"
         self._mode, self._total = mode, total

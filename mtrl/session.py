@@ -288,10 +288,10 @@ class Session(BaseCallback):
         latest = self.examiner.latest
         assert latest is not None
         title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {self.clock.seconds:,.0f} s"
-        Console(file=sys.stdout).print(result_table(latest, title))
+        Console(file=sys.stdout, markup=False).print(result_table(latest, title))
         if self.curriculum is not None:
             self._note_curriculum()
-            Console(file=sys.stdout).print(self.curriculum.summary(), soft_wrap=True)
+            Console(file=sys.stdout, markup=False).print(self.curriculum.summary(), soft_wrap=True)
         return latest
 
     def close(self) -> None:

@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(row))
         return 0
     # A file or a pipe has no width: there, a row is one line however long.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     console.print(render(rows))
     states = Counter(row["state"] for row in rows)
     console.print(

@@ -223,9 +223,9 @@ def show_results(compositions: Sequence[Composition], folder: Path) -> int:
         except RunError:
             missing.append(directory)
     table = render([summary(run) for run in runs])
-    Console().print(table)
+    Console(markup=False).print(table)
     with (folder / "results.txt").open("w") as file:
-        Console(file=file, width=200).print(table)
+        Console(file=file, width=200, markup=False).print(table)
     for directory in missing:
         print(f"{directory}: did not start", file=sys.stderr)
     return 1 if missing or any(run.state != "finished" for run in runs) else 0

@@ -127,6 +127,7 @@ REFUSED_FLAGS = {
     "--experimental-rerun x": "the same command again goes on with a run",
     "-m --cfg job seed=1,2": "--multirun and --cfg exclude each other",
     "-m seed=1,2 --info": "--multirun and --info exclude each other",
+    "hydra/launcher=joblib seed=1": "hydra/launcher=joblib is for the members of a sweep: add -m",
 }
 
 
@@ -167,11 +168,19 @@ def test_cfg_job_prints_the_resolved_configuration(capsys):
 
 
 def test_a_dry_run_shows_the_run_and_writes_nothing(tmp_path, capsys):
+    words = ["experiment=mt10", "algo.gamma=0.9", "env.tasks=[reach-v3,push-v3]"]
     with pytest.raises(SystemExit) as end:
-        main(["experiment=mt10", "algo.gamma=0.9", "dry_run=true", f"output={tmp_path}/out"])
+        main([*words, "dry_run=true", f"output={tmp_path}/out"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("algo.gamma=0.9", "MiB", str(tmp_path / "out" / "mt10"), "10 environments", "10 tasks"):
+    for word in (
+        "algo.gamma=0.9",
+        "env.tasks=[reach-v3,push-v3]",
+        "MiB",
+        str(tmp_path / "out" / "mt10"),
+        "2 environments",
+        "reach-v3, push-v3",
+    ):
         assert word in shown
     assert not list(tmp_path.iterdir())
 

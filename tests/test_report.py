@@ -237,6 +237,16 @@ def test_fewer_than_three_seeds_are_warned_of(tmp_path):
     ]
 
 
+def test_the_interval_of_a_task_holds_its_mean_where_seeds_played_unlike_numbers_of_episodes(tmp_path):
+    write_run(tmp_path, seed=1, episodes=100, skill=0.95)
+    write_run(tmp_path, seed=2, episodes=1, skill=0)
+    (result,) = analysis.results(study_of(tmp_path).comparisons[0], "train")
+    assert (result.low <= result.tasks).all()
+    assert (result.tasks <= result.high).all()
+    # One episode of a seed tells hardly anything.
+    assert (result.high - result.low > 0.5).all()
+
+
 def test_one_seed_has_no_interval_over_seeds(tmp_path):
     write_run(tmp_path)
     (result,) = analysis.results(study_of(tmp_path).comparisons[0], "train")

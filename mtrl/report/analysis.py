@@ -77,7 +77,9 @@ def results(comparison: Comparison, goals: str) -> list[Result]:
         scores = group.scores(goals)
         last = [curve.final() for curve in curves]
         episodes = np.array([c.episodes[:, i] for c, i in zip(curves, last, strict=True)])
-        low, high = statistics.wilson_interval((scores * episodes).sum(axis=0), episodes.sum(axis=0))
+        # Seeds count alike, however many episodes each was played: their mean is known as from this many.
+        known = len(curves) ** 2 / (1 / episodes).sum(axis=0)
+        low, high = statistics.wilson_interval(scores.mean(axis=0) * known, known)
         ends = [float(c.steps[i]) for c, i in zip(curves, last, strict=True)]
         several = len(curves) > 1
         found.append(
