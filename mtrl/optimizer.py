@@ -5,6 +5,21 @@ from typing import Any
 
 import torch
 
+_LEFT_ALONE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+
+
+def leave_out_the_compiler() -> None:
+    """Let optimisers work without torch's compiler, whose import takes 1 to 3 s of every start.
+
+    torch's own compiler must not look into these methods, so torch imports it at the first call of one of them,
+    to mark the method and keep what it made for the calls to come (``torch._compile``). Here that is the method
+    itself. Only code compiled around an optimiser would tell the difference, and ours stays outside.
+    """
+    for name in _LEFT_ALONE:
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None:
+            vars(method).setdefault("__dynamo_disable", method)
+
 
 class FusedAdam(torch.optim.Adam):
     """torch.optim.Adam with ``fused=True``: the same numbers, the same ``state_dict``, one call a step.
@@ -32,6 +47,7 @@ class FusedAdam(torch.optim.Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
+        leave_out_the_compiler()
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
         self._lists: list[list[torch.Tensor]] | None = None
         self._rate: torch.Tensor | None = None

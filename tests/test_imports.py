@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, TINY
 
 PACKAGE = REPOSITORY / "mtrl"
-HEAVY = ("torch", "mujoco", "metaworld", "stable_baselines3", "numba")
+HEAVY = ("torch", "mujoco", "metaworld", "stable_baselines3", "numba", "torch._dynamo")
 
 LAYERS = (
     ("mtrl.config", "mtrl.tasks"),
@@ -165,3 +165,17 @@ def test_status_and_report_load_nothing_heavy(tmp_path):
     code = "from mtrl import status\nfrom mtrl.report.__main__ import main\n"
     code += f"assert status.main([{str(tmp_path)!r}]) == 0\nassert main([{str(tmp_path)!r}]) == 0"
     assert loaded_after(code, tmp_path) == set()
+
+
+TRAIN = """
+from mtrl.compose import compose_run
+from mtrl.lifecycle import run_once
+assert run_once(compose_run({words})) == 0
+"""
+
+
+def test_a_run_that_compiles_nothing_leaves_the_compiler_out(tmp_path):
+    """Its import would take longer than everything else before the first step."""
+    loaded = loaded_after(TRAIN.format(words=[*TINY, f"output={tmp_path}"]), tmp_path)
+    assert loaded >= {"torch", "stable_baselines3"}
+    assert "torch._dynamo" not in loaded

@@ -30,7 +30,7 @@ from mtrl.lifecycle import run_once
 
 
 def warm_up():
-    """Run once, for torch imports half of itself at its first update."""
+    """Run once, so that whatever is imported late is there."""
     original = mtrl.environments.make_vec_env
     tiny.use_tiny_environment()
     with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(sys.stderr):
