@@ -9,6 +9,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from tiny_runs import REPOSITORY, TINY
 
+from mtrl.hardware import available_cores
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are cores: many tests wait for processes of their own."""
+    return available_cores() + 1
+
 
 @pytest.fixture
 def command(tmp_path):
