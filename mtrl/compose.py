@@ -144,6 +144,7 @@ def members(overrides: Sequence[str]) -> list[list[str]]:
         own = [override for override in parsed if not override.is_hydra_override()]
         # Hydra's own words are checked here too, or a launcher that does not exist would be its to refuse.
         hydras = [override for override in parsed if override.is_hydra_override()]
+        check_form(hydras)
         check_options(hydras, groups(), _options_of_hydra)
         _compose([override.input_line for override in hydras if override.input_line is not None])
         try:

@@ -20,6 +20,14 @@ _SYNONYMS = {
 }
 """Words that stable-baselines3 and its users have for keys, by the keys' names here."""
 
+_PLACES = {
+    "hydra.run.dir": "output=...",
+    "hydra.sweep.subdir": "output=... or hydra.sweep.dir=...",
+    "hydra.output_subdir": "output=...",
+    "hydra.job.chdir": "output=...",
+}
+"""Hydra's keys for where a run is written, which would change nothing here, and what does."""
+
 
 def is_free(key: str) -> bool:
     """Tell whether what ``key`` holds has names that only the person who gives it knows."""
@@ -35,6 +43,10 @@ def check_form(overrides: Sequence[Override]) -> None:
     given = {}
     for override in overrides:
         key, line = override.key_or_group, override.input_line
+        if key in _PLACES:
+            raise ConfigurationError(
+                f"{line} does not move a run, whose directory follows from what it learns: use {_PLACES[key]}"
+            )
         if override.is_hydra_override():
             continue
         if override.is_delete():
