@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+
+from mtrl.layer_norm import normalised_relu
 
 
 class Grouping(NamedTuple):
@@ -69,24 +70,19 @@ class StackedLinear(nn.Module):
 
 
 class StackedLayerNorm(nn.Module):
-    """``n`` layer normalisations side by side, each with its own gain and bias, shape (n, 1, width)."""
+    """``n`` layer normalisations side by side, each with its own gain and bias, (n, 1, width), and ReLU."""
 
     def __init__(self, n: int, width: int) -> None:
         super().__init__()
-        self.n = n
         self.weight = nn.Parameter(torch.ones(n, 1, width))
         self.bias = nn.Parameter(torch.zeros(n, 1, width))
-        # torch's kernel is vectorised only where it is given a gain and a bias
-        self.register_buffer("_ones", torch.ones(width), persistent=False)
-        self.register_buffer("_zeros", torch.zeros(width), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise the last dimension of (k, batch, width) by the first k normalisations, usually all."""
         k = x.shape[0]
-        x = F.layer_norm(x, x.shape[-1:], self._ones, self._zeros)
-        if k == self.n:
-            return torch.addcmul(self.bias, x, self.weight)
-        return torch.addcmul(self.bias[:k], x, self.weight[:k])
+        if k == len(self.weight):
+            return normalised_relu(x, self.weight, self.bias)
+        return normalised_relu(x, self.weight[:k], self.bias[:k])
 
 
 class StackedMLP(nn.Module):
@@ -166,7 +162,7 @@ class StackedMLP(nn.Module):
                 x = x.reshape(n * self.n_heads, -1, x.shape[-1])
             x = layer(x)
             if index < len(self.layers) - 1:
-                x = torch.relu_(self.norms[index](x) if self.norms else x)
+                x = self.norms[index](x) if self.norms else torch.relu_(x)
         if self.shared_layers >= len(self.layers):
             return x
         x = x.view(n, -1, self.outputs)
@@ -181,7 +177,7 @@ class StackedMLP(nn.Module):
 
         # unbound once, or the gradient of every head would be as large as that of all
         layers = [(heads(layer.weight), heads(layer.bias)) for layer in self.layers[first:]]
-        norms = [(norm, heads(norm.weight), heads(norm.bias)) for norm in self.norms[first:]]
+        norms = [(heads(norm.weight), heads(norm.bias)) for norm in self.norms[first:]]
         outputs = []
         for task, rows in enumerate(x.split(shares, dim=1)):
             if shares[task] == 0:
@@ -190,10 +186,10 @@ class StackedMLP(nn.Module):
                 rows = torch.baddbmm(bias[task], rows, weight[task])
                 if index < len(layers) - 1:
                     if norms:
-                        norm, gain, shift = norms[index]
-                        rows = F.layer_norm(rows, rows.shape[-1:], norm._ones, norm._zeros)
-                        rows = torch.addcmul(shift[task], rows, gain[task])
-                    rows = torch.relu_(rows)
+                        gain, shift = norms[index]
+                        rows = normalised_relu(rows, gain[task], shift[task])
+                    else:
+                        rows = torch.relu_(rows)
             outputs.append(rows)
         return torch.cat(outputs, dim=1)
 

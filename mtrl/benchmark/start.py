@@ -31,7 +31,7 @@ import time
 import mtrl.env
 started = time.perf_counter()
 from mtrl.env.native import NativeVecEnv
-from mtrl.env.native.cache import compiled_step
+from mtrl.env.native import compiled_step
 compiled_step()
 print(time.perf_counter() - started)
 """

@@ -1,4 +1,4 @@
-"""The compiled step is kept on disk, and stock takes over where it cannot be."""
+"""Compiled code is kept on disk, and stock environments take over where it cannot be."""
 
 import os
 import shutil
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from mtrl import compiled
 from mtrl.env import factory, native
-from mtrl.env.native import cache, mujoco_c
+from mtrl.env.native import KERNEL, mujoco_c
 
 ROOT = Path(__file__).parents[2]
 
-LOAD = "from mtrl.env.native.cache import compiled_step; compiled_step()"
+LOAD = "from mtrl.env.native import compiled_step; compiled_step()"
 
 IMPORTS_NOTHING_HEAVY = """
 import sys, types
@@ -54,11 +55,11 @@ def test_processes_that_start_together_compile_once(tmp_path):
     ]
     waiting = "mtrl: another process is compiling the native environments, waiting for it"
     assert sorted(waiting in message for message in messages) == [False, True]
-    compiled = list(tmp_path.rglob("*.nbc"))
-    assert len(compiled) == 1
-    written = compiled[0].stat().st_mtime_ns
+    written_code = list(tmp_path.rglob("*.nbc"))
+    assert len(written_code) == 1
+    written = written_code[0].stat().st_mtime_ns
     assert "compiling" not in finish(start(LOAD, NUMBA_CACHE_DIR=str(tmp_path)))[1]
-    assert compiled[0].stat().st_mtime_ns == written
+    assert written_code[0].stat().st_mtime_ns == written
 
 
 DAY = 24 * 3600
@@ -77,7 +78,7 @@ def compiled_code(base, name, days, *, whole=True):
 
 def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    mine = compiled_code(tmp_path, cache.directory().name, 400)
+    mine = compiled_code(tmp_path, compiled.directory(KERNEL).name, 400)
     kept = [
         mine,
         compiled_code(tmp_path, "native-0123456789abcdef", 29),
@@ -91,7 +92,7 @@ def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_pat
     ]
     # Another process has removed a third one between this one's look at it and its own attempt.
     vanishing = compiled_code(tmp_path, "native-4123456789abcdef", 31)
-    last_use = cache._last_use
+    last_use = compiled._last_use
 
     def look(place):
         seen = last_use(place)
@@ -99,8 +100,8 @@ def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_pat
             shutil.rmtree(place)
         return seen
 
-    monkeypatch.setattr(cache, "_last_use", look)
-    cache._remove_unused(mine)
+    monkeypatch.setattr(compiled, "_last_use", look)
+    compiled._remove_unused(mine)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     assert not any(place.exists() for place in gone)
 
@@ -108,9 +109,9 @@ def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_pat
 def test_use_of_compiled_code_is_noted(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     old = compiled_code(tmp_path, "native-0123456789abcdef", 31)
-    mine = compiled_code(tmp_path, cache.directory().name, 31)
+    mine = compiled_code(tmp_path, compiled.directory(KERNEL).name, 31)
     # The code itself is loaded in this process already.
-    cache.compiled_step.__wrapped__()
+    compiled.load.__wrapped__(KERNEL, "the native environments")
     assert not old.exists()
     assert time.time() - (mine / "complete").stat().st_mtime < DAY
 
@@ -118,21 +119,21 @@ def test_use_of_compiled_code_is_noted(tmp_path, monkeypatch):
 def test_cache_lies_in_the_users_cache_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.directory().parent == tmp_path / "mtrl"
+    assert compiled.directory(KERNEL).parent == tmp_path / "mtrl"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache.directory().parent == tmp_path / "home" / ".cache" / "mtrl"
+    assert compiled.directory(KERNEL).parent == tmp_path / "home" / ".cache" / "mtrl"
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
-    assert cache.directory().parent == tmp_path / "numba"
+    assert compiled.directory(KERNEL).parent == tmp_path / "numba"
 
 
 def test_each_checkout_has_a_directory_of_its_own_as_numba_keeps_its_code_apart(monkeypatch, tmp_path):
-    here = Path(cache.__file__).parent
+    here = Path(native.__file__).parent
     # Sources and modification times are the same.
     copy = shutil.copytree(here, tmp_path / "native", ignore=shutil.ignore_patterns("__pycache__"))
-    mine = cache.fingerprint.__wrapped__()
-    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
-    assert cache.fingerprint.__wrapped__() != mine
+    mine = compiled.fingerprint.__wrapped__(KERNEL)
+    monkeypatch.setattr(compiled, "_file", lambda module: copy / "kernel.py")
+    assert compiled.fingerprint.__wrapped__(KERNEL) != mine
 
 
 @pytest.fixture
@@ -143,8 +144,8 @@ def unwritable_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_numba(monkeypatch):
-    find_spec = native.find_spec
-    monkeypatch.setattr(native, "find_spec", lambda name: None if name == "numba" else find_spec(name))
+    find_spec = compiled.find_spec
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None if name == "numba" else find_spec(name))
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ and gives the same numbers. From the outside in:
 * ``crew.py``: the threads
 * ``models.py``: one simulation a copy on shared models, and the states that Meta-World's resets lead to
 * ``kernel.py``: the step; ``tasks/``: one file a task; ``rewards.py``, ``geometry.py``: what they are made of
-* ``cache.py``: where the compiled code is kept; ``mujoco_c.py``, ``memory.py``: MuJoCo as C sees it
+* ``mujoco_c.py``, ``memory.py``: MuJoCo as C sees it; ``mtrl/compiled.py`` keeps the compiled code
 
 Importing this package imports neither numba nor MuJoCo.
 """
 
-from importlib.util import find_spec
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mtrl import compiled
 from mtrl.tasks import NATIVE
 
 if TYPE_CHECKING:
@@ -25,27 +26,31 @@ TASKS = NATIVE
 
 SUPPORTED = frozenset(TASKS)
 
-__all__ = ["SUPPORTED", "TASKS", "NativeVecEnv", "unavailable"]
+KERNEL = "mtrl.env.native.kernel"
+"""The module whose functions are compiled."""
+
+__all__ = ["KERNEL", "SUPPORTED", "TASKS", "NativeVecEnv", "compiled_step", "unavailable"]
 
 
 def unavailable() -> str | None:
     """Return why the native environments cannot be used here, in one sentence, or None."""
-    if find_spec("numba") is None:
-        return "numba is not installed: pip install 'mtrl-metaworld[native]'"
-    try:
-        import numba
-        import numpy
-    except ImportError as error:
-        return f"numba cannot be imported ({error}): pip install --upgrade numba"
-    if numba.config.DISABLE_JIT:
-        return "numba is told to compile nothing: unset NUMBA_DISABLE_JIT"
+    trouble = compiled.unusable(KERNEL)
+    if trouble is not None:
+        return trouble
+    import numpy
+
     if numpy.lib.NumpyVersion(numpy.__version__) < "2.0.0":
         return f"numpy {numpy.__version__} rounds float32 actions differently: pip install 'numpy>=2'"
     try:
-        from mtrl.env.native import cache, mujoco_c
+        from mtrl.env.native import mujoco_c
     except ImportError as error:
         return f"MuJoCo does not say how it lays out its data ({error}): install mujoco 3.3.0"
-    return mujoco_c.check() or cache.unwritable()
+    return mujoco_c.check()
+
+
+def compiled_step() -> Callable[..., None]:
+    """Return ``kernel.step_copies``, loaded from the cache or compiled into it with a message on stderr."""
+    return compiled.load(KERNEL, "the native environments").step_copies
 
 
 def __getattr__(name: str) -> Any:

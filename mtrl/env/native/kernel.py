@@ -1,6 +1,6 @@
 """The environment step of Meta-World in compiled code: everything between an action and a reward.
 
-Imported through ``cache.compiled_step``, which decides where the compiled code is kept on disk.
+Imported through ``mtrl.compiled.load``, which decides where the compiled code is kept on disk.
 """
 
 from collections.abc import Callable, Sequence

@@ -12,8 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.arguments import check_actions, task_of
-from mtrl.env.native import mujoco_c
-from mtrl.env.native.cache import compiled_step
+from mtrl.env.native import compiled_step, mujoco_c
 from mtrl.env.native.crew import Crew
 from mtrl.env.native.models import Simulation, TaskModel
 from mtrl.env.native.records import COPY, FLAGS

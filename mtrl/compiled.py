@@ -1,4 +1,7 @@
-"""Where the compiled step is kept on disk, and how it gets there once."""
+"""Where code that numba compiles is kept on disk, and how it gets there once.
+
+A module of compiled functions is imported through ``load``. With it belong the files beside it and below.
+"""
 
 import contextlib
 import hashlib
@@ -10,9 +13,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 _MARKER = "complete"
 _NAME = re.compile("native-[0-9a-f]{16}")
@@ -29,10 +34,10 @@ def base_directory() -> Path:
 
 
 @cache
-def fingerprint() -> str:
-    """Return 16 hex digits that change with whatever the compiled code depends on.
+def fingerprint(module: str) -> str:
+    """Return 16 hex digits that change with whatever the compiled code of ``module`` depends on.
 
-    numba itself looks at the kernel's file only: at its size and modification time, and at where it lies.
+    numba itself looks at the module's file only: at its size and modification time, and at where it lies.
     """
     import llvmlite
     import numba
@@ -40,24 +45,38 @@ def fingerprint() -> str:
 
     versions = (numba.__version__, llvmlite.__version__, numpy.__version__, platform.python_version())
     machine = (platform.system(), platform.machine(), llvmlite.binding.get_host_cpu_name())
-    # As numba does: without following links.
-    here = Path(os.path.abspath(__file__)).parent
-    stamp = (here / "kernel.py").stat().st_mtime_ns
-    digest = hashlib.sha256(repr((versions, machine, str(here), stamp)).encode())
-    for source in sorted(here.rglob("*.py")):
-        digest.update(str(source.relative_to(here)).encode())
+    file = _file(module)
+    digest = hashlib.sha256(repr((versions, machine, str(file), file.stat().st_mtime_ns)).encode())
+    for source in sorted(file.parent.rglob("*.py")):
+        digest.update(str(source.relative_to(file.parent)).encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def directory() -> Path:
+def _file(module: str) -> Path:
+    # As numba does: without following links.
+    return Path(os.path.abspath(find_spec(module).origin))
+
+
+def directory(module: str) -> Path:
     """Return the directory of the code compiled from these sources on this kind of machine."""
-    return base_directory() / f"native-{fingerprint()}"
+    return base_directory() / f"native-{fingerprint(module)}"
 
 
-def unwritable() -> str | None:
-    """Return why the cache directory cannot be written, in one sentence, or None."""
-    place = directory()
+def unusable(module: str) -> str | None:
+    """Return why ``module`` cannot be compiled here, in one sentence, or None."""
+    if find_spec("numba") is None:
+        return "numba is not installed: pip install 'mtrl-metaworld[native]'"
+    try:
+        import numba
+    except ImportError as error:
+        return f"numba cannot be imported ({error}): pip install --upgrade numba"
+    if numba.config.DISABLE_JIT:
+        return "numba is told to compile nothing: unset NUMBA_DISABLE_JIT"
+    return _unwritable(directory(module))
+
+
+def _unwritable(place: Path) -> str | None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
@@ -69,20 +88,24 @@ def unwritable() -> str | None:
 
 
 @cache
-def compiled_step() -> Callable[..., None]:
-    """Return ``kernel.step_copies``, loaded from the cache or compiled into it with a message on stderr.
+def load(module: str, what: str) -> ModuleType:
+    """Import ``module``, its code loaded from the cache or compiled into it with a message on stderr.
 
     Processes that start together wait for the first one's compilation.
 
+    Args:
+        module: Its full name.
+        what: What it compiles, for the message.
+
     Raises:
-        RuntimeError: numba finds the cache directory unusable (see ``unwritable``).
+        RuntimeError: numba finds the cache directory unusable (see ``unusable``).
     """
     from numba import config
 
-    place = directory()
+    place = directory(module)
     place.mkdir(parents=True, exist_ok=True)
     marker = place / _MARKER
-    with _alone(place / "lock", wanted=not marker.exists()):
+    with _alone(place / "lock", what, wanted=not marker.exists()):
         compiling = not marker.exists()
         if not compiling:
             # Before it is read: whoever removes what nobody uses looks at this time.
@@ -90,15 +113,11 @@ def compiled_step() -> Callable[..., None]:
                 os.utime(marker)
         started = time.perf_counter()
         if compiling:
-            print(
-                "mtrl: compiling the native environments, once on this machine ...",
-                file=sys.stderr,
-                flush=True,
-            )
-        # The decorators in the kernel read numba's setting; other users of numba in this process keep theirs.
+            print(f"mtrl: compiling {what}, once on this machine ...", file=sys.stderr, flush=True)
+        # The decorators read numba's setting; other users of numba in this process keep theirs.
         previous, config.CACHE_DIR = config.CACHE_DIR, str(place)
         try:
-            kernel = importlib.import_module("mtrl.env.native.kernel")
+            loaded = importlib.import_module(module)
         finally:
             config.CACHE_DIR = previous
         if compiling:
@@ -106,7 +125,7 @@ def compiled_step() -> Callable[..., None]:
             seconds = time.perf_counter() - started
             print(f"mtrl: compiled in {seconds:.0f} s, kept in {place}", file=sys.stderr, flush=True)
     _remove_unused(place)
-    return kernel.step_copies
+    return loaded
 
 
 def _remove_unused(used: Path) -> None:
@@ -130,7 +149,7 @@ def _last_use(place: Path) -> float:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, wanted: bool) -> Iterator[None]:
+def _alone(lock: Path, what: str, wanted: bool) -> Iterator[None]:
     """Hold a lock between processes, where ``wanted`` and where the file system has locks; say it if one waits."""
     if not wanted:
         yield
@@ -142,10 +161,7 @@ def _alone(lock: Path, wanted: bool) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(
-                    "mtrl: another process is compiling the native environments, waiting for it ...",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                waiting = f"mtrl: another process is compiling {what}, waiting for it ..."
+                print(waiting, file=sys.stderr, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
