@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -22,7 +23,9 @@ from types import ModuleType
 _MARKER = "complete"
 _NAME = re.compile("native-[0-9a-f]{16}")
 _UNUSED_DAYS = 30
-"""Days without use after which the code of another version is removed."""
+"""Days without use after which the code of another version, or of a module no longer used, is removed."""
+_importing = threading.Lock()
+"""Held while numba's cache directory, one for the process, is another."""
 
 
 def base_directory() -> Path:
@@ -100,6 +103,11 @@ def load(module: str, what: str) -> ModuleType:
     Raises:
         RuntimeError: numba finds the cache directory unusable (see ``unusable``).
     """
+    with _importing:
+        return _load(module, what)
+
+
+def _load(module: str, what: str) -> ModuleType:
     from numba import config
 
     place = directory(module)
@@ -129,7 +137,7 @@ def load(module: str, what: str) -> ModuleType:
 
 
 def _remove_unused(used: Path) -> None:
-    """Remove the code of other versions that no process has used for a month; each version takes megabytes."""
+    """Remove code that no process has used for a month, such as other versions'; each takes megabytes."""
     oldest = time.time() - _UNUSED_DAYS * 24 * 3600
     for place in used.parent.glob("native-*"):
         # Several processes may come here at once, and a directory may be another user's.

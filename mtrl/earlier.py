@@ -125,6 +125,13 @@ def reuse_hardware(cfg: HardwareConfig, earlier: dict[str, Any]) -> HardwareConf
     return replace(cfg, **reused)
 
 
+def reuse_layer_norm(earlier: dict[str, Any]) -> str:
+    """Return what computes LayerNorm in a run that goes on: what did before, which was torch before it was noted."""
+    hardware = earlier.get("hardware")
+    before = hardware.get("layer_norm", "torch") if isinstance(hardware, dict) else "torch"
+    return "compiled" if before == "compiled" else "torch"
+
+
 def aside_name(path: Path) -> Path:
     """Return the name under which a run directory is kept when another run takes its place."""
     stamp = time.strftime("%Y%m%d-%H%M%S")

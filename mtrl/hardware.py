@@ -23,6 +23,8 @@ class Hardware:
     threads: int
     torch_threads: int
     compile: str
+    layer_norm: str = "torch"
+    """What computes LayerNorm, see ``mtrl.layer_norm``: compiled or torch."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the choices as plain values."""
@@ -53,7 +55,14 @@ def keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, 2**30)
 
 
-def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bool = True) -> Hardware:
+def choose(
+    cfg: HardwareConfig,
+    backend: str,
+    work: float = 0.0,
+    *,
+    compiles: bool = True,
+    layer_norm: str | None = "auto",
+) -> Hardware:
     """Resolve every ``auto`` and null of ``cfg`` for this machine; set torch's threads and what memory is kept.
 
     Args:
@@ -61,8 +70,12 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bo
         backend: The environment backend that serves the run's tasks, "native" or "stock".
         work: Multiplications of passing one batch through every network, see ``update_work``.
         compiles: Whether the algorithm can compile its update.
+        layer_norm: What computes LayerNorm: "torch", or "auto" for compiled code where it can be had; None where
+            no network has it.
     """
     import torch
+
+    from mtrl.layer_norm import choose as choose_layer_norm
 
     chosen, cores = device(cfg), available_cores()
     torch_threads = cfg.torch_threads or _torch_threads(chosen, cores, work)
@@ -70,7 +83,8 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bo
     keep_freed_memory()
     threads = cfg.threads or cores
     compiled = compilation(cfg.compile, chosen, compiles=compiles)
-    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compiled)
+    normalises = choose_layer_norm(layer_norm) if layer_norm and chosen == "cpu" else "torch"
+    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compiled, normalises)
 
 
 def device(cfg: HardwareConfig) -> str:

@@ -21,6 +21,7 @@ _SYNONYMS = {
 """Words that stable-baselines3 and its users have for keys, by the keys' names here."""
 
 _PLACES = {
+    "hydra.run": "output=...",
     "hydra.run.dir": "output=...",
     "hydra.sweep.subdir": "output=... or hydra.sweep.dir=...",
     "hydra.output_subdir": "output=...",
@@ -43,7 +44,7 @@ def check_form(overrides: Sequence[Override]) -> None:
     given = {}
     for override in overrides:
         key, line = override.key_or_group, override.input_line
-        if key in _PLACES:
+        if key in _PLACES and not override.is_delete() and override.value() is not False:
             raise ConfigurationError(
                 f"{line} does not move a run, whose directory follows from what it learns: use {_PLACES[key]}"
             )

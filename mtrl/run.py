@@ -11,7 +11,7 @@ from mtrl.agent import make_agent
 from mtrl.checkpoint import Checkpoint, DamagedError, Store
 from mtrl.config import ConfigurationError
 from mtrl.curriculum import begin_curriculum
-from mtrl.earlier import changed_keys, reuse_hardware
+from mtrl.earlier import changed_keys, reuse_hardware, reuse_layer_norm
 from mtrl.env.factory import choose_backend
 from mtrl.environments import make_training_env
 from mtrl.evaluation import Evaluation
@@ -45,7 +45,12 @@ def train(start: "Start") -> Evaluation:
     open_choices = reuse_hardware(cfg.hardware, start.earlier) if checkpoint else cfg.hardware
     backend = _backend(start, open_choices.backend, continued=checkpoint is not None)
     work = hardware.update_work(cfg)
-    chosen = hardware.choose(open_choices, backend, work, compiles=cfg.algo.compiles)
+    normalises = None
+    if cfg.variant.layer_norm:
+        normalises = reuse_layer_norm(start.earlier) if checkpoint else "auto"
+    chosen = hardware.choose(open_choices, backend, work, compiles=cfg.algo.compiles, layer_norm=normalises)
+    if checkpoint and normalises == "compiled" and chosen.layer_norm == "torch":
+        logger.warning("LayerNorm was compiled before and is not now: what follows is rounded otherwise")
     done = checkpoint.step if checkpoint else 0
     lineage = read_lineage(directory.path) if checkpoint and cfg.transfer.active else None
     if checkpoint is None:

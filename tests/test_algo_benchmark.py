@@ -22,6 +22,7 @@ ARGUMENTS = argparse.Namespace(
     compile="off",
     sizes=["[256]x3 batch 256"],
     no_heads=False,
+    no_layer_norm=False,
 )
 
 

@@ -224,6 +224,7 @@ REFUSED = {
     "task=null": "name one with task=reach-v3, or a set with env.tasks=",
     "hydra/launcher=foo": "does not exist: the options are basic, ",
     "hydra.run.dir=elsewhere": "does not move a run, whose directory follows from what it learns: use output=...",
+    "hydra.run={dir:elsewhere}": "use output=...",
     "hydra.job.chdir=true": "use output=...",
     "hydra/lancher=joblib": "did you mean hydra/launcher?",
     "experiment=mtmhsac variant=shared": "sets variant.shared_layers, which only variant=multihead has: choose",

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", nargs="*", default=list(_SIZES), choices=list(_SIZES), help="networks to compare (all)"
     )
     parser.add_argument("--no-heads", action="store_true", help="leave out the critics with heads")
+    parser.add_argument("--no-layer-norm", action="store_true", help="leave out LayerNorm by torch")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -108,9 +109,12 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         result["sizes"][name] = row | {"ours_over_sb3": ratio(rates, "ours", "sb3")}
     if "[256]x3 batch 256" in result["sizes"]:
         result["sac_over_sb3"] = result["sizes"]["[256]x3 batch 256"]["ours_over_sb3"]
-    if arguments.device == "cpu":
+    if (
+        layer_norm.choose("torch" if arguments.device != "cpu" or arguments.compile != "off" else "auto")
+        == "compiled"
+    ):
         result["layer_norm"] = {}
-        for name, size in _NORMALISED.items():
+        for name, size in ({} if arguments.no_layer_norm else _NORMALISED).items():
             print(f"measuring LayerNorm, {name} ...", file=sys.stderr, flush=True)
             result["layer_norm"][name] = _normalised(size, arguments)
     if not arguments.no_heads:

@@ -7,13 +7,16 @@ and write at addresses, so that a call costs a microsecond; every array is conti
 import numpy as np
 from numba import carray, cfunc, types
 
+_BLOCK = 32
+"""Rows whose gradients are added up before they join the others."""
 _VALUES = types.CPointer(types.float32)
 _COUNTS = (types.intp, types.intp, types.intp)
-# What may be assumed of sums and products for the sake of vector instructions; not that nothing is NaN.
+# What may be assumed of sums and products for the sake of vector instructions: not that nothing is NaN, and no
+# approximate reciprocals (arcp), which are NaN for large numbers and differ between makers of processors.
 _OPTIONS = {
     "cache": True,
     "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    "fastmath": {"reassoc", "contract", "nsz"},
 }
 
 
@@ -36,7 +39,8 @@ def forward(x, weight, bias, y, mean, scale, n, rows, width, epsilon):  # noqa: 
     xs, ys = carray(x, (n, rows, width)), carray(y, (n, rows, width))
     weights, biases = carray(weight, (n, width)), carray(bias, (n, width))
     means, scales = carray(mean, (n, rows)), carray(scale, (n, rows))
-    zero, one, count = np.float32(0), np.float32(1), np.float32(width)
+    zero, one = np.float32(0), np.float32(1)
+    share = one / np.float32(width)
     for i in range(n):
         gain, shift = weights[i], biases[i]
         for j in range(rows):
@@ -44,12 +48,12 @@ def forward(x, weight, bias, y, mean, scale, n, rows, width, epsilon):  # noqa: 
             total = zero
             for k in range(width):
                 total += row[k]
-            middle = total / count
+            middle = total * share
             squares = zero
             for k in range(width):
                 off = row[k] - middle
                 squares += off * off
-            factor = one / np.sqrt(squares / count + epsilon)
+            factor = one / np.sqrt(squares * share + epsilon)
             means[i, j], scales[i, j] = middle, factor
             for k in range(width):
                 value = (row[k] - middle) * factor * gain[k] + shift[k]
@@ -79,12 +83,14 @@ def backward(g, x, y, weight, mean, scale, gx, gweight, gbias, n, rows, width): 
     weights, gxs = carray(weight, (n, width)), carray(gx, (n, rows, width))
     gweights, gbiases = carray(gweight, (n, width)), carray(gbias, (n, width))
     means, scales = carray(mean, (n, rows)), carray(scale, (n, rows))
-    zero, count = np.float32(0), np.float32(width)
+    zero = np.float32(0)
+    share = np.float32(1) / np.float32(width)
+    of_gain, of_shift = np.zeros(width, np.float32), np.zeros(width, np.float32)
     for i in range(n):
-        gain, of_gain, of_shift = weights[i], gweights[i], gbiases[i]
+        gain = weights[i]
         for k in range(width):
-            of_gain[k] = zero
-            of_shift[k] = zero
+            gweights[i, k] = zero
+            gbiases[i, k] = zero
         for j in range(rows):
             row, kept, given, out = xs[i, j], ys[i, j], gs[i, j], gxs[i, j]
             middle, factor = means[i, j], scales[i, j]
@@ -98,9 +104,16 @@ def backward(g, x, y, weight, mean, scale, gx, gweight, gbias, n, rows, width): 
                 out[k] = behind
                 total += behind
                 along += behind * normal
-            total /= count
-            along /= count
+            total *= share
+            along *= share
             # the part of the gradient that shifts or stretches the row is undone by the normalisation
             for k in range(width):
                 normal = (row[k] - middle) * factor
                 out[k] = factor * (out[k] - total - normal * along)
+            # sums of sums, or those of many rows would lose digits
+            if (j + 1) % _BLOCK == 0 or j + 1 == rows:
+                for k in range(width):
+                    gweights[i, k] += of_gain[k]
+                    gbiases[i, k] += of_shift[k]
+                    of_gain[k] = zero
+                    of_shift[k] = zero
