@@ -121,5 +121,4 @@ def _table_of_many(measured: Sequence["Measured"]) -> Table:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    # A backslash keeps rich from reading the bracket as a style.
-    return f"\\[{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+    return f"[{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
