@@ -69,6 +69,7 @@ def test_the_table_shows_every_task_with_its_interval(saved, capsys):
         "Meta-World's own horizon",
     ):
         assert word in out
+    assert "\\" not in out, "what is printed is not read as markup, and needs no escape"
 
 
 def test_several_runs_stand_side_by_side_and_csv_has_a_row_a_run_and_task(trained, saved, capsys):
