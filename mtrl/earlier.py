@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtrl.config import ConfigurationError, HardwareConfig
+from mtrl.config import Config, ConfigurationError, HardwareConfig
 from mtrl.hardware import cuda_available
 from mtrl.identity import is_learned
 from mtrl.rundir import Run, RunError, flatten
@@ -125,11 +125,20 @@ def reuse_hardware(cfg: HardwareConfig, earlier: dict[str, Any]) -> HardwareConf
     return replace(cfg, **reused)
 
 
-def reuse_layer_norm(earlier: dict[str, Any]) -> str:
-    """Return what computes LayerNorm in a run that goes on: what did before, which was torch before it was noted."""
+def check_layer_norm(cfg: Config, earlier: dict[str, Any]) -> None:
+    """Refuse to continue a run that version 0.1.0 trained with its compiled LayerNorm, which rounded otherwise.
+
+    Raises:
+        ConfigurationError: The run is such a run.
+    """
     hardware = earlier.get("hardware")
-    before = hardware.get("layer_norm", "torch") if isinstance(hardware, dict) else "torch"
-    return "compiled" if before == "compiled" else "torch"
+    compiled = isinstance(hardware, dict) and hardware.get("layer_norm") == "compiled"
+    if cfg.variant.layer_norm and compiled:
+        raise ConfigurationError(
+            "this run was trained with the compiled LayerNorm of mtrl 0.1.0, which this version does not have: "
+            "continue it with mtrl 0.1.0, start a new run from its weights with transfer.source=, or train anew with "
+            "fresh=true"
+        )
 
 
 def aside_name(path: Path) -> Path:

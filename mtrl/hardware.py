@@ -23,8 +23,6 @@ class Hardware:
     threads: int
     torch_threads: int
     compile: str
-    layer_norm: str = "torch"
-    """What computes LayerNorm, see ``mtrl.layer_norm``: compiled or torch."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the choices as plain values."""
@@ -61,7 +59,6 @@ def choose(
     work: float = 0.0,
     *,
     compiles: bool = True,
-    layer_norm: str | None = "auto",
 ) -> Hardware:
     """Resolve every ``auto`` and null of ``cfg`` for this machine; set torch's threads and what memory is kept.
 
@@ -70,12 +67,8 @@ def choose(
         backend: The environment backend that serves the run's tasks, "native" or "stock".
         work: Multiplications of passing one batch through every network, see ``update_work``.
         compiles: Whether the algorithm can compile its update.
-        layer_norm: What computes LayerNorm: "torch", or "auto" for compiled code where it can be had; None where
-            no network has it.
     """
     import torch
-
-    from mtrl.layer_norm import choose as choose_layer_norm
 
     chosen, cores = device(cfg), available_cores()
     torch_threads = cfg.torch_threads or _torch_threads(chosen, cores, work)
@@ -83,8 +76,7 @@ def choose(
     keep_freed_memory()
     threads = cfg.threads or cores
     compiled = compilation(cfg.compile, chosen, compiles=compiles)
-    normalises = choose_layer_norm(layer_norm) if layer_norm and chosen == "cpu" else "torch"
-    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compiled, normalises)
+    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compiled)
 
 
 def device(cfg: HardwareConfig) -> str:

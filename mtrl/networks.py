@@ -1,12 +1,33 @@
 """Many small networks evaluated as one: both critics, and a head per task, in one batched matrix product."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from mtrl.layer_norm import normalised_relu
+LAYER_NORM_EPSILON = 1e-5
+"""Added to the variance, as torch.nn.LayerNorm does."""
+
+
+def normalised_relu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return relu(layer_norm(x) * weight + bias), each network with its own gain and bias.
+
+    Args:
+        x: Shape (n, rows, width).
+        weight: Gain, shape (n, 1, width).
+        bias: Shape (n, 1, width).
+    """
+    # torch's own gain and bias are the same for every network; its code is vectorised only where it is given some
+    units = _units(x.shape[-1], x.dtype, x.device)
+    return torch.relu_(torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], *units, LAYER_NORM_EPSILON), weight))
+
+
+@cache
+def _units(width: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.ones(width, dtype=dtype, device=device), torch.zeros(width, dtype=dtype, device=device)
 
 
 class Grouping(NamedTuple):

@@ -11,7 +11,7 @@ from mtrl.agent import make_agent
 from mtrl.checkpoint import Checkpoint, DamagedError, Store
 from mtrl.config import ConfigurationError
 from mtrl.curriculum import begin_curriculum
-from mtrl.earlier import changed_keys, reuse_hardware, reuse_layer_norm
+from mtrl.earlier import changed_keys, check_layer_norm, reuse_hardware
 from mtrl.env.factory import choose_backend
 from mtrl.environments import make_training_env
 from mtrl.evaluation import Evaluation
@@ -41,16 +41,13 @@ def train(start: "Start") -> Evaluation:
         versions=versions(),
     )
     checkpoint = find_checkpoint(store, start)
+    if checkpoint:
+        check_layer_norm(cfg, start.earlier)
     transfer = None if checkpoint else prepare_transfer(cfg)
     open_choices = reuse_hardware(cfg.hardware, start.earlier) if checkpoint else cfg.hardware
     backend = _backend(start, open_choices.backend, continued=checkpoint is not None)
     work = hardware.update_work(cfg)
-    normalises = None
-    if cfg.variant.layer_norm:
-        normalises = reuse_layer_norm(start.earlier) if checkpoint else "auto"
-    chosen = hardware.choose(open_choices, backend, work, compiles=cfg.algo.compiles, layer_norm=normalises)
-    if checkpoint and normalises == "compiled" and chosen.layer_norm == "torch":
-        logger.warning("LayerNorm was compiled before and is not now: what follows is rounded otherwise")
+    chosen = hardware.choose(open_choices, backend, work, compiles=cfg.algo.compiles)
     done = checkpoint.step if checkpoint else 0
     lineage = read_lineage(directory.path) if checkpoint and cfg.transfer.active else None
     if checkpoint is None:

@@ -22,7 +22,6 @@ ARGUMENTS = argparse.Namespace(
     compile="off",
     sizes=["[256]x3 batch 256"],
     no_heads=False,
-    no_layer_norm=False,
 )
 
 
@@ -30,7 +29,6 @@ def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
     monkeypatch.setattr(learners, "TRANSITIONS", 100)
     monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": Size([8], [8], 20)})
     monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
-    monkeypatch.setattr(learner, "_NORMALISED", {"[8] batch 20": Size([8], [8], 20, layer_norm=True)})
     result = learner.run(ARGUMENTS)
     row = result["sizes"]["[256]x3 batch 256"]
     assert result["sac_over_sb3"] == row["ours_over_sb3"] == pytest.approx(row["ours"] / row["sb3"])
@@ -39,8 +37,6 @@ def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
     assert result["masks_over_shared"]["batch 20"] == pytest.approx(heads["masks"] / heads["shared"])
     assert set(result["variants"]["batch 20"]) == set(learner._VARIANTS)
     assert min(result["variants"]["batch 20"].values()) > 0
-    row = result["layer_norm"]["[8] batch 20"]
-    assert row["compiled_over_torch"] == pytest.approx(row["compiled"] / row["torch"])
     learner.show(result)
     assert "ours/sb3" in capsys.readouterr().out
 

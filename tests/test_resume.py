@@ -13,7 +13,6 @@ import yaml
 from stable_baselines3 import SAC
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from mtrl import layer_norm
 from mtrl.checkpoint.files import sha256
 from mtrl.checkpoint.store import sealed
 from mtrl.compose import compose_run
@@ -188,23 +187,18 @@ def test_a_continued_run_is_the_uninterrupted_one(tmp_path, monkeypatch, capsys,
     assert_equal(resumed, whole)
 
 
-def test_layer_norm_goes_on_as_it_began_when_compiled_code_becomes_available(tmp_path, monkeypatch, capsys):
+def test_a_run_with_the_compiled_layer_norm_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
     overrides = [*NATIVE, "algo=sac", "variant.layer_norm=true"]
-    torch.set_num_threads(1)
-    with monkeypatch.context() as without:
-        without.setattr(layer_norm, "_kernels", lambda: None)
-        _, whole = start(tmp_path / "whole", *overrides)
-        interrupt_at(without, [160])
-        code, _ = start(tmp_path / "resumed", *overrides)
-        assert code == 143
-    code, resumed = start(tmp_path / "resumed", *overrides)
-    assert code == 0
-    assert json.loads(resumed.log("status.json"))["hardware"]["layer_norm"] == "torch"
-    assert_equal(resumed, whole)
-    _, anew = start(tmp_path / "anew", *overrides)
-    assert json.loads(anew.log("status.json"))["hardware"]["layer_norm"] == "compiled"
-    weights = anew.weights
-    assert any((weights[name] != value).any() for name, value in whole.weights.items()), "rounded alike"
+    interrupt_at(monkeypatch, [160])
+    code, interrupted = start(tmp_path, *overrides)
+    assert code == 143
+    status = json.loads(interrupted.log("status.json"))
+    status["hardware"]["layer_norm"] = "compiled"
+    path = next(tmp_path.rglob("status.json"))
+    path.write_text(json.dumps(status))
+    with pytest.raises(ConfigurationError, match=r"continue it with mtrl 0\.1\.0"):
+        start(tmp_path, *overrides)
+    assert json.loads(path.read_text()) == status
 
 
 SEQUENTIAL = ["curriculum=sequential", "curriculum.min_steps=60", "curriculum.thresholds=[0.0]"]

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mtrl import layer_norm
 from mtrl.benchmark.learners import TASKS, Size, own_sac, stable_baselines3_sac, with_masks
 from mtrl.benchmark.pairing import ratio, take_turns, typical
 from mtrl.hardware import compilation, keep_freed_memory
@@ -27,11 +26,6 @@ _SIZES = {
     "[400]x3 batch 1280": Size([400] * 3, [400] * 3, 1280),
     "[512,1024,1024,512] batch 256": Size([512, 1024, 1024, 512], [512, 1024, 1024, 512], 256),
 }
-_NORMALISED = {
-    "[128]x2 batch 256": Size([128] * 2, [128] * 2, 256, layer_norm=True),
-    "[256]x3 batch 640": Size([256] * 3, [256] * 3, 640, layer_norm=True),
-}
-"""Networks with LayerNorm, compiled and by torch."""
 _HEADS = {"batch 250": 250, "batch 1280": 1280}
 _SEPARATE = {"critic_heads": True, "shared_layers": 0}
 _LINEAR = {"critic_heads": True}
@@ -62,7 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", nargs="*", default=list(_SIZES), choices=list(_SIZES), help="networks to compare (all)"
     )
     parser.add_argument("--no-heads", action="store_true", help="leave out the critics with heads")
-    parser.add_argument("--no-layer-norm", action="store_true", help="leave out LayerNorm by torch")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -109,14 +102,6 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         result["sizes"][name] = row | {"ours_over_sb3": ratio(rates, "ours", "sb3")}
     if "[256]x3 batch 256" in result["sizes"]:
         result["sac_over_sb3"] = result["sizes"]["[256]x3 batch 256"]["ours_over_sb3"]
-    if (
-        layer_norm.choose("torch" if arguments.device != "cpu" or arguments.compile != "off" else "auto")
-        == "compiled"
-    ):
-        result["layer_norm"] = {}
-        for name, size in ({} if arguments.no_layer_norm else _NORMALISED).items():
-            print(f"measuring LayerNorm, {name} ...", file=sys.stderr, flush=True)
-            result["layer_norm"][name] = _normalised(size, arguments)
     if not arguments.no_heads:
         result["heads"] = {}
         for name, batch in _HEADS.items():
@@ -143,14 +128,6 @@ def show(result: dict[str, Any]) -> None:
     for name, row in result["sizes"].items():
         table.add_row(name, f"{row['sb3']:.1f}", f"{row['ours']:.1f}", f"{row['ours_over_sb3']:.2f}")
     console.print(table)
-    if "layer_norm" in result:
-        table = Table(
-            "LayerNorm", "by torch", "compiled", "compiled/torch", title=f"updates per second, {where}"
-        )
-        for name, row in result["layer_norm"].items():
-            rates = f"{row['torch']:.1f}", f"{row['compiled']:.1f}", f"{row['compiled_over_torch']:.2f}"
-            table.add_row(name, *rates)
-        console.print(table)
     if "heads" in result:
         columns = ("shared", "multihead", "linear_heads", "masks")
         title = f"critic updates per second, {TASKS} tasks, [256]x3, balanced batches"
@@ -166,20 +143,6 @@ def show(result: dict[str, Any]) -> None:
         console.print(table)
     before, after = result["load_average"]
     console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
-
-
-def _normalised(size: Size, arguments: argparse.Namespace) -> dict[str, float]:
-    """Compare whole updates with LayerNorm in compiled code and by torch."""
-    learner = own_sac(size, arguments.device, arguments.compile)
-    compiled = _updates(learner, size.batch, arguments.seconds)
-
-    def by_torch() -> float:
-        with layer_norm.by_torch():
-            return compiled()
-
-    rates = take_turns({"torch": by_torch, "compiled": compiled}, arguments.rounds)
-    row = {name: typical(rates, name) for name in rates}
-    return row | {"compiled_over_torch": ratio(rates, "compiled", "torch")}
 
 
 def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:

@@ -10,14 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from mtrl import compiled, layer_norm
+from mtrl import compiled
 from mtrl.env import factory, native
 from mtrl.env.native import KERNEL, mujoco_c
 
 ROOT = Path(__file__).parents[2]
 
-# The smaller of the two modules that are compiled; both are loaded alike.
-LOAD = "from mtrl import compiled, layer_norm; compiled.load(layer_norm.KERNEL, 'the layer normalisation')"
+LOAD = "from mtrl import compiled; compiled.load('sample_kernel', 'the sample')"
+SAMPLE = """
+import numba
+
+
+@numba.njit("int64(int64)", cache=True)
+def one(x):
+    return x + 1
+
+
+@numba.njit("int64(int64)", cache=True)
+def two(x):
+    return x + 2
+"""
 
 IMPORTS_NOTHING_HEAVY = """
 import sys, types
@@ -41,25 +53,37 @@ def start(code, **environment):
     )
 
 
+@pytest.fixture
+def sample(tmp_path_factory, monkeypatch):
+    """Return the name of a module that compiles in a second, importable here and in processes."""
+    folder = tmp_path_factory.mktemp("sample")
+    (folder / "sample_kernel.py").write_text(SAMPLE)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+    compiled.fingerprint.cache_clear()
+    yield "sample_kernel"
+    sys.modules.pop("sample_kernel", None)
+
+
 def finish(process):
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return output, errors
 
 
-def test_processes_that_start_together_compile_once(tmp_path, monkeypatch):
+def test_processes_that_start_together_compile_once(tmp_path, monkeypatch, sample):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    place = compiled.directory(layer_norm.KERNEL)
+    place = compiled.directory(sample)
     place.mkdir()
     # As if a third one were compiling: both find it at work and say that they wait.
     with open(place / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         together = [start(LOAD) for _ in range(2)]
-        waiting = "mtrl: another process is compiling the layer normalisation, waiting for it ...\n"
+        waiting = "mtrl: another process is compiling the sample, waiting for it ...\n"
         assert [process.stderr.readline() for process in together] == [waiting] * 2
     messages = [finish(process)[1] for process in together]
     # It ended without having compiled: one of them does, the other uses what it finds.
-    assert sorted("mtrl: compiling the layer normalisation" in message for message in messages) == [
+    assert sorted("mtrl: compiling the sample" in message for message in messages) == [
         False,
         True,
     ]
@@ -114,11 +138,11 @@ def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_pat
     assert not any(place.exists() for place in gone)
 
 
-def test_use_of_compiled_code_is_noted(tmp_path, monkeypatch):
+def test_use_of_compiled_code_is_noted(tmp_path, monkeypatch, sample):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     old = compiled_code(tmp_path, "native-0123456789abcdef", 31)
-    mine = compiled_code(tmp_path, compiled.directory(layer_norm.KERNEL).name, 31)
-    compiled.load.__wrapped__(layer_norm.KERNEL, "the layer normalisation")
+    mine = compiled_code(tmp_path, compiled.directory(sample).name, 31)
+    compiled.load.__wrapped__(sample, "the sample")
     assert not old.exists()
     assert time.time() - (mine / "complete").stat().st_mtime < DAY
 
