@@ -9,11 +9,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mtrl import __version__, hardware
-from mtrl.config import ConfigurationError
+from mtrl.errors import REFUSED, ConfigurationError
 from mtrl.signals import Signals
-
-REFUSED = 2
-"""Exit code of a configuration that cannot run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +50,7 @@ def _run(words: list[str], signals: Signals) -> int:
     for launcher in (word for word in flags.overrides if word.startswith("hydra/launcher=")):
         raise ConfigurationError(f"{launcher} is for the members of a sweep: add -m, or leave it out")
 
-    from mtrl.compose import compose_run
+    from mtrl.config.compose import compose_run
 
     composition = compose_run(flags.overrides)
     if flags.cfg == "job":
@@ -62,7 +59,7 @@ def _run(words: list[str], signals: Signals) -> int:
         print(yaml.safe_dump(composition.values, sort_keys=False), end="")
         return 0
 
-    from mtrl.chain import run_all
+    from mtrl.start import run_all
 
     return run_all(composition)
 
@@ -75,7 +72,7 @@ def _flags(words: list[str]) -> Namespace:
     """
     from hydra._internal.utils import get_args_parser
 
-    from mtrl.compose import groups
+    from mtrl.config.compose import groups
     from mtrl.tasks import closest
 
     parser = get_args_parser()
@@ -99,7 +96,7 @@ def _flags(words: list[str]) -> Namespace:
 
 
 def _help() -> int:
-    from mtrl.help import help_text
+    from mtrl.config.help import help_text
 
     try:
         print(help_text(), flush=True)
@@ -135,7 +132,7 @@ _NOT_FOR_US = {
 
 
 def _complete(words: list[str], line: str, signals: Signals) -> int:
-    from mtrl.completion import is_for_hydra, offered
+    from mtrl.config.completion import is_for_hydra, offered
 
     if is_for_hydra(line):
         return _hand_to_hydra(words, signals)
@@ -145,15 +142,8 @@ def _complete(words: list[str], line: str, signals: Signals) -> int:
 
 def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:
     """Check every member, run them with Hydra's launcher, each in a process of its own, and show the results."""
-    from mtrl.compose import compose_run, members
-    from mtrl.sweep import (
-        check_directories,
-        check_launcher,
-        make_folder,
-        runs_here,
-        show_plan,
-        show_results,
-    )
+    from mtrl.config.compose import compose_run, members
+    from mtrl.sweep import check_directories, check_launcher, make_folder, runs_here, show_plan, show_results
 
     check_launcher(overrides)
     here = runs_here(overrides)
@@ -171,7 +161,7 @@ def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:
 def _hand_to_hydra(words: list[str], signals: Signals) -> int:
     import hydra
 
-    from mtrl.compose import CONF, register_schema, with_free_keys
+    from mtrl.config.compose import CONF, register_schema, with_free_keys
     from mtrl.sweep import run_member
 
     register_schema()

@@ -2,8 +2,9 @@
 
 import argparse
 import math
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,15 +13,98 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.evaluation_command import add_source_options, check_playable, find_sources
-from mtrl.graphics import Camera, NoGraphicsError, choose_graphics
-from mtrl.rundir import last_written
-from mtrl.video import write_mp4
+from mtrl.env.camera import Camera, choose_graphics
+from mtrl.errors import NoGraphicsError
+from mtrl.evaluation.__main__ import add_source_options, check_playable, find_sources
+from mtrl.rundir.run import last_written
+
+_ANSWER_WITHIN = 30.0
+"""Seconds that an encoder is given to say its version."""
+
+
+def write_mp4(pictures: Iterable[NDArray[np.uint8]], out: Path, rate: float) -> None:
+    """Write ``pictures``, each ``(height, width, 3)`` of even sizes, to ``out``.
+
+    Args:
+        pictures: One after the other; they may be made while they are written.
+        out: The file; its directory is made.
+        rate: Pictures in a second.
+
+    Raises:
+        ValueError: There is no encoder, or it does not work, in one sentence.
+        OSError: The file cannot be written.
+    """
+    import imageio
+
+    encoder = find_encoder()
+    new = not out.exists()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # A place that cannot be written is found out here, so that whatever fails below is the encoder's doing.
+    with out.open("ab"):
+        pass
+    try:
+        # yuv420p, which every player reads, wants even sizes.
+        video = imageio.get_writer(
+            out,
+            format="FFMPEG",
+            fps=rate,
+            codec="libx264",
+            macro_block_size=2,
+            pixelformat="yuv420p",
+            ffmpeg_log_level="error",
+        )
+        try:
+            for picture in pictures:
+                try:
+                    video.append_data(picture)
+                except OSError as error:
+                    raise _broken(encoder, str(error)) from error
+        finally:
+            video.close()
+        if not out.stat().st_size:
+            raise _broken(encoder, "it wrote nothing")
+    except BaseException:
+        if new:
+            out.unlink(missing_ok=True)
+        raise
+
+
+def find_encoder() -> str:
+    """Return the ffmpeg that works here, of ``IMAGEIO_FFMPEG_EXE``, the package or the system.
+
+    Raises:
+        ValueError: There is none, or it does not work, in one sentence.
+    """
+    import imageio_ffmpeg
+
+    try:
+        encoder = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ValueError(f"there is no video encoder: {_MEND}") from error
+    try:
+        said = subprocess.run(
+            [encoder, "-version"], capture_output=True, text=True, check=False, timeout=_ANSWER_WITHIN
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        what = getattr(error, "strerror", None) or "it does not answer"
+        raise _broken(encoder, what) from error
+    if said.returncode != 0 or not said.stdout.startswith("ffmpeg"):
+        raise _broken(encoder, "it is no ffmpeg, or a damaged one")
+    return encoder
+
+
+_MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
+
+
+def _broken(encoder: str, what: str) -> ValueError:
+    lines = [line.strip() for line in what.splitlines() if line.strip()]
+    return ValueError(f"the video encoder {encoder} does not work ({lines[0] if lines else what}): {_MEND}")
+
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mtrl.policy import Policy
+    from mtrl.evaluation.policy import Policy
 
 STEPS_PER_SECOND = 80
 """Environment steps in a second of the simulated world: five steps of MuJoCo of 2.5 ms each."""
@@ -59,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     try:
         choose_graphics()
-        from mtrl.policy import read_policy
+        from mtrl.evaluation.policy import read_policy
 
         source = _one_run(options.run)
         policy = read_policy(
@@ -126,7 +210,7 @@ def frames(
     policy: "Policy", goals: str, size: int, every: int, episodes: int = 1, full: bool = False
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the pictures of the video, each (height, width, 3); arguments as of ``write_video``."""
-    from mtrl.env import make_vec_env
+    from mtrl.env.make import make_vec_env
 
     setting, tasks = policy.setting, policy.tasks
     env = make_vec_env(

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from mtrl.errors import Preempted
+
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """What a batch system sends ahead of the end, before or after another signal; never a reason to hurry."""
@@ -17,23 +19,6 @@ UNDIVIDED = threading.Lock()
 """Held around what the end of the process must not cut in two, as another process would complain of its half."""
 LAUNCHED = "MTRL_LAUNCHED"
 """Variable of the environment of a process whose launcher passes signals on and counts them."""
-
-
-class Preempted(Exception):
-    """The run ends because of a signal; no error, for it was asked to.
-
-    Args:
-        number: The signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-    @property
-    def exit_code(self) -> int:
-        """128 plus the signal's number."""
-        return 128 + self.number
 
 
 class Signals:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mtrl.rundir import Run, read_runs
+from mtrl.rundir.run import Run, read_runs
 
 _COLOURS = {
     "finished": "green",

@@ -17,11 +17,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mtrl.compose import Composition
-from mtrl.config import ConfigurationError
-from mtrl.identity import run_directory
-from mtrl.lifecycle import TRY_AGAIN
-from mtrl.rundir import PLAN, Run, RunError
+from mtrl.config.compose import Composition
+from mtrl.errors import TRY_AGAIN, ConfigurationError, RunError
+from mtrl.experiment import run_directory
+from mtrl.rundir.run import PLAN, Run
 from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
 from mtrl.status import render, summary
 

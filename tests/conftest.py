@@ -38,9 +38,9 @@ def command(tmp_path):
 @pytest.fixture(scope="session")
 def train():
     """Return a function that runs one configuration in this process and returns its directory."""
-    from mtrl.compose import compose_run
-    from mtrl.identity import run_directory
-    from mtrl.lifecycle import run_once
+    from mtrl.config.compose import compose_run
+    from mtrl.experiment import run_directory
+    from mtrl.start import run_once
 
     def run(output, *overrides, tiny=TINY):
         composition = compose_run([*tiny, f"output={output}", *overrides])

@@ -5,12 +5,11 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl import hardware
-from mtrl.agent import arguments_of
-from mtrl.algorithm import check_algorithm
-from mtrl.checks import replay_bytes
-from mtrl.compose import compose_run, defaults_of
-from mtrl.config import ConfigurationError
-from mtrl.identity import differences, run_directory
+from mtrl.algo.make import arguments_of
+from mtrl.checks import check_algorithm, replay_bytes
+from mtrl.config.compose import compose_run, defaults_of
+from mtrl.errors import ConfigurationError
+from mtrl.experiment import differences, run_directory
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,11 @@ import yaml
 from tiny_runs import REPOSITORY, TINY
 
 from mtrl import __version__
-from mtrl.__main__ import REFUSED, main
-from mtrl.completion import offered
-from mtrl.compose import compose_run, groups
-from mtrl.identity import run_directory
+from mtrl.__main__ import main
+from mtrl.config.completion import offered
+from mtrl.config.compose import compose_run, groups
+from mtrl.errors import REFUSED
+from mtrl.experiment import run_directory
 
 
 def within(limit, run, *words):
@@ -47,8 +48,8 @@ def test_help_can_be_cut_short_by_its_reader(tmp_path):
 
 def test_the_examples_of_the_help_compose(monkeypatch):
     from mtrl import hardware
-    from mtrl.compose import members
-    from mtrl.help import help_text
+    from mtrl.config.compose import members
+    from mtrl.config.help import help_text
 
     monkeypatch.setattr(hardware, "free_memory", lambda: 64 * 2**30)
     examples = [

@@ -9,10 +9,10 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from tiny_runs import REPOSITORY
 
 import mtrl
-from mtrl.algo import SAC
-from mtrl.compose import compose_run
-from mtrl.identity import run_directory
-from mtrl.lifecycle import run_once
+from mtrl.algo.sac import SAC
+from mtrl.config.compose import compose_run
+from mtrl.experiment import run_directory
+from mtrl.start import run_once
 
 DATA = REPOSITORY / "tests" / "data"
 PINNED = [line.split(" -> ") for line in (DATA / "directories.txt").read_text().splitlines()]

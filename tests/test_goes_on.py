@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mtrl import make_vec_env
-from mtrl.config import ConfigurationError
+from mtrl.errors import ConfigurationError
 
 
 def status_of(directory):

@@ -15,15 +15,17 @@ PACKAGE = REPOSITORY / "mtrl"
 HEAVY = ("torch", "mujoco", "metaworld", "stable_baselines3", "numba", "torch._dynamo")
 
 LAYERS = (
-    ("mtrl.config", "mtrl.tasks"),
+    ("mtrl.errors", "mtrl.tasks"),
+    ("mtrl.config.types",),
     ("mtrl.hardware",),
     ("mtrl.env",),
-    ("mtrl.variant",),
     ("mtrl.algo",),
-    ("mtrl.evaluation", "mtrl.checkpoint"),
-    ("mtrl.curriculum", "mtrl.transfer"),
-    ("mtrl.run",),
-    ("mtrl.lifecycle",),
+    ("mtrl.checkpoint",),
+    ("mtrl.evaluation",),
+    ("mtrl.transfer",),
+    ("mtrl.training",),
+    ("mtrl.train",),
+    ("mtrl.start",),
     ("mtrl.__main__",),
 )
 """From what everything may import to what nothing may; other modules stand anywhere between."""
@@ -92,7 +94,7 @@ def test_nothing_imports_what_stands_above_it_even_through_others(module):
     assert above == []
 
 
-@pytest.mark.parametrize("side", ["report", "status", "rundir", "statistics", "csvlog"])
+@pytest.mark.parametrize("side", ["report.page", "status", "rundir.run", "statistics", "rundir.read"])
 def test_what_reads_run_directories_imports_nothing_that_trains(side):
     assert {layer_of(name) for name in reached_from(f"mtrl.{side}")} <= {None, 0}
 
@@ -168,8 +170,8 @@ def test_status_and_report_load_nothing_heavy(tmp_path):
 
 
 TRAIN = """
-from mtrl.compose import compose_run
-from mtrl.lifecycle import run_once
+from mtrl.config.compose import compose_run
+from mtrl.start import run_once
 assert run_once(compose_run({words})) == 0
 """
 

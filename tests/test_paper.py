@@ -2,8 +2,8 @@
 
 import pytest
 
-from mtrl.compose import CONF, compose_run, groups
-from mtrl.stages import stages_of
+from mtrl.config.compose import CONF, compose_run, groups
+from mtrl.curriculum.stages import stages_of
 
 WIDE, NARROW = [512, 1024, 1024, 512], [256, 256, 256]
 TASKS = {"mt1": 1, "mt3": 3, "mt10": 10}

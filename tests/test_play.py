@@ -9,10 +9,11 @@ import pytest
 from saved_runs import of_version, save_run, with_last
 from tiny_runs import REPOSITORY
 
-from mtrl import graphics, play
-from mtrl.graphics import NoGraphicsError, choose_graphics
-from mtrl.play import Tile, grid, main
-from mtrl.video import write_mp4
+from mtrl import play
+from mtrl.env import camera as graphics
+from mtrl.env.camera import choose_graphics
+from mtrl.errors import NoGraphicsError
+from mtrl.play import Tile, grid, main, write_mp4
 
 TASKS = ("drawer-close-v3", "reach-v3")
 

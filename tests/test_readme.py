@@ -17,9 +17,9 @@ from tiny_runs import REPOSITORY, TINY
 
 from mtrl import hardware
 from mtrl.__main__ import main as mtrl_main
-from mtrl.compose import compose_run, members
-from mtrl.config import ConfigurationError
-from mtrl.identity import run_directory
+from mtrl.config.compose import compose_run, members
+from mtrl.errors import ConfigurationError
+from mtrl.experiment import run_directory
 
 TEXT = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -244,12 +244,12 @@ def test_an_override_in_the_text_composes(span):
     assert span in REFUSED, refusals
 
 
-@pytest.mark.parametrize("command", [*of_module("mtrl.evaluation"), *of_module("mtrl.status")])
+@pytest.mark.parametrize("command", [*of_module("mtrl.evaluation.protocol"), *of_module("mtrl.status")])
 def test_a_command_that_reads_runs_works(command, trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     module, *words = words_of(command)[2:]
-    if module == "mtrl.evaluation":
-        from mtrl.evaluation_command import main
+    if module == "mtrl.evaluation.protocol":
+        from mtrl.evaluation.__main__ import main
 
         words += ["--episodes", "1"]
     else:
@@ -298,9 +298,9 @@ def test_a_search_runs_a_trial(command, tmp_path, monkeypatch, capsys):
 
 
 def test_the_table_of_options_is_printed(capsys):
-    from mtrl.options import main
+    from mtrl.config.options import main
 
-    for command in of_module("mtrl.options"):
+    for command in of_module("mtrl.config.options"):
         assert main(words_of(command)[3:]) == 0
         assert "| `seed` |" in capsys.readouterr().out
 

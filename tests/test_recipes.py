@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from mtrl.agent import make_agent
-from mtrl.compose import compose_run
+from mtrl.algo.make import make_agent
+from mtrl.config.compose import compose_run
 from mtrl.hardware import Hardware
 from mtrl.tasks import MT10
 

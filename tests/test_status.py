@@ -1,13 +1,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from run_directories import MT3, write_run
+from tiny_runs import REPOSITORY
 
-from mtrl.rundir import Run
+from mtrl.rundir.run import Run
 from mtrl.status import count, duration, latest_success, main, summary
 
 
@@ -70,7 +70,7 @@ def test_damage_is_said_on_standard_error_and_the_rest_is_shown(tmp_path, capsys
 
 def test_a_directory_without_runs_is_refused_with_one_sentence(tmp_path):
     command = [sys.executable, "-m", "mtrl.status", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"{tmp_path} holds no run: a run directory has a config.yaml and a status.json\n"

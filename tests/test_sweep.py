@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from tiny_runs import REPOSITORY
 
 from mtrl import sweep
-from mtrl.compose import CONF, compose_run
-from mtrl.config import ConfigurationError
-from mtrl.identity import run_directory
-from mtrl.records import write_json, write_yaml
+from mtrl.config.compose import CONF, compose_run
+from mtrl.errors import ConfigurationError
+from mtrl.experiment import run_directory
+from mtrl.rundir.write import write_json, write_yaml
 from mtrl.signals import Signals
 
-REPOSITORY = Path(__file__).parent.parent
 MEMBERS = [
     "-m",
     "experiment=smoke",

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_runs import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
-SCRIPT = Path(__file__).with_name("one_node_slurm.sh")
+SCRIPT = REPOSITORY / "tests" / "support" / "one_node_slurm.sh"
 MEMBERS = [
     "experiment=smoke",
     "env.horizon=20",

@@ -4,7 +4,7 @@ import pytest
 from metaworld import env_dict
 
 from mtrl import tasks
-from mtrl.compose import compose_run
+from mtrl.config.compose import compose_run
 from mtrl.env import native
 
 

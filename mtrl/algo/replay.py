@@ -2,20 +2,198 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
-from mtrl.algo.n_step import EpisodeChain
-from mtrl.algo.restriction import Restriction
-from mtrl.algo.ring import TransitionRing
-from mtrl.algo.samples import TaskSamples
-from mtrl.algo.task_id import check_one_hot, tasks_of
-from mtrl.algo.task_index import TaskIndex
+from mtrl.algo.sampling import EpisodeChain, Restriction, TaskIndex, check_one_hot, tasks_of
+from mtrl.errors import NonFinite
+
+
+class TaskSamples(NamedTuple):
+    """A batch: the fields of stable-baselines3's ReplayBufferSamples, the tasks, and how they lie."""
+
+    observations: torch.Tensor
+    """Shape (batch, obs_dim)."""
+    actions: torch.Tensor
+    """Shape (batch, action_dim), scaled to -1 .. 1."""
+    next_observations: torch.Tensor
+    """Shape (batch, obs_dim); n steps later with n-step returns."""
+    dones: torch.Tensor
+    """Shape (batch, 1); 1 where the episode terminated. A time limit does not count."""
+    rewards: torch.Tensor
+    """Shape (batch, 1); the discounted sum over n steps with n-step returns."""
+    discounts: torch.Tensor | None
+    """Shape (batch, 1), gamma to the number of steps summed; None with one-step returns."""
+    tasks: torch.Tensor
+    """Shape (batch,), int64."""
+    sorted_by_task: bool
+    """Whether the batch holds equally many transitions of every task, in the order of the tasks."""
+
+
+_NAMES = ("observations", "actions", "next_observations", "rewards", "terminated", "truncated", "tasks")
+_KEPT_AS = {"terminated": np.uint8, "truncated": np.uint8, "tasks": np.int32}
+_SINGULAR = {"rewards": "reward", "actions": "action"}
+
+
+class RowLayout:
+    """The columns of observation, action, next observation, reward, termination, time limit and task.
+
+    Args:
+        obs_dim: Width of an observation.
+        action_dim: Width of an action.
+    """
+
+    def __init__(self, obs_dim: int, action_dim: int) -> None:
+        edges = np.cumsum([0, obs_dim, action_dim, obs_dim, 1, 1, 1, 1]).tolist()
+        self.columns = dict(zip(_NAMES, map(slice, edges, edges[1:]), strict=True))
+        self.width = edges[-1]
+
+    def pack(
+        self,
+        obs: NDArray[np.float32],
+        next_obs: NDArray[np.float32],
+        action: NDArray[np.float32],
+        reward: NDArray[np.float32],
+        done: NDArray[np.bool_],
+        timeout: NDArray[np.bool_],
+        tasks: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return rows (n, width); an episode that a time limit ended did not terminate."""
+        n = len(tasks)
+        parts = (obs, action, next_obs, reward, done & ~timeout, done & timeout, tasks)
+        return np.concatenate([np.reshape(part, (n, -1)) for part in parts], axis=1, dtype=np.float32)
+
+    def unpack(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+        """Return rows as one array per column, flags and tasks as integers: what a checkpoint keeps."""
+        parts = {name: rows[:, column] for name, column in self.columns.items()}
+        for name in ("rewards", "terminated", "truncated", "tasks"):
+            parts[name] = parts[name][:, 0].astype(_KEPT_AS.get(name, np.float32))
+        return parts
+
+    def repack(self, parts: dict[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+        """Return the rows that ``unpack`` took apart.
+
+        Raises:
+            ValueError: they have other widths than this layout.
+        """
+        n = len(parts["rewards"])
+        rows = np.concatenate(
+            [np.asarray(parts[name], dtype=np.float32).reshape(n, -1) for name in _NAMES], axis=1
+        )
+        if n and rows.shape[1] != self.width:
+            raise ValueError(
+                "the saved transitions have other shapes than this buffer's observations and actions"
+            )
+        return rows.reshape(n, self.width)
+
+    def check_finite(self, rows: NDArray[np.float32], keep: NDArray[np.bool_], step: int) -> None:
+        """Refuse the rows (one per copy) to ``keep`` if a number among them is NaN or infinite.
+
+        Raises:
+            NonFinite: naming the first such tensor, its copy and its task.
+        """
+        wrong = keep & ~np.isfinite(rows).all(axis=1)
+        if not wrong.any():
+            return
+        copy = int(np.flatnonzero(wrong)[0])
+        transition = {name: rows[copy, column] for name, column in self.columns.items()}
+        tensor = next(name for name, values in transition.items() if not np.isfinite(values).all())
+        name = f"{_SINGULAR.get(tensor, 'observation')} of copy {copy}"
+        raise NonFinite(name, step, [int(transition["tasks"][0])], transition)
+
+
+class TransitionRing(ReplayBuffer):
+    """Transitions numbered from 0 in the order of their arrival; number ``k`` lies in row ``k % buffer_size``.
+
+    A row is one run of float32, so that a batch is a single gather.
+
+    Args:
+        buffer_size: Capacity in transitions.
+        observation_space: Flat Box.
+        action_space: Flat Box.
+        device: Where the transitions are kept.
+        n_envs: Number of copies.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device | str,
+        n_envs: int,
+    ) -> None:
+        # the constructor of stable-baselines3's buffer allocates, so its attributes are set here instead
+        self.observation_space, self.action_space = observation_space, action_space
+        self.obs_shape = observation_space.shape
+        self.action_dim = get_action_dim(action_space)
+        self.device = get_device(device)
+        self.buffer_size, self.n_envs = int(buffer_size), n_envs
+        self.optimize_memory_usage, self.handle_timeout_termination = False, True
+        self.total_added = 0
+
+        self._layout = RowLayout(int(np.prod(self.obs_shape)), self.action_dim)
+        shape = (self.buffer_size, self._layout.width)
+        if self.device.type == "cpu":
+            # numpy leaves untouched pages to the operating system, torch.zeros writes them all
+            self._storage = torch.from_numpy(np.zeros(shape, dtype=np.float32))
+        else:
+            self._storage = torch.zeros(shape, dtype=torch.float32, device=self.device)
+
+    @property
+    def pos(self) -> int:
+        """Row that the next transition goes to."""
+        return self.total_added % self.buffer_size
+
+    @property
+    def full(self) -> bool:
+        """Whether old transitions are being overwritten."""
+        return self.total_added >= self.buffer_size
+
+    def size(self) -> int:
+        """Return the number of transitions held."""
+        return min(self.total_added, self.buffer_size)
+
+    def _column(self, name: str, rows: slice | torch.Tensor = slice(None)) -> torch.Tensor:
+        return self._storage[rows, self._layout.columns[name]]
+
+    observations = property(lambda self: self._column("observations"), doc="Shape (buffer_size, obs_dim).")
+    next_observations = property(lambda self: self._column("next_observations"), doc="As observations.")
+    actions = property(lambda self: self._column("actions"), doc="Shape (buffer_size, action_dim).")
+    rewards = property(lambda self: self._column("rewards")[:, 0], doc="Shape (buffer_size,), as received.")
+    dones = property(lambda self: self._column("terminated")[:, 0], doc="Terminations, (buffer_size,).")
+    timeouts = property(lambda self: self._column("truncated")[:, 0], doc="Time limits, (buffer_size,).")
+    tasks = property(lambda self: self._column("tasks")[:, 0], doc="Task ids as floats, (buffer_size,).")
+
+    def _append(self, rows: NDArray[np.float32]) -> None:
+        """Write rows (n, width) over the oldest."""
+        pos, n = self.pos, len(rows)
+        first = min(n, self.buffer_size - pos)
+        self._storage[pos : pos + first] = torch.from_numpy(rows[:first])
+        if first < n:
+            self._storage[: n - first] = torch.from_numpy(rows[first:])
+        self.total_added += n
+
+    def rows(self, low: int, high: int) -> dict[str, NDArray[np.generic]]:
+        """Return transitions number ``low`` up to but without ``high``, in order, one array per column.
+
+        Raises:
+            ValueError: some of them are not (or no longer) held.
+        """
+        if not self.total_added - self.size() <= low <= high <= self.total_added:
+            held = f"{self.total_added - self.size():,} to {self.total_added:,}"
+            raise ValueError(f"transitions {low:,} to {high:,} are not in the buffer, which holds {held}")
+        rows = np.arange(low, high) % self.buffer_size
+        batch = self._storage[torch.from_numpy(rows).to(self.device)].cpu().numpy()
+        return self._layout.unpack(batch)
 
 
 class TaskReplayBuffer(TransitionRing):

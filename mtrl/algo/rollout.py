@@ -13,9 +13,9 @@ from stable_baselines3.common.type_aliases import RolloutReturn, TrainFrequencyU
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from mtrl.algo.errors import check_finite
+from mtrl.algo.finite import check_finite
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.nonfinite import NonFinite
+from mtrl.errors import NonFinite
 
 
 @cache

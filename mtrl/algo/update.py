@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from mtrl.networks import SORTED, Grouping, group_by_task
+from mtrl.algo.networks import SORTED, Grouping, group_by_task
 
 if TYPE_CHECKING:
     from mtrl.algo.sac import SAC

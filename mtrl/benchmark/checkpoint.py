@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure and return seconds and bytes."""
-    from mtrl.checkpoint import Store
-    from mtrl.compose import compose_run
+    from mtrl.checkpoint.store import Store
+    from mtrl.config.compose import compose_run
 
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         overrides = [
@@ -105,7 +105,7 @@ def show(result: dict[str, Any]) -> None:
 
 def _training_rate(steps: int) -> float:
     """Return the environment steps per second of MT10's recipe, updates included."""
-    from mtrl.compose import compose_run
+    from mtrl.config.compose import compose_run
 
     # The first batch, not all the random steps that the recipe begins with.
     starts = compose_run(["experiment=mt10"]).config.algo.batch_size
@@ -124,9 +124,8 @@ def _make_agent(cfg: Any) -> "OffPolicyAlgorithm":  # (a Config, which is import
     from stable_baselines3.common.logger import Logger
 
     from mtrl import hardware
-    from mtrl.agent import make_agent
-    from mtrl.env.factory import choose_backend
-    from mtrl.environments import make_training_env
+    from mtrl.algo.make import make_agent
+    from mtrl.env.make import choose_backend, make_training_env
 
     backend = choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward)
     chosen = hardware.choose(cfg.hardware, backend, hardware.update_work(cfg))

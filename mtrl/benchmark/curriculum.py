@@ -20,8 +20,8 @@ from mtrl.benchmark.pairing import Rates, ratio, take_turns, typical
 if TYPE_CHECKING:
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-    from mtrl.compose import Composition
-    from mtrl.session import Session
+    from mtrl.config.compose import Composition
+    from mtrl.training.callbacks import Session
 
 CLOCKS = ("wall", "cpu")
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure and return steps per second and their ratios, by wall clock and by the time of this process."""
-    from mtrl.compose import compose_run
+    from mtrl.config.compose import compose_run
 
     never = ["evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=1e9", "total_steps=1e12"]
     # Two sessions cannot share a terminal's last line.
@@ -103,14 +103,13 @@ def _measure(
     from stable_baselines3.common.logger import Logger
 
     from mtrl import hardware
-    from mtrl.agent import make_agent
-    from mtrl.checkpoint import Store
-    from mtrl.curriculum import begin_curriculum
-    from mtrl.env.factory import choose_backend
-    from mtrl.environments import make_training_env
-    from mtrl.recorder import Recorder
-    from mtrl.session import Session
+    from mtrl.algo.make import make_agent
+    from mtrl.checkpoint.store import Store
+    from mtrl.curriculum.curriculum import begin_curriculum
+    from mtrl.env.make import choose_backend, make_training_env
     from mtrl.signals import Signals
+    from mtrl.training.callbacks import Session
+    from mtrl.training.record import Recorder
 
     cfg = plain.config
     chosen = hardware.choose(

@@ -88,9 +88,8 @@ def show(result: dict[str, Any]) -> None:
 def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subproc: bool) -> dict[str, float]:
     from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-    from mtrl.env import make_vec_env
-    from mtrl.env.goals import goal_set
-    from mtrl.env.stock import StockEnv
+    from mtrl.env.make import make_vec_env
+    from mtrl.env.metaworld import StockEnv, goal_set
 
     n_envs = len(tasks) * copies
     actions = np.random.default_rng(0).uniform(-1, 1, (HORIZON, n_envs, 4)).astype(np.float32)
@@ -149,10 +148,9 @@ def _physics(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Callable
     import mujoco
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-    from mtrl.env.goals import goal_set
+    from mtrl.env.metaworld import goal_set, metaworld_task
     from mtrl.env.native import mujoco_c
-    from mtrl.env.native.physics import simulate
-    from mtrl.env.original import metaworld_task
+    from mtrl.env.native.kernel import simulate
 
     envs = []
     for task in tasks:

@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from mtrl.compose import compose_run
-    from mtrl.evaluation_command import play
+    from mtrl.config.compose import compose_run
+    from mtrl.evaluation.__main__ import play
     from mtrl.hardware import available_cores
 
     overrides = arguments.overrides or ["experiment=mt10"]
@@ -69,10 +69,9 @@ def _untrained(cfg: Any) -> Any:
     from contextlib import closing
 
     from mtrl import hardware
-    from mtrl.agent import make_agent
-    from mtrl.env.factory import choose_backend
-    from mtrl.environments import make_training_env
-    from mtrl.policy import Policy, Setting
+    from mtrl.algo.make import make_agent
+    from mtrl.env.make import choose_backend, make_training_env
+    from mtrl.evaluation.policy import Policy, Setting
 
     backend = choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward)
     chosen = hardware.choose(cfg.hardware, backend, hardware.update_work(cfg))

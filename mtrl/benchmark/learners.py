@@ -34,7 +34,7 @@ def stable_baselines3_sac(size: Size, device: str) -> Any:
 
 def own_sac(size: Size, device: str, compile: str, *, balanced: bool = False, **policy: Any) -> Any:
     """Return our SAC for ten tasks, with ``policy`` as further arguments of its policy."""
-    from mtrl.algo import SAC
+    from mtrl.algo.sac import SAC
 
     policy |= {"actor_layers": size.actor, "critic_layers": size.critic, "layer_norm": size.layer_norm}
     learner = SAC(
@@ -90,8 +90,8 @@ def with_masks(learner: Any) -> Any:
     import torch
     from torch import nn
 
-    from mtrl.networks import StackedMLP
-    from mtrl.optimizer import FusedAdam
+    from mtrl.algo.networks import StackedMLP
+    from mtrl.algo.optimizer import FusedAdam
 
     class MaskedCritics(nn.Module):
         n_heads = 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-    from mtrl.compose import Composition
+    from mtrl.config.compose import Composition
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure and return steps per second with and without; ``lost`` is the share of them that is lost."""
-    from mtrl.compose import compose_run
+    from mtrl.config.compose import compose_run
 
     never = ["evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=1e9", "total_steps=1e12"]
     with tempfile.TemporaryDirectory() as folder:
@@ -73,13 +73,12 @@ def _measure(
     from stable_baselines3.common.logger import Logger
 
     from mtrl import hardware
-    from mtrl.agent import make_agent
-    from mtrl.checkpoint import Store
-    from mtrl.env.factory import choose_backend
-    from mtrl.environments import make_training_env
-    from mtrl.recorder import Recorder
-    from mtrl.session import Session
+    from mtrl.algo.make import make_agent
+    from mtrl.checkpoint.store import Store
+    from mtrl.env.make import choose_backend, make_training_env
     from mtrl.signals import Signals
+    from mtrl.training.callbacks import Session
+    from mtrl.training.record import Recorder
 
     cfg = composition.config
     chosen = hardware.choose(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
-    from mtrl.compose import Composition
     from mtrl.config import Config
+    from mtrl.config.compose import Composition
 
 _EVALUATE_EVERY = 100_000
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure and return environment steps per second; ``train_over_sb3`` is their ratio."""
     import torch
 
-    from mtrl.compose import compose_run
+    from mtrl.config.compose import compose_run
 
     never = ["evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=1e9", "total_steps=1e12"]
     threads, before = torch.get_num_threads(), os.getloadavg()[0]
@@ -93,14 +93,12 @@ def _measure(
     from stable_baselines3.common.logger import Logger
 
     from mtrl import hardware
-    from mtrl.agent import make_agent
-    from mtrl.checkpoint import Store
-    from mtrl.env import make_vec_env
-    from mtrl.env.factory import choose_backend
-    from mtrl.environments import make_evaluation_env, make_training_env
-    from mtrl.recorder import Recorder
-    from mtrl.session import Session
+    from mtrl.algo.make import make_agent
+    from mtrl.checkpoint.store import Store
+    from mtrl.env.make import choose_backend, make_evaluation_env, make_training_env, make_vec_env
     from mtrl.signals import Signals
+    from mtrl.training.callbacks import Session
+    from mtrl.training.record import Recorder
 
     cfg = composition.config
     chosen = hardware.choose(
@@ -150,7 +148,7 @@ def _measure(
 def _stock_agent(cfg: "Config", env: "VecEnv", device: str) -> "OffPolicyAlgorithm":
     from stable_baselines3 import SAC
 
-    from mtrl.agent import update_schedule
+    from mtrl.algo.make import update_schedule
 
     train_freq, gradient_steps = update_schedule(cfg.algo, env.num_envs)
     return SAC(

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 
-from mtrl.algo import check_finite
-from mtrl.checkpoint.files import new_directory
-from mtrl.checkpoint.values import DamagedError, read_arrays, stored_entries
+from mtrl.algo.finite import check_finite
+from mtrl.checkpoint.state import read_arrays, stored_entries
 from mtrl.env.normalize import TaskNormalize
-from mtrl.records import write_json
+from mtrl.errors import DamagedError
+from mtrl.rundir.write import new_directory, write_json
 from mtrl.tasks import OBSERVATION_SIZE
 
 _UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError)

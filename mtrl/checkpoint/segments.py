@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mtrl.algo import TaskReplayBuffer
-from mtrl.checkpoint.files import TEMPORARY, place_file, sha256
-from mtrl.checkpoint.values import DamagedError, read_arrays
+from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.checkpoint.state import read_arrays
+from mtrl.errors import DamagedError
+from mtrl.rundir.write import TEMPORARY, place_file, sha256
 
 _ROWS = 250_000
 """Transitions of one file at most: what is read, and copied, at a time."""

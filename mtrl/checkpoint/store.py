@@ -20,15 +20,13 @@ from typing import Any
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from mtrl.algo import check_finite
+from mtrl.algo.finite import check_finite
 from mtrl.checkpoint import segments
-from mtrl.checkpoint.agent import AgentState, Stateful
-from mtrl.checkpoint.files import discard, new_directory, recover, sha256
 from mtrl.checkpoint.model import MODEL, load_weights, write_model
 from mtrl.checkpoint.segments import Segment
-from mtrl.checkpoint.values import DamagedError, read_json, read_values, write_values
-from mtrl.config import ConfigurationError
-from mtrl.records import write_json
+from mtrl.checkpoint.state import AgentState, Stateful, read_json, read_values, write_values
+from mtrl.errors import ConfigurationError, DamagedError
+from mtrl.rundir.write import discard, new_directory, recover, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +38,6 @@ _MEND = (
     "continue with the version of mtrl that wrote it, or train anew with fresh=true, "
     "which moves the run directory aside"
 )
-
-
-class CheckpointFailedError(RuntimeError):
-    """No checkpoint could be written several times in a row; the same run can be tried again."""
 
 
 @dataclass(frozen=True, slots=True)

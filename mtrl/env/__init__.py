@@ -11,6 +11,6 @@ Every backend gives the same contract, which the tests hold them to:
 * ``env_method("get_state")`` and ``env_method("set_state", state)`` save and restore a copy in mid-episode, exactly.
 """
 
-from mtrl.env.factory import make_vec_env
+from mtrl.env.make import make_vec_env
 
 __all__ = ["make_vec_env"]

@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtrl.errors import NotFiniteError
 from mtrl.tasks import HORIZON
-
-
-class NotFiniteError(ValueError):
-    """An action, observation or reward is NaN or infinite."""
 
 
 def check_actions(actions: Any, shape: tuple[int, ...], who: Callable[[int], str]) -> NDArray[Any]:

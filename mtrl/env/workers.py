@@ -20,15 +20,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.arguments import check_actions
+from mtrl.errors import WorkerError, WorkerLostError
 from mtrl.signals import HANDLED, UNDIVIDED
-
-
-class WorkerError(RuntimeError):
-    """An environment raised in its worker; the message carries the worker's traceback."""
-
-
-class WorkerLostError(RuntimeError):
-    """A worker was killed or no longer answers; the same run can be tried again."""
 
 
 class WorkerVecEnv(VecEnv):
@@ -55,7 +48,7 @@ class WorkerVecEnv(VecEnv):
         # A forked child would inherit torch's and MuJoCo's threads in an unknown state.
         context = multiprocessing.get_context("forkserver")
         # Imported once for all workers, and no thread is started by it.
-        context.set_forkserver_preload(["mtrl.env.stock", "mtrl.env.workers"])
+        context.set_forkserver_preload(["mtrl.env.metaworld", "mtrl.env.workers"])
         _start_fork_server()
         self._remotes: list[Connection] = []
         self._processes: list[multiprocessing.process.BaseProcess] = []

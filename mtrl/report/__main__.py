@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtrl.rundir import find_runs, read_runs
+from mtrl.rundir.run import find_runs, read_runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mtrl import statistics
 from mtrl.report.study import Comparison, Curves, Group
-from mtrl.rundir import Run
+from mtrl.rundir.run import Run
 from mtrl.statistics import Interval
 
 _POINTS, _PANEL_POINTS = 400, 150

@@ -8,7 +8,7 @@ from mtrl.report.notices import project_version
 from mtrl.report.settings import learning_settings, show
 from mtrl.report.sheets import Cell, Sheet, number
 from mtrl.report.study import Study
-from mtrl.rundir import Run, flatten
+from mtrl.rundir.run import Run, flatten
 from mtrl.status import count, duration
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mtrl import __version__
 from mtrl.report.study import Comparison, Study
-from mtrl.rundir import Run, flatten
+from mtrl.rundir.run import Run, flatten
 from mtrl.status import count
 
 FEW_SEEDS = 3

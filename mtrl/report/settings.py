@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from mtrl.rundir import Run
+from mtrl.rundir.run import Run
 from mtrl.tasks import MT3, MT10, MT25, MT50
 
 NOT_LEARNED = frozenset(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl.report.settings import group_labels, learning_settings, task_set_title
-from mtrl.rundir import Run
+from mtrl.rundir.run import Run
 
 
 @dataclass(slots=True)

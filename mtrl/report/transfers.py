@@ -4,7 +4,7 @@ import numpy as np
 
 from mtrl.report.sheets import Cell, Sheet, percent
 from mtrl.report.study import Comparison
-from mtrl.rundir import Run
+from mtrl.rundir.run import Run
 
 _LOST = 0.1
 """A loss of success beyond ten points is marked."""

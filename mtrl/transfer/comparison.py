@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from mtrl.config import GOALS, ConfigurationError
+from mtrl.config import GOALS
+from mtrl.errors import ConfigurationError
 from mtrl.report.study import Curves, curves_of
-from mtrl.rundir import Run
+from mtrl.rundir.run import Run
 
 THRESHOLDS = (0.5, 0.8)
 """Mean success rates whose first evaluation is compared."""

@@ -1,13 +1,95 @@
-"""Weights of one task set given to another, task by task name."""
+"""Adam's moments of one task set given to another, like the weights they belong to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from mtrl.config import ConfigurationError
+from mtrl.errors import ConfigurationError
 from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from mtrl.transfer.layout import Linear, Network
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(slots=True)
+class Linear:
+    """A layer of ``c`` networks side by side: ``weight`` (c, inputs, outputs), ``bias`` (c, 1, outputs)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+@dataclass(slots=True)
+class Network:
+    """An actor, or all critics as one stack."""
+
+    layers: list[Linear]
+    norms: list[Linear]
+    """Gains and biases of the layer normalisations, each (c, 1, width)."""
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths of the hidden layers."""
+        return [layer.weight.shape[2] for layer in self.layers[:-1]]
+
+
+def parts_of(state: State) -> list[str]:
+    """Return the networks of a policy's ``state_dict``, such as actor, critic, critic_target."""
+    names = ("actor", "actor_target", "critic", "critic_target")
+    return [name for name in names if any(key.startswith(f"{name}.") for key in state)]
+
+
+def read_network(state: State, part: str) -> Network:
+    """Return one network of a policy's ``state_dict``."""
+    stacked = _numbers(state, f"{part}.net.layers.")
+    if stacked:
+        read = lambda group: [  # noqa: E731
+            Linear(state[f"{group}{i}.weight"], state[f"{group}{i}.bias"]) for i in _numbers(state, group)
+        ]
+        return Network(read(f"{part}.net.layers."), read(f"{part}.net.norms."))
+    layers = []
+    for together in _plain_names(state, part):
+        # The mean and the deviation of SAC's actor are one layer of the stack.
+        weights = [torch.cat([state[f"{name}.weight"] for name in names]).T for names in together]
+        biases = [torch.cat([state[f"{name}.bias"] for name in names])[None] for names in together]
+        layers.append(Linear(torch.stack(weights), torch.stack(biases)))
+    return Network(layers, [])
+
+
+def write_network(network: Network, like: State, part: str) -> dict[str, torch.Tensor]:
+    """Return the entries of a ``state_dict`` with the layout of ``like`` that hold ``network``."""
+    written: dict[str, torch.Tensor] = {}
+    if _numbers(like, f"{part}.net.layers."):
+        for group, layers in (("layers", network.layers), ("norms", network.norms)):
+            for i, layer in enumerate(layers):
+                written[f"{part}.net.{group}.{i}.weight"] = layer.weight
+                written[f"{part}.net.{group}.{i}.bias"] = layer.bias
+        return written
+    for layer, together in zip(network.layers, _plain_names(like, part), strict=True):
+        for weight, bias, names in zip(layer.weight, layer.bias, together, strict=True):
+            sizes = [like[f"{name}.bias"].shape[0] for name in names]
+            for name, rows, values in zip(names, weight.T.split(sizes), bias[0].split(sizes), strict=True):
+                written[f"{name}.weight"], written[f"{name}.bias"] = rows.contiguous(), values.contiguous()
+    return written
+
+
+def _numbers(state: State, prefix: str) -> list[int]:
+    found = {key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)}
+    return sorted(int(number) for number in found if number.isdigit())
+
+
+def _plain_names(state: State, part: str) -> list[list[list[str]]]:
+    """Return, for each layer and each network of the stack, the names of stable-baselines3's layers in it."""
+    if part.startswith("critic"):
+        count = len({key.split(".")[1] for key in state if key.startswith(f"{part}.qf")})
+        numbers = _numbers(state, f"{part}.qf0.")
+        return [[[f"{part}.qf{critic}.{number}"] for critic in range(count)] for number in numbers]
+    if f"{part}.log_std.weight" in state:
+        hidden = [[[f"{part}.latent_pi.{number}"]] for number in _numbers(state, f"{part}.latent_pi.")]
+        return [*hidden, [[f"{part}.mu", f"{part}.log_std"]]]
+    return [[[f"{part}.mu.{number}"]] for number in _numbers(state, f"{part}.mu.")]
+
 
 MEAN, FRESH = "mean", "fresh"
 """A new task begins with the mean of the source's tasks, or with the weights it was initialised with."""
@@ -282,3 +364,87 @@ def map_columns(given: Mapping[str, torch.Tensor], own: torch.Tensor, name: str)
     mapped = own.clone()
     mapped[:OBSERVATION_SIZE] = given[name][:OBSERVATION_SIZE]
     return mapped
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def moments_problem(given: Mapping[str, Any], policy: State, part: str) -> str | None:
+    """Return what keeps the state of a source's optimiser from being mapped, None where nothing does.
+
+    Args:
+        given: The source's optimiser.
+        policy: The source's policy.
+        part: "actor" or "critic".
+    """
+    state = given.get("state")
+    if not isinstance(state, dict):
+        return "holds no state"
+    if not state:
+        return None
+    for place, name in enumerate(name for name in policy if name.startswith(f"{part}.")):
+        entry = state.get(place)
+        values = [entry.get(key) for key in ("step", *_MOMENTS)] if isinstance(entry, dict) else [None]
+        if not all(isinstance(value, float | int) or torch.is_tensor(value) for value in values):
+            return f"has not Adam's moments of {name}"
+        step, *moments = map(torch.as_tensor, values)
+        if step.numel() != 1 or any(moment.shape != policy[name].shape for moment in moments):
+            return f"has moments of another shape than {name}"
+        if not all(bool(torch.isfinite(value).all()) for value in (step, *moments)):
+            return f"has moments of {name} that are NaN or infinite"
+    return None
+
+
+def map_optimiser(
+    given: dict[str, Any],
+    policy: State,
+    network: torch.nn.Module,
+    source: Side,
+    target: Side,
+    origin: Sequence[Origin],
+    *,
+    part: str,
+    n: int,
+) -> dict[str, Any]:
+    """Return the state of ``network``'s optimiser with the moments of ``given``.
+
+    Tasks that start fresh have moments of 0.
+
+    Args:
+        given: The source's optimiser.
+        policy: The source's policy, whose entries of ``part`` are in the order of its parameters.
+        network: The run's actor or critic.
+        source: Whose optimiser ``given`` is.
+        target: Whose network it is.
+        origin: Where the weights of each task come from.
+        part: "actor" or "critic".
+        n: Networks in the stack, without heads.
+    """
+    state = network.optimizer.state_dict()
+    theirs = [name for name in policy if name.startswith(f"{part}.")]
+    ours = [f"{part}.{name}" for name, _ in network.named_parameters()]
+    if not given["state"]:
+        return state
+    own = {
+        name: torch.zeros_like(value, device="cpu")
+        for name, value in zip(ours, network.parameters(), strict=True)
+    }
+    moments: dict[int, dict[str, Any]] = {
+        place: {"step": next(iter(given["state"].values()))["step"]} for place in range(len(ours))
+    }
+    for moment in _MOMENTS:
+        entries = {name: given["state"][place][moment] for place, name in enumerate(theirs)}
+        mapped = map_network(
+            read_network(entries, part),
+            read_network(own, part),
+            source,
+            target,
+            origin,
+            part=part,
+            n=n,
+            moments=True,
+        )
+        written = write_network(mapped, own, part)
+        for place, name in enumerate(ours):
+            moments[place][moment] = written[name].contiguous()
+    return {"state": moments, "param_groups": state["param_groups"]}

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.algo import TaskReplayBuffer
-from mtrl.checkpoint import DamagedError
+from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.checkpoint.state import read_arrays
 from mtrl.checkpoint.store import Checkpoint, verify
-from mtrl.checkpoint.values import read_arrays
-from mtrl.config import ConfigurationError
-from mtrl.sources import ModelFiles
+from mtrl.errors import ConfigurationError, DamagedError
+from mtrl.rundir.models import ModelFiles
 from mtrl.tasks import OBSERVATION_SIZE
 
 Rows = dict[str, NDArray[Any]]

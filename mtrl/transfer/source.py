@@ -6,16 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtrl.checkpoint import DamagedError
 from mtrl.checkpoint.model import read_normaliser, read_weights
-from mtrl.config import Config, ConfigurationError
-from mtrl.lineage import read_lineage
-from mtrl.rundir import Run, RunError
-from mtrl.sources import ModelFiles, content, find_model, saved_step
+from mtrl.config import Config
+from mtrl.errors import ConfigurationError, DamagedError, RunError
+from mtrl.rundir.models import ModelFiles, content, find_model, read_lineage, saved_step
+from mtrl.rundir.run import Run
 from mtrl.tasks import OBSERVATION_SIZE, check_tasks
-from mtrl.transfer.layout import State, parts_of, read_network
-from mtrl.transfer.mapping import Side
-from mtrl.transfer.moments import moments_problem
+from mtrl.transfer.mapping import Side, State, moments_problem, parts_of, read_network
 
 
 @dataclass(frozen=True, slots=True)

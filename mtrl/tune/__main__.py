@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mtrl.config import ConfigurationError
+from mtrl.errors import ConfigurationError
 from mtrl.tune.plan import USAGE, Search, describe, plan
 from mtrl.tune.results import write_results
 from mtrl.tune.space import written

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optuna.storages.journal import JournalFileBackend
 
-from mtrl.config import ConfigurationError
+from mtrl.errors import ConfigurationError
 
 MEND = "move it aside, or begin another search with name=..."
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mtrl.compose import Composition, compose_run
-from mtrl.config import ConfigurationError
+from mtrl.config.compose import Composition, compose_run
+from mtrl.errors import ConfigurationError
 from mtrl.tune.space import Parameter, read_space, written
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes")

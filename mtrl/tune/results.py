@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import yaml
 from omegaconf import OmegaConf
 
-from mtrl.compose import CONF, groups
-from mtrl.identity import is_learned
-from mtrl.records import replace_file
+from mtrl.config.compose import CONF, groups
+from mtrl.experiment import is_learned
+from mtrl.rundir.write import replace_file
 from mtrl.tune.plan import Search
 from mtrl.tune.space import written
 

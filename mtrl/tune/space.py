@@ -10,8 +10,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mtrl.compose import CONF, groups
-from mtrl.config import ConfigurationError
+from mtrl.config.compose import CONF, groups
+from mtrl.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from optuna import Trial

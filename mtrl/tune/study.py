@@ -4,7 +4,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from mtrl.config import ConfigurationError
+from mtrl.errors import ConfigurationError
 from mtrl.tune.plan import Search
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtrl.compose import compose_run
-from mtrl.config import ConfigurationError
-from mtrl.identity import run_directory
-from mtrl.lock import holder_of
-from mtrl.rundir import Run, RunError
+from mtrl.config.compose import compose_run
+from mtrl.errors import ConfigurationError, RunError
+from mtrl.experiment import run_directory
+from mtrl.rundir.run import Run
+from mtrl.training.lock import holder_of
 
 if TYPE_CHECKING:
     from optuna import Trial

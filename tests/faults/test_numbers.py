@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from aftermath import Left, assert_same
 
-from mtrl.metrics import Episodes, UnstableError
+from mtrl.errors import UnstableError
+from mtrl.training.metrics import Episodes
 
 NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
 

@@ -9,9 +9,9 @@ import pytest
 from aftermath import Left
 from tiny import TINY
 
-from mtrl.compose import compose_run
-from mtrl.config import ConfigurationError
-from mtrl.lifecycle import run_once
+from mtrl.config.compose import compose_run
+from mtrl.errors import ConfigurationError
+from mtrl.start import run_once
 
 
 def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(nursery, tmp_path):

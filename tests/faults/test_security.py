@@ -18,16 +18,15 @@ from tiny import TINY
 
 import mtrl
 from mtrl import status
-from mtrl.checkpoint.files import sha256
 from mtrl.checkpoint.store import sealed
-from mtrl.compose import compose_run
-from mtrl.config import ConfigurationError
-from mtrl.evaluation_command import main as evaluation
-from mtrl.lifecycle import run_once
+from mtrl.config.compose import compose_run
+from mtrl.errors import ConfigurationError, LoadError
+from mtrl.evaluation.__main__ import main as evaluation
 from mtrl.play import main as play
-from mtrl.policy import LoadError
 from mtrl.report.__main__ import main as report
-from mtrl.transfer import prepare_transfer
+from mtrl.rundir.write import sha256
+from mtrl.start import run_once
+from mtrl.transfer.start import prepare_transfer
 
 MORE = ["env.normalize_observations=true"]
 
@@ -123,7 +122,7 @@ def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plan
         put(path, Payload(marker))
     reseal(run)
 
-    monkeypatch.setattr("mtrl.environments.make_vec_env", None)
+    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     tiny.use_tiny_environment()
     code = 2
     with contextlib.suppress(ConfigurationError):
@@ -160,7 +159,7 @@ def test_no_command_that_plays_runs_a_payload(finished, tmp_path, monkeypatch, c
 def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, tmp_path, monkeypatch, capsys):
     marker = tmp_path / "executed"
     content = cloudpickle.dumps(Payload(marker))
-    monkeypatch.setattr("mtrl.environments.make_vec_env", None)
+    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     # Evaluation and video read everything of a run before they simulate.
     monkeypatch.setattr("mtrl.env.make_vec_env", None)
     tiny.use_tiny_environment()
@@ -212,7 +211,8 @@ def test_a_manifest_reaches_nothing_outside_its_directory(nursery, tmp_path, fin
 
 
 def test_arrays_are_no_larger_than_their_files(tmp_path):
-    from mtrl.checkpoint.values import DamagedError, read_arrays
+    from mtrl.checkpoint.state import read_arrays
+    from mtrl.errors import DamagedError
 
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w") as archive, archive.open("a.npy", "w") as file:
@@ -239,7 +239,7 @@ def rewrite_compressed(path, names):
 @pytest.mark.parametrize("inside", [False, True], ids=["model", "tensors"])
 def test_weights_are_no_larger_than_their_file(finished, tmp_path, inside):
     from mtrl.checkpoint.model import read_weights
-    from mtrl.checkpoint.values import DamagedError
+    from mtrl.errors import DamagedError
 
     run = tmp_path / finished.relative_to(finished.parents[2])
     shutil.copytree(finished, run)

@@ -69,7 +69,7 @@ class Command:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("module", ["hydra", "torch", "mtrl.session"])
+@pytest.mark.parametrize("module", ["hydra", "torch", "mtrl.training.callbacks"])
 def test_a_signal_while_modules_are_imported(tmp_path, module, number):
     sent = tmp_path / "sent"
     hook = AT_IMPORT.format(module=module, number=int(number), sent=str(sent))
@@ -141,8 +141,8 @@ def _read(path):
         pytest.param(owner, name, number, marks=[] if i == k else pytest.mark.slow)
         for i, (owner, name) in enumerate(
             [
-                ("mtrl.run", "find_checkpoint"),
-                ("mtrl.run", "make_training_env"),
+                ("mtrl.train", "find_checkpoint"),
+                ("mtrl.train", "make_training_env"),
                 ("mtrl.checkpoint.Store", "restore"),
             ]
         )
@@ -166,7 +166,7 @@ def test_a_signal_while_a_run_is_restored(nursery, whole, halfway, owner, name, 
 
 def test_a_signal_before_the_first_step_of_a_new_run_leaves_it_interrupted(nursery, whole, tmp_path):
     begun = time.monotonic()
-    answer = nursery.run(tmp_path, call=["signal_at", [signal.SIGTERM, "mtrl.run", "make_agent"]])
+    answer = nursery.run(tmp_path, call=["signal_at", [signal.SIGTERM, "mtrl.train", "make_agent"]])
     assert time.monotonic() - begun < 30
     left = Left(tmp_path)
     assert answer["code"] == 143, answer["said"]

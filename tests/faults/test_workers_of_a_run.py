@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from mtrl.compose import compose_run
+from mtrl.config.compose import compose_run
 from mtrl.env.workers import WorkerVecEnv
-from mtrl.identity import run_directory
-from mtrl.lifecycle import run_once
+from mtrl.experiment import run_directory
+from mtrl.start import run_once
 
 
 class Fragile(gymnasium.Env):
@@ -69,7 +69,7 @@ def test_a_worker_that_fails_is_named_and_the_run_ends(tmp_path, monkeypatch, ca
         names = [f"copy {i} ({task})" for i, task in enumerate(tasks)]
         return WorkerVecEnv(makers, 2, names=names, timeout=3.0)
 
-    monkeypatch.setattr("mtrl.environments.make_vec_env", make)
+    monkeypatch.setattr("mtrl.env.make.make_vec_env", make)
     composition = compose_run([*TINY, "total_steps=120", "evaluation.every=1000", f"output={tmp_path}"])
     assert run_once(composition) == code
     said = capsys.readouterr().err

@@ -15,7 +15,7 @@ Importing this package imports neither numba nor MuJoCo.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mtrl import compiled
+from mtrl.env.native import cache as compiled
 from mtrl.tasks import NATIVE
 
 if TYPE_CHECKING:

@@ -8,12 +8,11 @@ import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numpy.typing import NDArray
 
+from mtrl.env.camera import Camera
+from mtrl.env.metaworld import PICTURE_SIZE, STATE, make_original, metaworld_task
 from mtrl.env.native import mujoco_c
 from mtrl.env.native.records import COPY, FRAME_SIZE, GOAL, PLACES
 from mtrl.env.native.tasks import MODULES
-from mtrl.env.original import make_original, metaworld_task
-from mtrl.env.stock import PICTURE_SIZE, STATE
-from mtrl.graphics import Camera
 
 _ATTRIBUTES = {
     "target_pos": "_target_pos",

@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 from mujoco.introspect import ast_nodes, structs
 
-from mtrl.env.stock import FATAL_WARNINGS
+from mtrl.env.metaworld import FATAL_WARNINGS
 
 _C_TYPES = {
     "int": ctypes.c_int,

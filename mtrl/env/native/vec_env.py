@@ -1,8 +1,10 @@
 """Meta-World as a stable-baselines3 ``VecEnv`` whose step is compiled (contract: ``mtrl.env``)."""
 
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import gymnasium
@@ -12,15 +14,66 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.arguments import check_actions, task_of
+from mtrl.env.metaworld import Schedule, action_space, observation_space
 from mtrl.env.native import compiled_step, mujoco_c
-from mtrl.env.native.crew import Crew
 from mtrl.env.native.models import Simulation, TaskModel
 from mtrl.env.native.records import COPY, FLAGS
-from mtrl.env.schedule import Schedule
-from mtrl.env.stock import action_space, observation_space
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 
 logger = logging.getLogger(__name__)
+
+
+class Crew:
+    """Threads that share the copies of one step among them; which thread steps which copy changes no result.
+
+    Args:
+        step: ``kernel.step_copies``, which runs without the interpreter's lock.
+        arguments: What it takes at every step alike: from ``copies`` up to ``mj_forward``.
+        threads: How many copies are stepped at the same time.
+    """
+
+    def __init__(self, step: Callable[..., None], arguments: tuple[object, ...], threads: int) -> None:
+        self._step, self._threads = step, threads
+        self._next_copy = np.zeros(1, dtype=np.int64)
+        self._arguments = *arguments, self._next_copy.ctypes.data
+        self._running: list[Future[None]] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def run(self, *first: object) -> None:
+        """Step all copies, this thread taking its share; ``first`` are the step's arguments before the others."""
+        helpers = self._start(self._threads - 1, first)
+        self._step(*first, *self._arguments)
+        for helper in helpers:
+            helper.result()
+
+    def start(self, *first: object) -> None:
+        """Begin to step all copies in the background; ``first`` as for ``run``."""
+        self._running = self._start(self._threads, first)
+
+    def wait(self) -> None:
+        """Return when all copies have been stepped."""
+        running, self._running = self._running, []
+        for future in running:
+            future.result()
+
+    def close(self) -> None:
+        """End the threads."""
+        self.wait()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _start(self, threads: int, first: tuple[object, ...]) -> list[Future[None]]:
+        self._next_copy[0] = 0
+        if threads == 0:
+            return []
+        if self._pool is None or self._process != os.getpid():
+            # Threads do not survive a fork: a child that goes on with its parent's environment gets its own.
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mtrl-native")
+            self._process = os.getpid()
+        return [self._pool.submit(self._step, *first, *self._arguments) for _ in range(threads)]
+
 
 _SIMULATION_FIELDS = ("model", "data", "mocap_pos", "mocap_quat", "ctrl", "warnings", "places")
 _SNAPSHOT_FIELDS = tuple(name for name in COPY.names or () if name not in _SIMULATION_FIELDS)

@@ -4,17 +4,19 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
     compiled,
     distance,
+    hamacher_product,
     plus,
     stored_quaternion,
+    tcp_center,
+    tolerance,
     triple,
     vector,
 )
-from mtrl.env.native.rewards import hamacher_product, tcp_center, tolerance
 
 SUCCESS_DISTANCE = 0.024
 

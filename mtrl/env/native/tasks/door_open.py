@@ -6,21 +6,22 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
     compiled,
     distance_in_plane,
+    hamacher_product,
     length,
     matrix_quaternion,
     minus,
     plus,
     rounded,
+    tolerance,
     triple,
     vector,
 )
 from mtrl.env.native.memory import load
-from mtrl.env.native.rewards import hamacher_product, tolerance
 
 SUCCESS_DISTANCE = 0.08
 

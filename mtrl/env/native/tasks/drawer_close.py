@@ -4,23 +4,21 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
     compiled,
     distance,
-    no_quaternion,
-    plus,
-    rounded,
-    triple,
-    vector,
-)
-from mtrl.env.native.rewards import (
     gaussian_tolerance,
     gripper_closed,
     hamacher_product,
+    no_quaternion,
+    plus,
+    rounded,
     tcp_center,
     tolerance,
+    triple,
+    vector,
 )
 
 TARGET_RADIUS = 0.05

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
     compiled,
@@ -14,10 +14,10 @@ from mtrl.env.native.geometry import (
     plus,
     stored_quaternion,
     times,
+    tolerance,
     triple,
     vector,
 )
-from mtrl.env.native.rewards import tolerance
 
 MAX_DISTANCE = 0.2
 SUCCESS_DISTANCE = 0.03

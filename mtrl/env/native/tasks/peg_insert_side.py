@@ -4,25 +4,23 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
+    caging_reward,
     compiled,
     distance,
+    hamacher_product,
+    inside_prism,
     length,
     matrix_quaternion,
     minus,
-    times,
-    triple,
-    vector,
-)
-from mtrl.env.native.rewards import (
-    caging_reward,
-    hamacher_product,
-    inside_prism,
     prism_tolerance,
     tcp_center,
+    times,
     tolerance,
+    triple,
+    vector,
 )
 
 TARGET_RADIUS = 0.07

@@ -4,18 +4,21 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
+    cage_and_grip,
     compiled,
     distance,
     distance_in_plane,
+    hamacher_product,
     matrix_quaternion,
     rounded,
+    tcp_center,
+    tolerance,
     triple,
     vector,
 )
-from mtrl.env.native.rewards import cage_and_grip, hamacher_product, tcp_center, tolerance
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07

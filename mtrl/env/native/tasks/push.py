@@ -4,17 +4,19 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
+    caging_reward,
     compiled,
     distance,
     matrix_quaternion,
     rounded,
+    tcp_center,
+    tolerance,
     triple,
     vector,
 )
-from mtrl.env.native.rewards import caging_reward, tcp_center, tolerance
 
 TARGET_RADIUS = 0.05
 

@@ -4,16 +4,17 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
     compiled,
     distance,
     matrix_quaternion,
+    tcp_center,
+    tolerance,
     triple,
     vector,
 )
-from mtrl.env.native.rewards import tcp_center, tolerance
 
 TARGET_RADIUS = 0.05
 

@@ -4,16 +4,18 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.env.native.geometry import (
+from mtrl.env.native.maths import (
     Quaternion,
     Vector,
     compiled,
     distance,
+    hamacher_product,
     no_quaternion,
+    tcp_center,
+    tolerance,
     triple,
     vector,
 )
-from mtrl.env.native.rewards import hamacher_product, tcp_center, tolerance
 
 TARGET_RADIUS = 0.05
 

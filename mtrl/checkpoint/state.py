@@ -1,0 +1,249 @@
+"""What a run depends on beside weights and transitions: generators, environments, counters, statistics."""
+
+import json
+import random
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from mtrl.env.normalize import TaskNormalize
+from mtrl.errors import DamagedError
+
+_ARRAY, _SCALAR = "__array__", "__scalar__"
+_LARGEST_JSON = 64 * 2**20
+"""Bytes of a JSON file beyond which it is certainly no state of a run."""
+
+
+def write_values(json_path: Path, npz_path: Path, values: Mapping[str, Any]) -> None:
+    """Write nested dicts and lists of plain values and numpy arrays and scalars; tuples come back as lists.
+
+    Raises:
+        TypeError: There is something else among them.
+    """
+    arrays: dict[str, NDArray] = {}
+    plain = _split(values, arrays)
+    json_path.write_text(json.dumps(plain))
+    np.savez(npz_path, **arrays)
+
+
+def read_values(json_path: Path, npz_path: Path) -> dict[str, Any]:
+    """Return what ``write_values`` wrote.
+
+    Raises:
+        DamagedError: The files are something else.
+    """
+    plain, arrays = read_json(json_path), read_arrays(npz_path)
+    try:
+        return _join(plain, arrays)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise DamagedError(
+            f"{json_path.name} and {npz_path.name} do not belong together ({error})"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file.
+
+    Raises:
+        DamagedError: It is missing, too long, or holds something else.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise DamagedError(f"{path.name} is too long")
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path.name} is not JSON") from error
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path.name} holds no table of values")
+    return content
+
+
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    """Return the arrays of an uncompressed ``.npz``; their sizes are checked before they are allocated.
+
+    Raises:
+        DamagedError: The file is something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in stored_entries(archive, path.name, path.stat().st_size):
+                with archive.open(entry) as file:
+                    _check_header(file, entry)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except DamagedError:
+        raise
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(f"{path.name} cannot be read ({error})") from error
+
+
+def stored_entries(archive: zipfile.ZipFile, name: str, size: int) -> list[zipfile.ZipInfo]:
+    """Return the entries of a zip, which take no more memory than the file does.
+
+    Args:
+        archive: The zip.
+        name: What it is called.
+        size: Its bytes.
+
+    Raises:
+        DamagedError: One is compressed, or they claim to be larger than the file.
+    """
+    entries = archive.infolist()
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if not stored or sum(entry.file_size for entry in entries) > size:
+        raise DamagedError(f"{name} is compressed, which no checkpoint is")
+    return entries
+
+
+def _check_header(file: Any, entry: zipfile.ZipInfo) -> None:
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise DamagedError(f"{entry.filename} has an unknown header")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise DamagedError(f"{entry.filename} holds Python objects, which are never read")
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    if size > entry.file_size:
+        raise DamagedError(f"{entry.filename} claims {shape} but holds {entry.file_size} bytes")
+
+
+def _split(value: Any, arrays: dict[str, NDArray]) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        name = f"a{len(arrays)}"
+        arrays[name] = np.asarray(value)
+        if arrays[name].dtype.hasobject:
+            raise TypeError("an array of Python objects cannot be saved")
+        return {_ARRAY if isinstance(value, np.ndarray) else _SCALAR: name}
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value) or value.keys() & {_ARRAY, _SCALAR}:
+            raise TypeError(f"a state's keys must be words of its own, not {list(value)}")
+        return {key: _split(item, arrays) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_split(item, arrays) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be saved: a state holds numbers, words and arrays")
+
+
+def _join(value: Any, arrays: Mapping[str, NDArray]) -> Any:
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            return arrays[value[_ARRAY]]
+        if _SCALAR in value:
+            return arrays[value[_SCALAR]][()]
+        return {key: _join(item, arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_join(item, arrays) for item in value]
+    return value
+
+
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+_LAST = ("_last_obs", "_last_original_obs", "_last_episode_starts")
+
+
+class Stateful(Protocol):
+    """Anything that a checkpoint holds a section of: numbers, words, lists, dicts and numpy arrays."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything that decides what comes next."""
+        ...
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``get_state`` was called."""
+        ...
+
+
+class AgentState:
+    """The agent between two rollouts, without its weights and its transitions.
+
+    stable-baselines3's own ``save`` holds none of it and its ``load`` seeds every generator anew.
+
+    Args:
+        model: The agent, made anew from its configuration when ``set_state`` is called.
+    """
+
+    def __init__(self, model: OffPolicyAlgorithm) -> None:
+        self.model = model
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state; call it at the start of a rollout."""
+        model = self.model
+        state: dict[str, Any] = {
+            "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
+            "last": {name: getattr(model, name) for name in _LAST},
+            "replay": model.replay_buffer.get_state(),
+            "copies": model.env.env_method("get_state"),
+            # What the learner logged since the last row is part of the next row.
+            "logged": {name: float(value) for name, value in model.logger.name_to_value.items()},
+            "noise": _noise_state(model),
+        }
+        normalizer = model.get_vec_normalize_env()
+        if isinstance(normalizer, TaskNormalize):
+            state["normaliser"] = normalizer.statistics()
+        return state | {"generators": _generators(model)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``get_state`` was called; the replay buffer is filled already."""
+        model = self.model
+        for name, value in state["counters"].items():
+            setattr(model, name, value)
+        for name, value in state["last"].items():
+            setattr(model, name, value)
+        model.replay_buffer.set_state(state["replay"])
+        for copy, copy_state in enumerate(state["copies"]):
+            model.env.env_method("set_state", copy_state, indices=[copy])
+        for name, value in state["logged"].items():
+            model.logger.record(name, int(value) if value.is_integer() and "n_updates" in name else value)
+        _set_noise_state(model, state["noise"])
+        normalizer = model.get_vec_normalize_env()
+        if isinstance(normalizer, TaskNormalize):
+            normalizer.restore(state["normaliser"])
+        # Last, for nothing may draw a number afterwards.
+        _set_generators(model, state["generators"])
+
+
+def _generators(model: OffPolicyAlgorithm) -> dict[str, Any]:
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    version, words, gauss = random.getstate()
+    state = {
+        "numpy": {"name": name, "keys": keys, "at": [position, has_gauss, cached]},
+        "python": {"version": version, "words": np.array(words, dtype=np.uint64), "gauss": gauss},
+        "torch": torch.get_rng_state().numpy(),
+        "action_space": model.action_space.np_random.bit_generator.state,
+    }
+    if model.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(model.device).numpy()
+    return state
+
+
+def _set_generators(model: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
+    numpy_state, python_state = state["numpy"], state["python"]
+    np.random.set_state((numpy_state["name"], numpy_state["keys"], *numpy_state["at"]))
+    words = tuple(int(word) for word in python_state["words"])
+    random.setstate((python_state["version"], words, python_state["gauss"]))
+    torch.set_rng_state(torch.from_numpy(np.array(state["torch"])))
+    model.action_space.np_random.bit_generator.state = state["action_space"]
+    if model.device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(torch.from_numpy(np.array(state["cuda"])), model.device)
+
+
+def _noise_state(model: OffPolicyAlgorithm) -> list[Any]:
+    """Return what action noise remembers: nothing if it is Gaussian, its last value if it is correlated."""
+    noise = model.action_noise
+    return [getattr(part, "noise_prev", None) for part in getattr(noise, "noises", [noise])]
+
+
+def _set_noise_state(model: OffPolicyAlgorithm, state: list[Any]) -> None:
+    noise = model.action_noise
+    for part, value in zip(getattr(noise, "noises", [noise]), state, strict=False):
+        if value is not None:
+            part.noise_prev = value

@@ -1,0 +1,247 @@
+"""From overrides to a checked ``Config``: Hydra's composition with mistakes said in one sentence."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from mtrl.config import OPTIONS, Config
+from mtrl.config.mistakes import check_form, check_keys, check_options, first_sentence, is_free, sentence
+from mtrl.errors import ConfigurationError
+
+_PACKAGED = Path(__file__).parents[1] / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+"""The configuration files: inside the installed package, or beside it in a checkout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """One composed and checked run."""
+
+    config: Config
+    choices: dict[str, str]
+    """The option chosen of each group."""
+    values: dict[str, Any]
+    """The resolved configuration as nested plain values."""
+    verbose: bool
+    """Whether ``hydra.verbose=true`` asks for the debug log."""
+    overrides: tuple[str, ...] = ()
+    """What it was composed from."""
+    said: tuple[str, ...] = ()
+    """The overrides in a person's own words; fewer where the project added some for a run of its own."""
+    tuned: bool = True
+    """Whether the recipe's tuned values were drawn in; they are for the algorithm's own class."""
+    here: bool = True
+    """Whether it runs on this machine, whose devices and memory must then suffice."""
+
+
+@cache
+def register_schema() -> None:
+    """Give Hydra the types; the files name them as their first default."""
+    store = ConfigStore.instance()
+    schema = OmegaConf.structured(Config)
+    for field in fields(Config):
+        # OmegaConf 2.3 cannot expand a missing dataclass with union fields while it merges a file into it.
+        if is_dataclass(field.type):
+            schema[field.name] = OmegaConf.structured(field.type)
+    store.store(name="schema", node=schema)
+    for group, schemas in OPTIONS.items():
+        for name, node in schemas.items():
+            store.store(group=group, name=f"{name}_schema", node=node)
+
+
+def with_free_keys(overrides: Sequence[str]) -> list[str]:
+    """Return ``overrides`` as Hydra reads them: ``++`` before free keys, quotes around awkward paths."""
+    return [f"++{text}" if is_free(text.partition("=")[0]) else _quoted(text) for text in overrides]
+
+
+def _quoted(text: str) -> str:
+    key, _, value = text.partition("=")
+    # The name of a run directory holds = and commas.
+    if key == "transfer.source" and value[:1] not in ("'", '"') and ("=" in value or Path(value).exists()):
+        return f'{key}="{value}"'
+    return text
+
+
+_NOT_GROUPS = ("tuning", "hydra", "search")
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the options of each group, read off the files.
+
+    ``tuning`` is drawn in by itself and a file whose name begins with an underscore by others: neither is offered.
+    """
+    found: dict[str, list[str]] = {}
+    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name not in _NOT_GROUPS):
+        found[folder.name] = sorted(
+            str(f.relative_to(folder).with_suffix(""))
+            for f in folder.rglob("*.yaml")
+            if not f.name.startswith("_")
+        )
+    return found
+
+
+def compose_run(overrides: Sequence[str], *, here: bool = True) -> Composition:
+    """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]`` and check it.
+
+    Args:
+        overrides: The overrides.
+        here: Whether it runs on this machine; a run elsewhere is checked for its devices and memory there.
+
+    Raises:
+        ConfigurationError: In one sentence, what is wrong and how to mend it.
+    """
+    # Imported late: these checks read the free memory and the file system.
+    from mtrl.checks import check
+
+    said, overrides = overrides, with_free_keys(overrides)
+    with _hydra():
+        parsed, known = _parse(overrides), groups()
+        check_form(parsed)
+        check_options(parsed, known, _options_of_hydra)
+        chosen = [o.input_line for o in parsed if o.key_or_group in known and o.input_line is not None]
+        if len(chosen) < len(parsed):
+            check_keys(parsed, known, _keys_of(tuple(chosen)))
+        cfg = _compose(overrides)
+        choices = _choices(cfg)
+        tuned = not _is_foreign(cfg, parsed, choices["algo"])
+        if not tuned:
+            cfg = _compose([*overrides, "~tuning"])
+        verbose = bool(cfg.hydra.verbose)
+    typed = _instantiate(cfg, choices["experiment"])
+    check(typed, here=here)
+    values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
+    return Composition(typed, choices, values, verbose, tuple(overrides), tuple(said), tuned, here)
+
+
+def _is_foreign(cfg: DictConfig, overrides: Sequence[Override], algo: str) -> bool:
+    """Tell whether the command line names another class than the option of ``algo`` has."""
+    named = any(override.key_or_group == "algo.cls" for override in overrides)
+    return named and cfg.algo.cls != _compose([f"algo={algo}"], "base").algo.cls
+
+
+def members(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of each member of a sweep, in Hydra's order.
+
+    Raises:
+        ConfigurationError: An override that Hydra cannot read, or a sweep over an interval.
+    """
+    with _hydra():
+        parsed = _parse(with_free_keys(overrides))
+        own = [override for override in parsed if not override.is_hydra_override()]
+        # Hydra's own words are checked here too, or a launcher that does not exist would be its to refuse.
+        hydras = [override for override in parsed if override.is_hydra_override()]
+        check_form(hydras)
+        check_options(hydras, groups(), _options_of_hydra)
+        _compose([override.input_line for override in hydras if override.input_line is not None])
+        try:
+            return [list(member) for batch in BasicSweeper.split_arguments(own, None) for member in batch]
+        except HydraException as error:
+            raise ConfigurationError(first_sentence(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a choice of options gives before any key is overridden."""
+
+    choices: dict[str, str]
+    values: dict[str, Any]
+
+
+def defaults_of(*, tuned: bool = True, **chosen: str) -> Defaults:
+    """Return what the options ``chosen`` (group=option) compose to; without a recipe unless one is chosen.
+
+    Nothing is checked, for a base without a recipe has no tasks. A recipe's tuned values are left out on demand.
+    """
+    words = [f"{group}={option}" for group, option in sorted(chosen.items())]
+    return _defaults((*words, *([] if tuned else ["~tuning"])))
+
+
+# The members of a sweep ask for the same defaults again and again.
+@cache
+def _defaults(chosen: tuple[str, ...]) -> Defaults:
+    recipe = any(choice.startswith("experiment=") for choice in chosen)
+    with _hydra():
+        cfg = _compose(chosen, "config" if recipe else "base")
+    return Defaults(_choices(cfg), OmegaConf.to_container(_without_hydra(cfg), resolve=True))
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+
+
+def _choices(cfg: DictConfig) -> dict[str, str]:
+    offered = set(groups())
+    return {group: str(option) for group, option in cfg.hydra.runtime.choices.items() if group in offered}
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    register_schema()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        yield
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigurationError(f"{first_sentence(error)}: write overrides as key=value") from error
+
+
+@cache
+def _keys_of(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return every key there is with these options of groups, in the order of their types."""
+    return tuple(_flat_keys(OmegaConf.to_container(_without_hydra(_compose(chosen)))))
+
+
+def _options_of_hydra(group: str) -> list[str]:
+    """Return the options of a group of Hydra's own; of "hydra", its groups."""
+    kind = ObjectType.GROUP if group == "hydra" else ObjectType.CONFIG
+    return GlobalHydra.instance().config_loader().get_group_options(group, kind)
+
+
+def _flat_keys(values: object, prefix: str = "") -> Iterator[str]:
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield f"{prefix}{name}"
+            yield from _flat_keys(value, f"{prefix}{name}.")
+
+
+def _compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    try:
+        return compose(name, overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigurationError(sentence(error)) from error
+
+
+def _instantiate(cfg: DictConfig, experiment: str) -> Config:
+    plain = _without_hydra(cfg)
+    OmegaConf.set_struct(plain, False)
+    try:
+        plain.experiment = experiment
+        if plain.task is None and "${task}" in (OmegaConf.to_container(plain.env).get("tasks") or []):
+            raise ConfigurationError(
+                f"task=null leaves experiment={experiment} without a task: name one with task=reach-v3, or a set "
+                "with env.tasks=[...]"
+            )
+        return Config(**OmegaConf.to_object(plain))
+    except MissingMandatoryValue as error:
+        key = error.full_key or "a key"
+        raise ConfigurationError(f"{key} has no value: set it with {key}=...") from error
+    except OmegaConfBaseException as error:
+        raise ConfigurationError(sentence(error)) from error

@@ -1,0 +1,240 @@
+"""Whether overrides name what there is: groups, options, keys. A mistake is answered with the nearest name."""
+
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin
+
+from hydra.core.override_parser.types import Override
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from mtrl.config import OPTIONS, Config
+from mtrl.errors import ConfigurationError
+from mtrl.tasks import closest
+
+
+def sentence(error: BaseException) -> str:
+    """Return a complaint as ``key: what is wrong; what to give``, whichever layer wrapped it."""
+    for cause in _causes(error):
+        if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+            key = cause.full_key
+            if isinstance(cause, ConfigKeyError):
+                return _not_of_this_option(error, key)
+            kind = _type_of(key)
+            if is_dataclass(kind):
+                first = f"{key}.{fields(kind)[0].name}=..."
+                return f"{key} has the wrong type: it holds keys, which are set one by one, as {first}"
+            what = str(cause.msg or cause).splitlines()[0].rstrip(".")
+            what = what.replace("incompatible with type hint 'Union[int, float]'", "no number")
+            return f"{key} has the wrong type: {what}; give {_in_words(kind)}"
+    return first_sentence(error)
+
+
+def first_sentence(error: BaseException) -> str:
+    """Return the first line of a message, without its full stop."""
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _not_of_this_option(error: BaseException, key: str) -> str:
+    """Say that a file sets a key which the option chosen on the command line does not have."""
+    file = re.search(r"In '([^']+)'", str(error))
+    where = f"conf/{file[1]}.yaml sets {key}" if file else f"{key} is set"
+    group, _, name = key.partition(".")
+    owners = [
+        f"{group}={option}"
+        for option, kind in OPTIONS.get(group, {}).items()
+        if name in {field.name for field in fields(kind)}
+    ]
+    if not owners:
+        return f"{where}, which does not exist: take it out"
+    return f"{where}, which only {' and '.join(owners)} has: choose {owners[0]}, or another experiment"
+
+
+def _type_of(key: str) -> Any:
+    """Return the type of a key of the configuration, or of an entry of a list; None for one of Hydra's."""
+    path, entry = re.subn(r"\[\d+\]", "", key)
+    group, _, name = path.partition(".")
+    kind: Any = {field.name: field.type for field in fields(Config)}.get(group)
+    if name and is_dataclass(kind):
+        owners = [kind, *OPTIONS.get(group, {}).values()]
+        kind = {field.name: field.type for owner in owners for field in fields(owner)}.get(name)
+    return get_args(kind)[0] if entry and get_args(kind) else kind
+
+
+def _in_words(kind: Any) -> str:
+    """Return in words what a key of a type takes."""
+    if isinstance(kind, types.UnionType):
+        parts = [part for part in get_args(kind) if not (part is int and float in get_args(kind))]
+        return " or ".join(map(_in_words, parts))
+    if kind is types.NoneType:
+        return "null"
+    if get_origin(kind) is list:
+        return "a list such as [a,b]"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}.get(
+        kind, "another value"
+    )
+
+
+_SYNONYMS = {
+    "algorithm": "algo",
+    "environment": "env",
+    "agent": "algo",
+    "eval": "evaluation",
+    "steps": "total_steps",
+    "total_timesteps": "total_steps",
+    "n_envs": "env.copies_per_task",
+    "lr": "algo.learning_rate",
+}
+"""Words that stable-baselines3 and its users have for keys, by the keys' names here."""
+
+_PLACES = {
+    "hydra.run": "output=...",
+    "hydra.run.dir": "output=...",
+    "hydra.sweep.subdir": "output=... or hydra.sweep.dir=...",
+    "hydra.output_subdir": "output=...",
+    "hydra.job.chdir": "output=...",
+}
+"""Hydra's keys for where a run is written, which would change nothing here, and what does."""
+
+
+def is_free(key: str) -> bool:
+    """Tell whether what ``key`` holds has names that only the person who gives it knows."""
+    return key == "curriculum.difficulty" or key.startswith(("algo.kwargs.", "curriculum.difficulty."))
+
+
+def check_form(overrides: Sequence[Override]) -> None:
+    """Refuse overrides of a form, or in a company, that cannot be meant.
+
+    Raises:
+        ConfigurationError: In one sentence.
+    """
+    given = {}
+    for override in overrides:
+        key, line = override.key_or_group, override.input_line
+        if key in _PLACES and not override.is_delete() and override.value() is not False:
+            raise ConfigurationError(
+                f"{line} does not move a run, whose directory follows from what it learns: use {_PLACES[key]}"
+            )
+        if override.is_hydra_override():
+            continue
+        if override.is_delete():
+            raise ConfigurationError(
+                f"{line} deletes, which nothing here allows: leave it out, or set {key}=..."
+            )
+        if override.package is not None:
+            raise ConfigurationError(f"{line} names a package, which no group here has: write it without @")
+        if override.is_sweep_override():
+            raise ConfigurationError(f"{line} gives several values: add -m to run each of them")
+        given[key] = override
+    both = [given[key] for key in ("phase", "total_steps") if key in given and given[key].value() is not None]
+    if len(both) == 2:
+        said = " and ".join(str(override.input_line) for override in both)
+        raise ConfigurationError(f"{said} both say how long to train: leave one of them out")
+
+
+def check_options(
+    overrides: Sequence[Override], known: Mapping[str, list[str]], hydras: Callable[[str], list[str]]
+) -> None:
+    """Refuse an option that its group does not have.
+
+    Args:
+        overrides: The command line.
+        known: The options of each group.
+        hydras: Gives the options of a group of Hydra's own; of "hydra", its groups.
+
+    Raises:
+        ConfigurationError: In one sentence, with the options.
+    """
+    for override in overrides:
+        group = override.key_or_group
+        if override.is_delete() or override.is_sweep_override():
+            continue
+        if group in known:
+            # Hydra also lists the schemas as options; the files are what a person may choose.
+            options = known[group]
+        elif group.startswith("hydra/"):
+            options = hydras(group)
+            if not options:
+                own = [f"hydra/{name}" for name in hydras("hydra")]
+                near = closest(group, own)
+                hint = f"did you mean {near}?" if near else f"Hydra has {', '.join(own)}"
+                raise ConfigurationError(f"there is no group {group!r}: {hint}")
+        else:
+            continue
+        option = override.value()
+        if option not in options:
+            near = closest(str(option), options)
+            hint = f" (did you mean {near}?)" if near else ""
+            raise ConfigurationError(
+                f"{group}={option} does not exist{hint}: the options are {', '.join(options)}"
+            )
+
+
+def check_keys(overrides: Sequence[Override], known: Mapping[str, list[str]], keys: Sequence[str]) -> None:
+    """Refuse a key that does not exist, or that the choice of an option decides.
+
+    Args:
+        overrides: The command line.
+        known: The options of each group.
+        keys: Every key that there is with the options chosen.
+
+    Raises:
+        ConfigurationError: In one sentence, with the nearest name.
+    """
+    for override in overrides:
+        key = override.key_or_group
+        if key in known or override.is_hydra_override() or is_free(key):
+            continue
+        if key not in keys:
+            raise ConfigurationError(_unknown(key, keys, known))
+        if _is_name(key, known):
+            group = key.partition(".")[0]
+            raise ConfigurationError(
+                f"{key} is the name of the option chosen: choose another with {group}=..."
+            )
+        if override.is_add() and not override.is_force_add():
+            raise ConfigurationError(f"{override.input_line} adds a key that is there: write it without +")
+
+
+def _is_name(key: str, known: Mapping[str, list[str]]) -> bool:
+    group, _, rest = key.partition(".")
+    return group in known and rest == "name"
+
+
+def _unknown(key: str, keys: Sequence[str], known: Mapping[str, list[str]]) -> str:
+    head, _, rest = key.partition(".")
+    for option, schema in OPTIONS.get(head, {}).items():
+        if rest in {field.name for field in fields(schema)}:
+            return f"there is no key {key!r} in this configuration: it belongs to {head}={option}"
+    near = _nearest(key, list(dict.fromkeys([*(k for k in keys if not _is_name(k, known)), *known])))
+    hint = f"did you mean {_either(near)}?" if near else "python -m mtrl --cfg job shows every key"
+    return f"there is no key {key!r} in this configuration: {hint}"
+
+
+def _nearest(key: str, candidates: Sequence[str]) -> list[str]:
+    """Return the candidates that ``key`` may be a slip for: all of one last word, where only that is known."""
+    head, _, rest = key.partition(".")
+    leaf = key.rpartition(".")[2]
+    translated = _SYNONYMS.get(head, head) + (f".{rest}" if rest else "")
+    for word in (translated, _SYNONYMS.get(leaf)):
+        if word in candidates:
+            return [word]
+    leaves: dict[str, list[str]] = {}
+    for candidate in candidates:
+        leaves.setdefault(candidate.rpartition(".")[2], []).append(candidate)
+    if leaf in leaves:
+        return leaves[leaf]
+    near = closest(translated, candidates) if rest else None
+    return [near] if near else leaves.get(closest(leaf, list(leaves)) or "", [])
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

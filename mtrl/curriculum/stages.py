@@ -1,0 +1,279 @@
+"""The stages that a configuration declares: the share of each task, and what ends a stage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtrl.config import Config, CurriculumConfig
+from mtrl.config.types import is_number, whole_steps
+from mtrl.errors import ConfigurationError
+from mtrl.tasks import DIFFICULTY, MT10, closest
+
+FIRST_MIXED = 3
+"""Tasks in the first stage of a mixed curriculum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a curriculum."""
+
+    weights: tuple[float, ...]
+    """Share of each task of the run, in its order; they sum to 1."""
+    threshold: float | None
+    """Mean success over the stage's tasks that ends it."""
+    steps: int | None
+    """Environment steps that end it, if the threshold has not before."""
+    replay: str = "all"
+    """Transitions from before it that its updates still draw from: all, tasks (of its own) or none."""
+
+    @property
+    def tasks(self) -> tuple[int, ...]:
+        """Ids of the tasks that have a share."""
+        return tuple(task for task, weight in enumerate(self.weights) if weight > 0)
+
+
+def stages_of(cfg: Config) -> tuple[Stage, ...]:
+    """Return the stages of a run, none where it has no curriculum.
+
+    Raises:
+        ConfigurationError: A stage that cannot be played or can never end, in one sentence.
+    """
+    curriculum, tasks = cfg.curriculum, cfg.env.tasks
+    steps = curriculum.steps
+    if curriculum.stages:
+        if curriculum.name == "progressive":
+            _check_progressive(curriculum, tasks)
+        weights = [_weights(number, stage, tasks) for number, stage in enumerate(curriculum.stages)]
+    elif curriculum.tables:
+        table = _fitting_table(curriculum, tasks)
+        weights = _columns(table, tasks)
+        steps = steps or [whole_steps("curriculum.tables: steps", end) for end in table["steps"]]
+    elif curriculum.name == "sequential":
+        weights = [_weights(number, [task], tasks) for number, task in enumerate(by_difficulty(cfg))]
+    elif curriculum.name == "mixed":
+        easiest_first = by_difficulty(cfg)
+        if len(easiest_first) < FIRST_MIXED:
+            raise ConfigurationError(
+                f"curriculum=mixed starts with {FIRST_MIXED} tasks and the run has {len(tasks)}: "
+                "use experiment=mt10, or curriculum=sequential"
+            )
+        sizes = range(FIRST_MIXED, len(tasks) + 1)
+        weights = [_weights(number, easiest_first[:size], tasks) for number, size in enumerate(sizes)]
+    elif curriculum.name == "adaptive":
+        weights = [(1 / len(tasks),) * len(tasks)]
+    elif curriculum.name != "none":
+        raise ConfigurationError(
+            f"curriculum={curriculum.name} was left without stages: give it some with curriculum.stages=[...], "
+            "or use curriculum=none"
+        )
+    else:
+        return ()
+    _check_left_out(curriculum, weights, tasks)
+    stages = _with_ends(weights, curriculum.thresholds, steps, curriculum.replay)
+    if not 0 <= curriculum.start_stage < len(stages):
+        raise ConfigurationError(
+            f"curriculum.start_stage={curriculum.start_stage} does not exist: "
+            f"the stages are 0 to {len(stages) - 1}"
+        )
+    return stages
+
+
+def notices(cfg: Config) -> list[str]:
+    """Return what is allowed, and maybe not meant: a task without a share, a stage that is out of reach."""
+    stages = stages_of(cfg)
+    said = []
+    left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks)
+    if stages and left_out:
+        said.append(f"no stage plays {', '.join(left_out)}: only evaluations do")
+    begin = 0
+    for number, stage in enumerate(stages[:-1]):
+        if number < cfg.curriculum.start_stage:
+            continue
+        begin = _earliest_end(cfg.curriculum, stage, begin)
+        if begin >= cfg.total_steps:
+            said.append(
+                f"stage {number + 1} cannot begin before step {begin:,}, and the run ends at {cfg.total_steps:,}"
+            )
+            break
+    return said
+
+
+def _earliest_end(curriculum: CurriculumConfig, stage: Stage, begin: int) -> int:
+    """Return the first step at which a stage that begins at ``begin`` can end."""
+    ends = []
+    if stage.threshold is not None:
+        ends.append(max(begin + int(curriculum.min_steps), int(curriculum.check_every)))
+    if stage.steps is not None:
+        ends.append(begin + stage.steps)
+    return min(ends)
+
+
+def _left_out(weights: Sequence[Sequence[float]], tasks: Sequence[str]) -> list[str]:
+    return [task for place, task in enumerate(tasks) if not any(shares[place] > 0 for shares in weights)]
+
+
+def _check_left_out(
+    curriculum: CurriculumConfig, weights: Sequence[Sequence[float]], tasks: Sequence[str]
+) -> None:
+    """Refuse a named curriculum with tasks that it never plays; stages of one's own may leave some out."""
+    left_out = _left_out(weights, tasks)
+    if left_out and curriculum.name != "none":
+        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        raise ConfigurationError(
+            f"curriculum={curriculum.name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks "
+            f"({some}): use curriculum=sequential, or give stages of your own with curriculum=none "
+            "curriculum.stages=[...]"
+        )
+
+
+def by_difficulty(cfg: Config) -> list[str]:
+    """Return the tasks of a run from the easiest to the hardest, equal ones in the order of the table.
+
+    Raises:
+        ConfigurationError: A task has no difficulty, or a difficulty has no task.
+    """
+    difficulty = DIFFICULTY | {task: float(value) for task, value in cfg.curriculum.difficulty.items()}
+    for task in cfg.curriculum.difficulty:
+        _require_task("curriculum.difficulty", task, cfg.env.tasks)
+    for task in cfg.env.tasks:
+        if task not in difficulty:
+            raise ConfigurationError(
+                f"{task} has no difficulty to order it by: "
+                f"add curriculum.difficulty={{{task}:3}} (1 is easiest)"
+            )
+    order = list(difficulty)
+    return sorted(cfg.env.tasks, key=lambda task: (difficulty[task], order.index(task)))
+
+
+def _check_progressive(curriculum: CurriculumConfig, tasks: Sequence[str]) -> None:
+    """Refuse the stages that come with the option where they do not fit, in words that a person has used."""
+    named = [task for stage in curriculum.stages if isinstance(stage, Sequence) for task in stage]
+    missing = [task for task in named if task not in tasks]
+    if set(named) != set(MT10) or not missing:
+        return
+    several = "curriculum=sequential, or stages of your own with 'curriculum.stages=[[...],[...]]'"
+    raise ConfigurationError(
+        f"curriculum=progressive has stages for the ten tasks of MT10, and {missing[0]} is not a task of this "
+        f"run: use experiment=mt10, {several if len(tasks) > 1 else 'or curriculum=none for one task'}"
+    )
+
+
+def _weights(number: int, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
+    """Return the shares of a stage given as a list of tasks or as ``{task: weight}``."""
+    key = f"curriculum.stages[{number}]"
+    if isinstance(stage, str):
+        stage = [stage]
+    if isinstance(stage, Mapping):
+        given = dict(stage)
+    elif isinstance(stage, Sequence):
+        repeated = [task for task in stage if list(stage).count(task) > 1]
+        if repeated:
+            raise ConfigurationError(
+                f"{key} names {repeated[0]} twice: name it once, or give weights as {{{repeated[0]}: 2, ...}}"
+            )
+        given = dict.fromkeys(stage, 1.0)
+    else:
+        raise ConfigurationError(f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}")
+    for task in given:
+        _require_task(key, task, tasks)
+    return _normalised(key, {task: given.get(task, 0.0) for task in tasks})
+
+
+def _require_task(key: str, task: Any, tasks: Sequence[str]) -> None:
+    if task not in tasks:
+        near = closest(str(task), tasks)
+        hint = f"did you mean {near}?" if near else f"add it to the set ({', '.join(tasks)}), or leave it out"
+        raise ConfigurationError(f"{key} names {task}, which is not a task of this run: {hint}")
+
+
+def _normalised(key: str, weights: Mapping[str, Any]) -> tuple[float, ...]:
+    for task, weight in weights.items():
+        if not is_number(weight) or not 0 <= weight < float("inf"):
+            raise ConfigurationError(f"{key}: the weight {weight} of {task} must be a number of at least 0")
+    total = float(sum(weights.values()))
+    if total <= 0:
+        raise ConfigurationError(f"{key} has weights that sum to 0: give at least one task a weight above 0")
+    return tuple(weight / total for weight in weights.values())
+
+
+def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> Mapping[str, Any]:
+    """Return the table of phases that is written for exactly these tasks."""
+    sets = []
+    for table in curriculum.tables:
+        if not isinstance(table, Mapping) or not {"steps", "shares"} <= table.keys():
+            raise ConfigurationError(
+                "curriculum.tables: each table needs steps=[...] and shares={task: [...]}"
+            )
+        steps, shares = table["steps"], table["shares"]
+        if not _is_list(steps):
+            raise ConfigurationError(
+                f"curriculum.tables: steps={steps} is no list: give the steps of each phase but the last as [...]"
+            )
+        if not isinstance(shares, Mapping):
+            raise ConfigurationError(
+                f"curriculum.tables: shares={shares} names no tasks: give the shares of each as {{task: [...]}}"
+            )
+        if set(shares) == set(tasks):
+            return table
+        sets.append(f"{len(shares)} tasks ({', '.join(map(str, list(shares)[:3]))}, ...)")
+    raise ConfigurationError(
+        f"curriculum={curriculum.name} has no phases for this set of {len(tasks)} tasks: "
+        f"it has them for {' and for '.join(sets)}"
+    )
+
+
+def _columns(table: Mapping[str, Any], tasks: Sequence[str]) -> list[tuple[float, ...]]:
+    """Return the shares of each phase of a table whose rows are tasks."""
+    rows = [table["shares"][task] for task in tasks]
+    for task, row in zip(tasks, rows, strict=True):
+        if not _is_list(row):
+            raise ConfigurationError(
+                f"curriculum.tables: shares={row} of {task} is no list: give its share in each phase as [...]"
+            )
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
+        raise ConfigurationError("curriculum.tables: every task needs as many shares as there are phases")
+    return [
+        _normalised(f"curriculum.tables: phase {number}", dict(zip(tasks, phase, strict=True)))
+        for number, phase in enumerate(zip(*rows, strict=True))
+    ]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _with_ends(
+    weights: Sequence[tuple[float, ...]],
+    thresholds: Sequence[float | None],
+    steps: Sequence[int | None],
+    replay: Sequence[str],
+) -> tuple[Stage, ...]:
+    """Give each stage but the last what ends it, and each but the first what it keeps of the replay."""
+    between = len(weights) - 1
+    thresholds = [*_for_each("thresholds", thresholds, between, "last"), None]
+    steps = [*_for_each("steps", steps, between, "last"), None]
+    replay = ["all", *(kept or "all" for kept in _for_each("replay", replay, between, "first"))]
+    stages = []
+    for number, (shares, threshold, last_step, kept) in enumerate(
+        zip(weights, thresholds, steps, replay, strict=True)
+    ):
+        if threshold is None and last_step is None and number < len(weights) - 1:
+            raise ConfigurationError(
+                f"nothing ends stage {number} of the curriculum: give it a value in curriculum.thresholds or "
+                "in curriculum.steps"
+            )
+        stages.append(Stage(shares, threshold, last_step, kept))
+    return tuple(stages)
+
+
+def _for_each(key: str, values: Sequence[Any], number: int, without: str) -> list[Any]:
+    """Return ``number`` values: those given, a single one that holds for all, or None where none is given."""
+    values = list(values) or [None]
+    if len(values) == 1:
+        return values * number
+    if len(values) != number:
+        raise ConfigurationError(
+            f"curriculum.{key} has {len(values)} values for {number + 1} stages: "
+            f"give {number} (the {without} stage has none), or one for all"
+        )
+    return values

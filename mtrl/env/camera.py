@@ -1,0 +1,97 @@
+"""Drawing without a screen: the OpenGL that MuJoCo uses, and an upright camera.
+
+The choice must be made before MuJoCo is imported, so nothing here imports it at the top.
+"""
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrl.errors import NoGraphicsError
+
+if TYPE_CHECKING:
+    import mujoco
+
+CAMERA = "corner2"
+"""The camera that sees the whole table; it hangs upside down."""
+
+_TRY = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 16, 16).render()"
+"""A whole picture: without a screen GLFW makes a context that only fails when something is drawn."""
+
+
+def choose_graphics() -> str:
+    """Set ``MUJOCO_GL`` to what draws on this machine without a screen, and return it.
+
+    What the variable already holds is tried and left as it is; a system other than Linux is left alone.
+
+    Raises:
+        NoGraphicsError: Neither EGL nor OSMesa works, or what the variable holds does not.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "")
+    if not sys.platform.startswith("linux"):
+        return chosen
+    if chosen:
+        if _draws(chosen):
+            return chosen
+        raise NoGraphicsError(
+            f"MUJOCO_GL={chosen} cannot draw here: unset it, and what can is chosen (EGL or OSMesa)"
+        )
+    for name in ("egl", "osmesa"):
+        if _draws(name):
+            os.environ["MUJOCO_GL"] = name
+            return name
+    raise NoGraphicsError(
+        "neither EGL nor OSMesa can draw here: install one of them, on Debian and Ubuntu with "
+        "apt-get install libegl1 libgl1-mesa-dri (or libosmesa6)"
+    )
+
+
+def _draws(name: str) -> bool:
+    # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
+    tried = subprocess.run(
+        [sys.executable, "-c", _TRY],
+        env=os.environ | {"MUJOCO_GL": name},
+        capture_output=True,
+        check=False,
+    )
+    return tried.returncode == 0
+
+
+class Camera:
+    """Draws simulations from the corner above the table, the right way up.
+
+    Each model has a renderer, hence an OpenGL context, of its own. Gymnasium's viewer, which Meta-World uses,
+    does not make its context current, so that beside a second one it draws parts of the wrong scene.
+
+    Args:
+        size: Width and height in pixels.
+        shadows: Draw shadows and reflections; four times slower without a GPU.
+    """
+
+    def __init__(self, size: int, shadows: bool = False) -> None:
+        self._size, self._shadows = size, shadows
+        self._renderers: dict[int, mujoco.Renderer] = {}
+
+    def picture(self, model: "mujoco.MjModel", data: "mujoco.MjData") -> NDArray[np.uint8]:
+        """Return ``(size, size, 3)``."""
+        import mujoco
+
+        if id(model) not in self._renderers:
+            model.vis.global_.offwidth = max(model.vis.global_.offwidth, self._size)
+            model.vis.global_.offheight = max(model.vis.global_.offheight, self._size)
+            self._renderers[id(model)] = mujoco.Renderer(model, self._size, self._size)
+        renderer = self._renderers[id(model)]
+        renderer.update_scene(data, camera=CAMERA)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            renderer.scene.flags[flag] = self._shadows
+        return np.rot90(renderer.render(), 2).copy()
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()

@@ -1,0 +1,181 @@
+"""The environments that a configuration trains and evaluates on."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+from stable_baselines3.common.vec_env import VecEnv
+
+from mtrl.config import Config
+from mtrl.env import native
+from mtrl.env.arguments import check_choice, copies_of, horizon_of, whole
+from mtrl.env.metaworld import StockEnv, StockVecEnv, goal_set
+from mtrl.env.normalize import RefuseNonFinite, TaskNormalize
+from mtrl.env.workers import WorkerVecEnv
+from mtrl.hardware import Hardware, available_cores, require_native
+from mtrl.tasks import HELD_OUT_SEED, HORIZON, check_seed, check_tasks
+
+logger = logging.getLogger(__name__)
+
+
+def make_vec_env(
+    tasks: Sequence[str],
+    copies_per_task: int | Sequence[int] = 1,
+    *,
+    seed: int = 0,
+    backend: Literal["auto", "stock", "native"] = "auto",
+    goals: Literal["train", "heldout"] = "train",
+    horizon: int = HORIZON,
+    reward: Literal["v1", "v2"] = "v2",
+    terminate_on_success: bool = False,
+    task_id: bool = True,
+    workers: int | None = None,
+    threads: int | None = None,
+    render_mode: str | None = None,
+) -> VecEnv:
+    """Return Meta-World tasks as one stable-baselines3 ``VecEnv`` (contract: ``mtrl.env``).
+
+    Copies are ordered by task: with two copies a task, copies 0 and 1 play task 0, copies 2 and 3 task 1.
+
+    Args:
+        tasks: Names such as "reach-v3"; the place of a task in this list is its id.
+        copies_per_task: Copies of every task, or one number per task.
+        seed: Decides the 50 training goals of each task and in which order each copy meets them; not
+            1,000,003, which makes the held-out ones.
+        backend: "stock" is Meta-World's own classes; "native" the compiled step (ten MT10 tasks, v2 reward, same
+            numbers); "auto" takes native wherever it can.
+        goals: "train" (the 50 of ``seed``) or "heldout" (50 others, the same whatever the seed).
+        horizon: Length of an episode in environment steps, 1 to 500.
+        reward: Meta-World's reward version.
+        terminate_on_success: End episodes at success.
+        task_id: Append the one-hot of the task to the observation.
+        workers: Processes of the stock backend; three quarters of the cores by default, 1 is this process.
+        threads: Threads of the native backend; all cores by default.
+        render_mode: "rgb_array" to render.
+
+    Raises:
+        ValueError: A task, count, seed, horizon, reward or render mode that does not exist, or a native backend
+            that cannot serve.
+    """
+    check_tasks(tasks)
+    copies = copies_of(copies_per_task, len(tasks))
+    seed, horizon = whole("seed", seed), horizon_of(horizon)
+    check_seed(seed)
+    check_choice("goals", goals, ("train", "heldout"))
+    check_choice("backend", backend, ("auto", "stock", "native"))
+    check_choice("render_mode", render_mode, (None, "rgb_array"))
+    if reward not in ("v1", "v2"):
+        raise ValueError(f"reward={reward!r} must be v1 or v2: Meta-World would silently train on v1")
+    workers = default_workers() if workers is None else whole("workers", workers, 1)
+    threads = available_cores() if threads is None else whole("threads", threads, 1)
+    assignment = [task for task, count in enumerate(copies) for _ in range(count)]
+    goal_seed = seed if goals == "train" else HELD_OUT_SEED
+    sets = [goal_set(task, goal_seed) for task in tasks]
+    if choose_backend(backend, tasks, reward) == "native":
+        return native.NativeVecEnv(
+            tasks,
+            assignment,
+            sets,
+            seed=seed,
+            horizon=horizon,
+            terminate_on_success=terminate_on_success,
+            task_id=task_id,
+            threads=threads,
+            render_mode=render_mode,
+        )
+    make_envs = [
+        partial(
+            StockEnv,
+            tuple(tasks),
+            sets,
+            task=task,
+            seed=seed + copy,
+            horizon=horizon,
+            reward=reward,
+            terminate_on_success=terminate_on_success,
+            task_id=task_id,
+            render_mode=render_mode,
+        )
+        for copy, task in enumerate(assignment)
+    ]
+    count = min(workers, len(make_envs))
+    if count == 1:
+        return StockVecEnv(make_envs)
+    names = [f"copy {copy} ({tasks[task]})" for copy, task in enumerate(assignment)]
+    return WorkerVecEnv(make_envs, count, names=names)
+
+
+def default_workers() -> int:
+    """Return three quarters of the cores that this process may use, at least one."""
+    return max(1, int(available_cores() * 0.75))
+
+
+def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["stock", "native"]:
+    """Return the backend that serves, native wherever it can.
+
+    Raises:
+        ValueError: "native" was asked for and cannot serve.
+    """
+    if backend == "stock":
+        return "stock"
+    try:
+        require_native(tasks, reward)
+    except ValueError:
+        if backend == "native":
+            raise
+        return "stock"
+    reason = native.unavailable()
+    if reason is None:
+        return "native"
+    if backend == "native":
+        raise ValueError(f"the native backend cannot be used: {reason}")
+    logger.warning("native environments are not used, Meta-World's own are (slower): %s", reason)
+    return "stock"
+
+
+def make_training_env(cfg: Config, chosen: Hardware, done: int = 0) -> VecEnv:
+    """Return the environments that ``cfg`` trains on after ``done`` steps, normalised where it says so."""
+    tasks, copies = cfg.env.tasks, cfg.env.copies_per_task
+    if cfg.curriculum.copies is not None:
+        # The curriculum hands out the tasks; what a copy is made with does not matter.
+        copies = [len(range(task, cfg.n_envs, len(tasks))) for task in range(len(tasks))]
+    env = make_vec_env(tasks, copies, **_env_arguments(cfg, chosen), goals="train")
+    if cfg.env.normalize_observations or cfg.env.normalize_reward:
+        # Statistics must not take in what the replay buffer would refuse afterwards.
+        env = RefuseNonFinite(env, done)
+        observations, reward = cfg.env.normalize_observations, cfg.env.normalize_reward
+        env = TaskNormalize(env, observations=observations, reward=reward, gamma=cfg.algo.gamma)
+    return env
+
+
+def make_evaluation_env(
+    cfg: Config, chosen: Hardware, goals: str | None = None, tasks: Sequence[str] | None = None
+) -> VecEnv:
+    """Return the environments that ``cfg`` is evaluated on: never normalised, never ended by success.
+
+    Args:
+        cfg: The run.
+        chosen: What it uses of the machine.
+        goals: "train" or "heldout" instead of those of ``cfg``.
+        tasks: Other tasks than those of ``cfg``; observations then have their one-hot in any case.
+    """
+    arguments = _env_arguments(cfg, chosen) | {"terminate_on_success": False}
+    if tasks is not None:
+        backend = choose_backend("auto", tasks, cfg.env.reward) if chosen.backend == "native" else "stock"
+        arguments |= {"task_id": True, "backend": backend}
+    copies = min(cfg.evaluation.copies_per_task, cfg.evaluation.final_episodes)
+    return make_vec_env(tasks or cfg.env.tasks, copies, **arguments, goals=goals or cfg.evaluation.goals)
+
+
+def _env_arguments(cfg: Config, chosen: Hardware) -> dict[str, Any]:
+    return {
+        "seed": cfg.seed,
+        "backend": chosen.backend,
+        "horizon": cfg.env.horizon,
+        "reward": cfg.env.reward,
+        "terminate_on_success": cfg.env.terminate_on_success,
+        "task_id": cfg.variant.task_id,
+        "workers": chosen.workers,
+        "threads": chosen.threads,
+    }

@@ -1,0 +1,224 @@
+"""The parts that Meta-World's rewards are made of (``metaworld.utils.reward_utils`` and ``SawyerXYZEnv``)."""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mtrl.env.native.memory import load
+
+Vector = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]
+
+compiled = njit(error_model="numpy")
+"""Compiles a function of the step; a division by zero gives infinity as in C, and never an exception."""
+
+
+@compiled
+def vector(address: int) -> Vector:
+    """Return the three doubles at ``address``."""
+    return load(address, 0), load(address, 1), load(address, 2)
+
+
+@compiled
+def triple(values: NDArray[np.float64], start: int = 0) -> Vector:
+    """Return three values of an array, from ``start`` on."""
+    return values[start], values[start + 1], values[start + 2]
+
+
+@compiled
+def plus(a: Vector, b: Vector) -> Vector:
+    """Return a + b."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+@compiled
+def minus(a: Vector, b: Vector) -> Vector:
+    """Return a - b."""
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
+@compiled
+def times(a: Vector, b: Vector) -> Vector:
+    """Return the products of the components."""
+    return a[0] * b[0], a[1] * b[1], a[2] * b[2]
+
+
+@compiled
+def length(a: Vector) -> float:
+    """Return the Euclidean norm."""
+    return math.sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2])
+
+
+@compiled
+def distance(a: Vector, b: Vector) -> float:
+    """Return the Euclidean distance of two points."""
+    return length(minus(a, b))
+
+
+@compiled
+def distance_in_plane(a: Vector, b: Vector, first: int, second: int) -> float:
+    """Return the distance of two points as seen in the plane of two axes."""
+    return math.sqrt((a[first] - b[first]) ** 2 + (a[second] - b[second]) ** 2)
+
+
+@compiled
+def rounded(value: float, single: bool) -> float:
+    """Return ``value`` rounded to single precision where ``single``.
+
+    Meta-World computes in float64, except that numpy (2 and later) lets a float32 action pull Python floats
+    down to float32. To round operands and result of a basic operation is the same as computing it in float32.
+    """
+    return np.float64(np.float32(value)) if single else value
+
+
+@compiled
+def stored_quaternion(address: int) -> Quaternion:
+    """Return the quaternion at ``address``, in MuJoCo's order (w, x, y, z)."""
+    return load(address, 0), load(address, 1), load(address, 2), load(address, 3)
+
+
+@compiled
+def no_quaternion() -> Quaternion:
+    """Return the zeros that some tasks observe in place of a rotation."""
+    return 0.0, 0.0, 0.0, 0.0
+
+
+@compiled
+def matrix_quaternion(address: int) -> Quaternion:
+    """Return the quaternion (x, y, z, w) of the rotation matrix at ``address``.
+
+    scipy's ``Rotation.from_matrix``, which is Markley's method (2008, doi:10.2514/1.31730).
+    """
+    m00, m01, m02 = load(address, 0), load(address, 1), load(address, 2)
+    m10, m11, m12 = load(address, 3), load(address, 4), load(address, 5)
+    m20, m21, m22 = load(address, 6), load(address, 7), load(address, 8)
+    trace = m00 + m11 + m22
+    if trace > m00 and trace > m11 and trace > m22:
+        x, y, z, w = m21 - m12, m02 - m20, m10 - m01, 1.0 + trace
+    elif m00 >= m11 and m00 >= m22:
+        x, y, z, w = 1.0 - trace + 2.0 * m00, m10 + m01, m20 + m02, m21 - m12
+    elif m11 >= m22:
+        x, y, z, w = m10 + m01, 1.0 - trace + 2.0 * m11, m21 + m12, m02 - m20
+    else:
+        x, y, z, w = m20 + m02, m21 + m12, 1.0 - trace + 2.0 * m22, m10 - m01
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    return x / norm, y / norm, z / norm, w / norm
+
+
+_LONG_TAIL_SCALE = math.sqrt(1 / 0.1 - 1)
+_GAUSSIAN_SCALE = math.sqrt(-2 * math.log(0.1))
+
+
+@compiled
+def _outside(x: float, lower: float, upper: float, margin: float) -> float:
+    """Return how far ``x`` is outside of the bounds, in margins.
+
+    A negative margin, which Meta-World refuses with an exception, gives NaN.
+    """
+    if lower <= x <= upper:
+        return 0.0
+    if margin < 0.0:
+        return np.nan
+    return (lower - x if x < lower else x - upper) / margin
+
+
+@compiled
+def tolerance(x: float, lower: float, upper: float, margin: float) -> float:
+    """Return 1 inside the bounds, falling to 0.1 at ``margin`` outside of them with a long tail."""
+    return 1.0 / ((_outside(x, lower, upper, margin) * _LONG_TAIL_SCALE) ** 2 + 1.0)
+
+
+@compiled
+def gaussian_tolerance(x: float, lower: float, upper: float, margin: float) -> float:
+    """Return 1 inside the bounds, falling to 0.1 at ``margin`` outside of them like a Gaussian."""
+    return math.exp(-0.5 * (_outside(x, lower, upper, margin) * _GAUSSIAN_SCALE) ** 2)
+
+
+@compiled
+def hamacher_product(a: float, b: float, single: bool = False) -> float:
+    """Return the Hamacher product of two numbers in [0, 1], a soft "and"."""
+    a, b = rounded(a, single), rounded(b, single)
+    product = rounded(a * b, single)
+    denominator = rounded(rounded(a + b, single) - product, single)
+    return rounded(product / denominator, single) if denominator > 0.0 else 0.0
+
+
+@compiled
+def inside_prism(point: Vector, zero: Vector, one: Vector) -> bool:
+    """Tell whether ``point`` lies in the box between two opposite corners."""
+    inside = True
+    for axis in range(3):
+        inside &= min(zero[axis], one[axis]) <= point[axis] <= max(zero[axis], one[axis])
+    return inside
+
+
+@compiled
+def prism_tolerance(point: Vector, zero: Vector, one: Vector) -> float:
+    """Return 1 outside of the box between two corners; inside, rising from 0 at ``zero`` to 1 at ``one``."""
+    if not inside_prism(point, zero, one):
+        return 1.0
+    return (
+        (point[0] - zero[0])
+        / (one[0] - zero[0])
+        * ((point[1] - zero[1]) / (one[1] - zero[1]))
+        * ((point[2] - zero[2]) / (one[2] - zero[2]))
+    )
+
+
+@compiled
+def tcp_center(places: np.record) -> Vector:
+    """Return the centre between the two fingers, the tool centre point."""
+    right, left = vector(places.right_finger), vector(places.left_finger)
+    both = plus(right, left)
+    return both[0] / 2.0, both[1] / 2.0, both[2] / 2.0
+
+
+@compiled
+def gripper_closed(action: NDArray[np.float64], single_action: bool) -> tuple[float, bool]:
+    """Return the closing effort within [0, 1], and whether numpy holds it in single precision.
+
+    It does where the action is float32 and not clamped: ``min(max(0, x), 1)`` returns one of its arguments.
+    """
+    effort = action[3]
+    if effort <= 0.0:
+        return 0.0, False
+    if effort > 1.0:
+        return 1.0, False
+    return effort, single_action
+
+
+@compiled
+def cage_and_grip(caging: float, action: NDArray[np.float64], single_action: bool) -> tuple[float, bool]:
+    """Return the mean of caging and of caging with a closing grip, and whether it is in single precision."""
+    gripping, single = gripper_closed(action, single_action)
+    if not caging > 0.97:
+        gripping, single = 0.0, False
+    both = hamacher_product(caging, gripping, single)
+    return rounded(rounded(both + rounded(caging, single), single) / 2.0, single), single
+
+
+@compiled
+def caging_reward(
+    places: np.record,
+    goal: np.record,
+    obj: Vector,
+    action: NDArray[np.float64],
+    single_action: bool,
+    obj_radius: float,
+    pad_success_thresh: float,
+    xz_thresh: float,
+) -> tuple[float, bool]:
+    """Return ``SawyerXYZEnv._gripper_caging_reward`` of high density, and whether in single precision."""
+    left_pad_y, right_pad_y = vector(places.left_pad)[1], vector(places.right_pad)[1]
+    left_margin = abs(abs(left_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)
+    right_margin = abs(abs(right_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)
+    left_caging = tolerance(abs(left_pad_y - obj[1]), obj_radius, pad_success_thresh, left_margin)
+    right_caging = tolerance(abs(right_pad_y - obj[1]), obj_radius, pad_success_thresh, right_margin)
+    caging_y = hamacher_product(left_caging, right_caging)
+
+    margin = distance_in_plane(triple(goal.obj_init_pos), triple(goal.init_tcp), 0, 2) - xz_thresh
+    caging_xz = tolerance(distance_in_plane(tcp_center(places), obj, 0, 2), 0.0, xz_thresh, margin)
+
+    return cage_and_grip(hamacher_product(caging_y, caging_xz), action, single_action)

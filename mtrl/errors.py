@@ -1,0 +1,132 @@
+"""Every error that ends a run or a command; each knows its exit code and the state it leaves a run in.
+
+Exit codes: 0 done, 1 failed, 2 refused, 75 try again, 128 + number when a signal ended the run.
+The message is one sentence that names the mistake and the mend.
+"""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+FAILED, REFUSED, TRY_AGAIN = 1, 2, 75
+
+
+class RunEndedError(Exception):
+    """Ends a run. Subclasses say how."""
+
+    exit_code: ClassVar[int] = FAILED
+    state: ClassVar[str] = "failed"
+    """What ``status.json`` says of the run afterwards: ``failed`` or ``interrupted``."""
+
+
+class ConfigurationError(RunEndedError, ValueError):
+    """A configuration that cannot run."""
+
+    exit_code = REFUSED
+
+
+class RunError(RunEndedError, ValueError):
+    """A directory that cannot be read as a run."""
+
+    exit_code = REFUSED
+
+
+class LoadError(RunEndedError, ValueError):
+    """A run, checkpoint or zip that holds no usable policy."""
+
+    exit_code = REFUSED
+
+
+class DamagedError(RunEndedError, ValueError):
+    """A file of a checkpoint that is not what was written."""
+
+    exit_code = REFUSED
+
+
+class NoGraphicsError(RunEndedError, RuntimeError):
+    """A machine on which nothing can draw."""
+
+    exit_code = REFUSED
+
+
+class CheckpointFailedError(RunEndedError, RuntimeError):
+    """No checkpoint could be written several times in a row."""
+
+    exit_code, state = TRY_AGAIN, "interrupted"
+
+
+class WorkerLostError(RunEndedError, RuntimeError):
+    """A worker process was killed or no longer answers."""
+
+    exit_code, state = TRY_AGAIN, "interrupted"
+
+
+class WorkerError(RunEndedError, RuntimeError):
+    """An environment raised in its worker process; the message carries the worker's traceback."""
+
+
+class UnstableError(RunEndedError, RuntimeError):
+    """The simulation becomes unstable too often to learn from."""
+
+
+class NotFiniteError(RunEndedError, ValueError):
+    """An environment was given an action, or has computed a number, that is NaN or infinite."""
+
+
+class NonFinite(RunEndedError, ArithmeticError):
+    """A NaN or an infinity in what the learner is about to store, has computed, or has learned.
+
+    Attributes:
+        tensor: Name of the tensor, for instance ``reward`` or ``policy.critic.net.layers.0.weight``.
+        step: Environment step at which it was noticed, None where unknown.
+        tasks: Indices of the tasks concerned; empty where it concerns all or is unknown.
+        transition: The offending transition as plain arrays, None where there is none.
+    """
+
+    def __init__(
+        self, tensor: str, step: int | None, tasks: list[int], transition: dict[str, Any] | None = None
+    ) -> None:
+        self.tensor, self.step, self.tasks, self.transition = tensor, step, tasks, transition
+        super().__init__(self.told())
+
+    def told(
+        self, names: Sequence[str] | None = None, checkpoint: Path | str | None = "<that checkpoint>"
+    ) -> str:
+        """Return the sentence for a person.
+
+        Args:
+            names: The tasks' names by index.
+            checkpoint: What was saved last, None where nothing was.
+        """
+        where = "" if self.step is None else f" at step {self.step:,}"
+        tasks = [str(task) if names is None else names[task] for task in self.tasks]
+        whose = f" of task {', '.join(tasks)}" if tasks else ""
+        if self.transition is None:
+            # Both keys make another run, which does not go on in the directory of this one.
+            how = "a lower algo.learning_rate, or algo.max_gradient_norm=1 where algo=sac"
+            advice = f"train anew with {how}"
+            if checkpoint is not None:
+                advice = f"continue from the last checkpoint in a new run, with transfer.source={checkpoint} and {how}"
+        else:
+            advice = "the environment, or the policy that acted, is broken"
+        return f"{self.tensor}{whose} is NaN or infinite{where}: {advice}"
+
+
+class Preempted(Exception):
+    """A signal asked the run to end.
+
+    Args:
+        number: The signal.
+    """
+
+    state = "interrupted"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """128 plus the signal's number."""
+        return 128 + self.number

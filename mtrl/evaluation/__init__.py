@@ -1,0 +1,1 @@
+"""How success is measured: the protocol, saved policies, and the command that evaluates them."""

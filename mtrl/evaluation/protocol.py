@@ -1,0 +1,130 @@
+"""The evaluation protocol: deterministic actions, each goal in turn, full episodes, success at any step.
+
+Episode *i* of a task plays goal *i* mod 50. Meta-World's own function draws goals with replacement and ends
+an episode at success; on one list of goals the success rates agree, returns and lengths do not.
+``python -m mtrl.evaluation RUN...`` applies it to saved policies.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtrl.tasks import GOALS
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From observations ``(n_envs, obs_dim)`` to actions ``(n_envs, 4)``."""
+
+COLUMNS = ("step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What the episodes of one task came to."""
+
+    task: str
+    goals: str
+    episodes: int
+    success_rate: float
+    mean_return: float
+    mean_length: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The results of all tasks, in the order of the task set."""
+
+    results: tuple[TaskResult, ...]
+
+    @property
+    def success_rate(self) -> float:
+        """Mean over the tasks."""
+        return float(np.mean([result.success_rate for result in self.results]))
+
+    @property
+    def mean_return(self) -> float:
+        """Mean over the tasks."""
+        return float(np.mean([result.mean_return for result in self.results]))
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """What makes a model the best: mean success, ties by return."""
+        return self.success_rate, self.mean_return
+
+
+def evaluate(
+    act: Act,
+    env: "VecEnv",
+    tasks: Sequence[str],
+    episodes: int,
+    goals: str = "train",
+    only: Sequence[int] | None = None,
+) -> Evaluation:
+    """Play ``episodes`` episodes of every task and return what they came to.
+
+    Args:
+        act: The policy; called with the observations of all copies at once.
+        env: Environments of the task set, any number of copies; they are assigned anew.
+        tasks: The task set that ``env`` was made with.
+        episodes: Episodes of each task.
+        goals: Which goals ``env`` was made with, "train" or "heldout"; it only labels the results.
+        only: Ids of the tasks to play; None for all.
+    """
+    played = range(len(tasks)) if only is None else sorted(only)
+    # Tasks alternate, so that whatever number of copies there is, none waits for the slowest task.
+    queue = deque((task, episode % GOALS) for episode in range(episodes) for task in played)
+    playing: list[int | None] = [None] * env.num_envs
+    coming: list[int | None] = [None] * env.num_envs
+    returns: list[list[float]] = [[] for _ in tasks]
+    lengths: list[list[int]] = [[] for _ in tasks]
+    successes: list[list[bool]] = [[] for _ in tasks]
+
+    def assign(copy: int) -> int | None:
+        if not queue:
+            return None
+        task, goal = queue.popleft()
+        env.env_method("set_task", task, goal, indices=[copy])
+        return task
+
+    playing = [assign(copy) for copy in range(env.num_envs)]
+    obs = env.reset()
+    # A copy resets itself when its episode ends, so what it plays next is settled while it still plays.
+    coming = [assign(copy) for copy in range(env.num_envs)]
+    while any(task is not None for task in playing):
+        obs, _, dones, infos = env.step(act(obs))
+        for copy in np.flatnonzero(dones):
+            task = playing[copy]
+            if task is not None:
+                episode = infos[copy]["episode"]
+                returns[task].append(float(episode["r"]))
+                lengths[task].append(int(episode["l"]))
+                successes[task].append(bool(infos[copy]["is_success"]))
+            playing[copy] = coming[copy]
+            coming[copy] = assign(copy)
+    return Evaluation(
+        tuple(
+            TaskResult(
+                tasks[task],
+                goals,
+                len(successes[task]),
+                float(np.mean(successes[task])),
+                float(np.mean(returns[task])),
+                float(np.mean(lengths[task])),
+            )
+            for task in played
+        )
+    )
+
+
+if __name__ == "__main__":
+    import sys
+
+    from mtrl.evaluation.__main__ import main
+
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""Read run directories, also of runs that still go on, died, or were damaged. Imports no torch, no MuJoCo.
+
+What can be read is used; what cannot is said in one sentence each (``problems``) and never guessed. Nothing
+in a run directory is executed: see ``runfiles`` for YAML and JSON, ``csvlog`` for CSV.
+"""
+
+import math
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtrl.errors import RunError
+from mtrl.rundir.read import Table, UnreadableError, read_json, read_table, read_text, read_yaml, reason
+
+EVALUATION_TEXT = ("task", "goals")
+"""The columns of ``evaluation.csv`` that hold words."""
+
+PLAN = "plan.txt"
+"""What a sweep writes into its directory: a line that counts its runs, and one for each with where it lives."""
+
+LOGS = ("status.json", "evaluation.csv", "metrics.csv", "timing.csv")
+"""What a run writes as it goes on."""
+
+_SILENT = 30 * 60
+"""Seconds without a new log row after which a run on another machine is called silent."""
+
+
+class Run:
+    """One run directory, read on demand.
+
+    Args:
+        path: The directory that holds ``config.yaml``.
+
+    Raises:
+        RunError: If there is no readable configuration, without which the run cannot be placed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[str] = []
+        try:
+            self.config = read_yaml(path / "config.yaml")
+        except UnreadableError as error:
+            raise RunError(f"{path} is left out: its config.yaml {error}") from error
+        self.status = self._json("status.json")
+        self.environment = self._json("environment.json")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        if not path.is_file():
+            self.problems.append(f"{path} is missing: the run died before it was written")
+            return {}
+        try:
+            return read_json(path)
+        except UnreadableError as error:
+            self.problems.append(f"{path} {error}: it is left out")
+            return {}
+
+    def _table(self, name: str, text: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
+        path = self.path / name
+        if not path.is_file():
+            return Table({}, [])
+        try:
+            table = read_table(path, text, columns)
+        except (OSError, ValueError) as error:
+            self.problems.append(f"{path} cannot be read ({reason(error)}): it is left out")
+            return Table({}, [])
+        self.problems.extend(table.problems)
+        return table
+
+    @cached_property
+    def evaluation(self) -> Table:
+        """``evaluation.csv``: one row per task, kind of goals and evaluation; empty where there is none."""
+        needed = ("step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length")
+        table = self._table("evaluation.csv", EVALUATION_TEXT, needed)
+        missing = [name for name in needed[:5] if name not in table.columns]
+        if table.columns and missing:
+            self.problems.append(f"{self.path / 'evaluation.csv'} lacks {', '.join(missing)}: it is left out")
+            return Table({}, [])
+        if not len(table):
+            return table
+        rates, episodes = table["success_rate"], table["episodes"]
+        good = (rates >= 0) & (rates <= 1) & (episodes >= 1) & np.isfinite(table["step"])
+        if not good.all():
+            where = f"{self.path / 'evaluation.csv'} has {int((~good).sum())} rows"
+            self.problems.append(f"{where} whose success rate or episodes are impossible: they are left out")
+            return table.take(good)
+        return table
+
+    @cached_property
+    def training(self) -> Table:
+        """Of ``metrics.csv`` the step, the success of training episodes and the stage of the curriculum."""
+        return self._table("metrics.csv", (), ("step", "success_rate", "stage"))
+
+    @cached_property
+    def timing(self) -> Table:
+        """``timing.csv``: step, wall-clock seconds, speed and the shares of the time."""
+        return self._table("timing.csv")
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as one level of dotted keys."""
+        return flatten(self.config)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed, or None where the configuration names none."""
+        value = self.config.get("seed")
+        return value if isinstance(value, int) else None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The task set by the configuration, else the tasks that were evaluated."""
+        env = self.config.get("env")
+        tasks = env.get("tasks") if isinstance(env, dict) else None
+        if isinstance(tasks, str):
+            return (tasks,)
+        if isinstance(tasks, list) and tasks and all(isinstance(task, str) for task in tasks):
+            return tuple(tasks)
+        if len(self.evaluation):
+            return tuple(dict.fromkeys(self.evaluation["task"].tolist()))
+        task = self.config.get("task")
+        return (task,) if isinstance(task, str) else ()
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        """Every start of the run, oldest first."""
+        starts = self.status.get("starts")
+        return [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
+
+    @property
+    def host(self) -> str:
+        """The machine of the newest start, or an empty string."""
+        return str(self.starts[-1].get("host", "")) if self.starts else ""
+
+    @property
+    def step(self) -> int:
+        """Environment steps done, by the status or the logs, whichever is further."""
+        logged = [
+            table["step"][-1]
+            for table in (self.timing, self.evaluation)
+            if len(table) and "step" in table.columns
+        ]
+        return int(
+            max([_number(self.status.get("step")) or 0, *(value for value in logged if math.isfinite(value))])
+        )
+
+    @property
+    def total_steps(self) -> int | None:
+        """Environment steps asked for, or None where nothing says."""
+        value = _number(self.status.get("total_steps")) or _number(self.config.get("total_steps"))
+        return int(value) if value else None
+
+    @property
+    def state(self) -> str:
+        """``finished``, ``running``, ``interrupted`` or ``failed`` as logged, or ``died``, or ``silent``.
+
+        A run that says it is running but whose process is gone from this machine has died; one on another
+        machine that has logged nothing for half an hour is silent.
+        """
+        state = self.status.get("state")
+        if not isinstance(state, str):
+            return "unknown"
+        if state != "running":
+            return state
+        pid = self.starts[-1].get("pid") if self.starts else None
+        if isinstance(pid, int) and self.host == socket.gethostname():
+            return "running" if _alive(pid) else "died"
+        quiet = time.time() - self.last_written
+        return "silent" if quiet > _SILENT else "running"
+
+    @property
+    def last_written(self) -> float:
+        """Time of the newest log, in seconds since 1970; 0 where there is none."""
+        return last_written(self.path)
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall-clock seconds of training so far, restarts summed, or None without ``timing.csv``."""
+        if len(self.timing) and "seconds" in self.timing.columns:
+            return float(self.timing["seconds"][-1])
+        return None
+
+
+def last_written(path: Path) -> float:
+    """Return when the run in ``path`` last wrote a log, in seconds since 1970; 0 where there is none."""
+    paths = [path / name for name in LOGS]
+    return max((path.stat().st_mtime for path in paths if path.is_file()), default=0.0)
+
+
+def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
+    """Return the run directories at or below ``roots``, sorted, and a sentence for each root without one.
+
+    The directory of a sweep holds its plan and not its runs: it stands for those that the plan names.
+    """
+    found: dict[Path, None] = {}
+    problems = []
+    for root in map(Path, roots):
+        if not root.is_dir():
+            kind = "is a file" if root.exists() else "does not exist"
+            problems.append(f"{root} {kind}: give a run directory or one that holds runs")
+            continue
+        runs: list[Path] = []
+        missing: list[str] = []
+        for directory, below, files in os.walk(root):
+            if _is_run(files):
+                runs.append(Path(directory))
+                below.clear()
+                continue
+            if PLAN in files:
+                planned, absent = _planned(Path(directory))
+                runs += planned
+                missing += absent
+            below[:] = sorted(name for name in below if not name.startswith("."))
+        problems += missing
+        if not runs and not missing:
+            problems.append(f"{root} holds no run: a run directory has a config.yaml and a status.json")
+        found.update(dict.fromkeys(runs))
+    unique = {path.resolve(): path for path in reversed(found)}
+    return sorted(unique.values()), problems
+
+
+def _is_run(files: Iterable[str]) -> bool:
+    return "config.yaml" in files and ("status.json" in files or "evaluation.csv" in files)
+
+
+def _planned(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the runs that the plan of a sweep names, and a sentence for each that is not there."""
+    try:
+        lines = read_text(folder / PLAN).splitlines()[1:]
+    except (ValueError, OSError) as error:
+        return [], [f"{folder / PLAN} cannot be read ({reason(error)}): name its runs themselves"]
+    runs, missing = [], []
+    for name in filter(None, map(str.strip, lines)):
+        path = _from_where_it_was_planned(Path(name), folder)
+        if path.is_dir() and _is_run(os.listdir(path)):
+            runs.append(path)
+        else:
+            missing.append(f"{path} is planned in {folder / PLAN} and did not start")
+    return runs, missing
+
+
+def _from_where_it_was_planned(path: Path, folder: Path) -> Path:
+    """Return where a planned run is: the plan is relative to where its sweep was started, above the plan."""
+    for base in folder.resolve().parents:
+        if (base / path).is_dir():
+            return path if base == Path.cwd() else base / path
+    return path
+
+
+def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
+    """Return every readable run at or below ``roots`` and a sentence for each that is not."""
+    paths, problems = find_runs(roots)
+    runs = []
+    for path in paths:
+        try:
+            runs.append(Run(path))
+        except RunError as error:
+            problems.append(str(error))
+    return runs, problems
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one level of dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

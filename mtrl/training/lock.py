@@ -1,0 +1,115 @@
+"""One process at a time in a run directory."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mtrl.errors import ConfigurationError
+
+_NAME = "run.lock"
+
+
+class RunLock:
+    """Holds a run directory, made if need be; the operating system frees it however the process ends.
+
+    Args:
+        path: The run directory.
+        wait: Where another process holds it, say so and wait until it is free.
+
+    Raises:
+        ConfigurationError: Another process holds it, or the directory cannot be made.
+    """
+
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
+        self.path = path
+        self.waited = False
+        """Whether another process held it."""
+        self._wait = wait
+        self._descriptor = self._acquire()
+
+    def _acquire(self) -> int:
+        while True:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self.path / _NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{self.path} cannot be written ({error.strerror}): name another with output=..."
+                ) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _holder(descriptor)
+                if not self._wait:
+                    os.close(descriptor)
+                    raise ConfigurationError(
+                        f"{self.path} is in use by {holder}: wait for it, or stop it first"
+                    ) from None
+                print(f"waiting for {holder}, which is at {self.path}", flush=True)
+                self.waited = True
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if self._still_there(descriptor):
+                break
+            # The directory was moved aside between opening the file and locking it.
+            os.close(descriptor)
+        os.ftruncate(descriptor, 0)
+        facts = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        os.pwrite(descriptor, (json.dumps(facts) + "\n").encode(), 0)
+        return descriptor
+
+    def _still_there(self, descriptor: int) -> bool:
+        try:
+            there, ours = os.stat(self.path / _NAME), os.fstat(descriptor)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def move_aside(self, aside: Path) -> None:
+        """Rename the directory to ``aside`` and hold a new, empty one in its place."""
+        self.path.rename(aside)
+        os.close(self._descriptor)
+        self._descriptor = self._acquire()
+
+    def release(self) -> None:
+        """Let others have the directory."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def holder_of(path: Path) -> str | None:
+    """Return who holds a run directory, None where nobody does."""
+    try:
+        descriptor = os.open(path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        facts = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {int(facts['pid'])} on {facts['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,288 @@
+"""What a run measures of itself while it trains: metrics.csv, timing.csv and their mirror in TensorBoard."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from stable_baselines3.common.logger import Logger
+
+from mtrl.errors import UnstableError
+from mtrl.rundir.write import CsvLog
+from mtrl.training.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+WINDOW = 20
+"""Episodes of a task over which its training success, return and length are averaged."""
+
+UNSTABLE_WINDOW = 1000
+"""Episodes of all tasks among which those whose simulation broke down are counted."""
+
+MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
+"""Episodes that may break down, and the share of them, among the latest."""
+
+TIMING = ("step", "seconds", "steps_per_second", "environment", "learning", "evaluation")
+
+_LEARNING = {
+    "updates": "train/n_updates",
+    "loss/actor": "train/actor_loss",
+    "loss/critic": "train/critic_loss",
+    "loss/temperature": "train/ent_coef_loss",
+    "temperature": "train/ent_coef",
+    "q_value": "train/q_value",
+    "learning_rate": "train/learning_rate",
+}
+
+
+def metrics_columns(tasks: Sequence[str], per_task_temperature: bool) -> list[str]:
+    """Return the header of metrics.csv."""
+    columns = ["step", "episodes", "success_rate"]
+    for measure in ("success_rate", "return", "episode_length"):
+        columns += [f"{measure}/{task}" for task in tasks]
+    columns += list(_LEARNING)
+    if per_task_temperature:
+        columns += [f"temperature/{task}" for task in tasks]
+    return [*columns, "unstable", "stage"]
+
+
+class Every:
+    """Tells when another ``interval`` environment steps have passed.
+
+    The moments are multiples of the interval, whatever the number of copies by which steps are counted.
+    """
+
+    def __init__(self, interval: int, step: int = 0) -> None:
+        self.interval = interval
+        self.last = step
+
+    def due(self, step: int) -> bool:
+        """Tell whether a multiple of the interval was passed since the last time this was true."""
+        passed = self.passed(step)
+        if passed:
+            self.last = step
+        return passed
+
+    def passed(self, step: int) -> bool:
+        """Tell what ``due`` would, and change nothing."""
+        return step // self.interval > self.last // self.interval
+
+
+class Episodes:
+    """The latest episodes of each task and how many there were."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self.tasks = tuple(tasks)
+        self.count = 0
+        self.unstable = 0
+        self._broken: deque[int] = deque()
+        """Numbers of the episodes of the window that broke down."""
+        self.recent: list[deque[tuple[bool, float, int]]] = [deque(maxlen=WINDOW) for _ in tasks]
+
+    def record(self, dones: np.ndarray, infos: Sequence[Mapping[str, Any]]) -> None:
+        """Take note of the episodes that ended in this vector step."""
+        for copy in np.flatnonzero(dones):
+            info = infos[copy]
+            self.count += 1
+            if info.get("unstable"):
+                self.unstable += 1
+                self._broken.append(self.count)
+                continue
+            episode = info["episode"]
+            outcome = (bool(info["is_success"]), float(episode["r"]), int(episode["l"]))
+            self.recent[info["task_id"]].append(outcome)
+        while self._broken and self._broken[0] <= self.count - UNSTABLE_WINDOW:
+            self._broken.popleft()
+
+    def check_stable(self) -> None:
+        """Raise UnstableError if too many of the latest episodes broke down, however many went well before."""
+        broken, latest = len(self._broken), min(self.count, UNSTABLE_WINDOW)
+        if broken > max(MAX_UNSTABLE, MAX_UNSTABLE_SHARE * latest):
+            raise UnstableError(
+                f"the simulation broke down in {broken} of the latest {latest} episodes: "
+                "look at the actions, and at the versions of mujoco and metaworld"
+            )
+
+    def success_rates(self) -> dict[str, float]:
+        """Return the success rate of the latest episodes of each task that has any."""
+        return {
+            task: float(np.mean([success for success, _, _ in recent]))
+            for task, recent in zip(self.tasks, self.recent, strict=True)
+            if recent
+        }
+
+    def row(self) -> dict[str, float]:
+        """Return the cells of a row of metrics.csv."""
+        rates = self.success_rates()
+        row: dict[str, float] = {"episodes": self.count, "unstable": self.unstable}
+        if rates:
+            row["success_rate"] = float(np.mean(list(rates.values())))
+        for task, recent in zip(self.tasks, self.recent, strict=True):
+            if recent:
+                success, episode_return, length = np.mean(np.array(recent, dtype=np.float64), axis=0)
+                row |= {f"success_rate/{task}": success, f"return/{task}": episode_return}
+                row[f"episode_length/{task}"] = length
+        return row
+
+    def get_state(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return {
+            "count": self.count,
+            "unstable": self.unstable,
+            "broken": list(self._broken),
+            "recent": [list(r) for r in self.recent],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``get_state`` was called."""
+        self.count, self.unstable = state["count"], state["unstable"]
+        # Checkpoints from before there was a window lack it.
+        self._broken = deque(state.get("broken", ()))
+        self.recent = [
+            deque(((bool(s), float(r), int(n)) for s, r, n in outcomes), maxlen=WINDOW)
+            for outcomes in state["recent"]
+        ]
+
+
+class Clock:
+    """Where the wall-clock time goes: everything is environments unless it is said to be something else."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._earlier = seconds
+        self._started = time.perf_counter()
+        self._mark = (self._started, 0)
+        self._spent = {"learning": 0.0, "evaluation": 0.0}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the run, earlier starts included."""
+        return self._earlier + time.perf_counter() - self._started
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Count the time inside the block as ``what``, "learning" or "evaluation"."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(what, time.perf_counter() - started)
+
+    def add(self, what: str, seconds: float) -> None:
+        """Count ``seconds`` as ``what``."""
+        self._spent[what] += seconds
+
+    def row(self, step: int) -> dict[str, float]:
+        """Return a row of timing.csv over the time since the last one."""
+        now = time.perf_counter()
+        since, steps = now - self._mark[0], step - self._mark[1]
+        shares = {what: spent / since for what, spent in self._spent.items()}
+        self._mark, self._spent = (now, step), dict.fromkeys(self._spent, 0.0)
+        return {
+            "step": step,
+            "seconds": self.seconds,
+            "steps_per_second": steps / since,
+            "environment": 1 - sum(shares.values()),
+            **shares,
+        }
+
+    def resume_at(self, step: int) -> None:
+        """Count steps from ``step`` on, for a run that was continued."""
+        self._mark = (self._mark[0], step)
+
+
+class Metrics:
+    """Writes rows of metrics.csv and timing.csv and mirrors them.
+
+    Args:
+        directory: The run directory.
+        tasks: The task set.
+        per_task_temperature: Whether the learner has one temperature per task.
+        tensorboard: Mirror to TensorBoard.
+        tracker: Mirror to this one, too.
+        resumed_at: Step from which an earlier start is continued; TensorBoard hides what that told of later ones.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        tasks: Sequence[str],
+        *,
+        per_task_temperature: bool,
+        tensorboard: bool,
+        tracker: Tracker | None = None,
+        resumed_at: int | None = None,
+    ) -> None:
+        self.tasks = tuple(tasks)
+        self._metrics = CsvLog(directory / "metrics.csv", metrics_columns(tasks, per_task_temperature))
+        self._timing = CsvLog(directory / "timing.csv", TIMING)
+        self._writer: SummaryWriter | None = None
+        self._tracker = tracker
+        if tensorboard:
+            from torch.utils import tensorboard as torch_tensorboard
+
+            self._writer = torch_tensorboard.SummaryWriter(
+                str(directory / "tensorboard"), purge_step=None if resumed_at is None else resumed_at + 1
+            )
+
+    @property
+    def logs(self) -> dict[str, CsvLog]:
+        """The files by name."""
+        return {"metrics": self._metrics, "timing": self._timing}
+
+    def write(self, step: int, episodes: Episodes, learner: Logger, clock: Clock, stage: int | None) -> None:
+        """Append a row to each file; ``learner`` holds what the algorithm logged since the last one."""
+        logged = learner.name_to_value
+        row: dict[str, object] = {"step": step, "stage": stage, **episodes.row()}
+        row |= {column: _plain(logged[name]) for column, name in _LEARNING.items() if name in logged}
+        for index, task in enumerate(self.tasks):
+            if f"train/ent_coef/{index}" in logged:
+                row[f"temperature/{task}"] = _plain(logged[f"train/ent_coef/{index}"])
+        timing = clock.row(step)
+        self._metrics.append([row])
+        self._timing.append([timing])
+        self.mirror("training", row, step)
+        self.mirror("timing", timing, step)
+
+    def mirror(self, group: str, values: Mapping[str, object], step: int) -> None:
+        """Write scalars to TensorBoard and the tracker under ``group``."""
+        scalars = {
+            f"{group}/{name}": value
+            for name, value in values.items()
+            if name != "step" and isinstance(value, int | float)
+        }
+        if self._tracker is not None:
+            self._tracker.log(scalars, step)
+        with self._unless_disk_is_full():
+            if self._writer is not None:
+                for name, value in scalars.items():
+                    self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush what the mirrors still hold."""
+        with self._unless_disk_is_full():
+            if self._writer is not None:
+                self._writer.close()
+        if self._tracker is not None:
+            self._tracker.close()
+
+    @contextmanager
+    def _unless_disk_is_full(self) -> Iterator[None]:
+        """Do without TensorBoard from the first failure on: its writer does not recover, the CSV files hold all."""
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            logger.warning("TensorBoard gets nothing more from this start (%s)", error)
+
+
+def _plain(value: Any) -> float:  # (a number of numpy, torch or Python)
+    number = float(value)
+    return int(number) if number.is_integer() and isinstance(value, int) else number

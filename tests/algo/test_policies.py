@@ -1,0 +1,341 @@
+"""The networks of each variant: heads against a plain loop over tasks, policies with every algorithm."""
+
+import copy
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.nn import functional as F
+
+from mtrl import algo
+from mtrl.algo.networks import SORTED, StackedMLP, group_by_task
+from mtrl.algo.optimizer import FusedAdam
+from mtrl.algo.policies import StackedCritic, StackedSACPolicy, StackedTD3Policy, policy_for
+from mtrl.algo.replay import TaskReplayBuffer
+
+torch.set_num_threads(1)
+
+TASKS, OBS = 4, 5
+SPACE = spaces.Box(-np.inf, np.inf, (OBS + TASKS,), np.float32)
+ACTION = spaces.Box(-1, 1, (2,), np.float32)
+
+
+def plain_loop(net: StackedMLP, x: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
+    """Evaluate one network and one transition after the other, as a textbook would."""
+    rows = []
+    for i in range(net.n):
+        for row, task in zip(x, tasks.tolist(), strict=True):
+            for index, layer in enumerate(net.layers):
+                head = i * net.n_heads + task if index >= net.shared_layers else i
+                row = row @ layer.weight[head] + layer.bias[head, 0]
+                if index < len(net.layers) - 1:
+                    if net.norms:
+                        norm = net.norms[index]
+                        row = F.layer_norm(row, row.shape, norm.weight[head, 0], norm.bias[head, 0])
+                    row = torch.relu(row)
+            rows.append(row)
+    return torch.stack(rows).view(net.n, len(x), -1)
+
+
+def network(shared_layers, layer_norm=False, outputs=1):
+    torch.manual_seed(0)
+    net = StackedMLP(2, OBS, [8, 6], outputs, layer_norm, TASKS, shared_layers).double()
+    for norm in net.norms:
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    return net
+
+
+BATCHES = {
+    "sorted and equal": [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3],
+    "shuffled and equal": [2, 0, 1, 3, 0, 1, 3, 2, 2, 0, 3, 1],
+    "nearly equal": [3, 1, 0, 2, 1, 0, 3, 2, 1],
+    "unequal": [3, 1, 1, 1, 0, 1, 1, 2, 1],
+    "tasks missing": [2, 2, 0, 2],
+    "one transition": [3],
+}
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("shared_layers", [0, 1, 2, None])
+@pytest.mark.parametrize("tasks", BATCHES.values(), ids=BATCHES.keys())
+def test_heads_equal_the_plain_loop_in_values_and_gradients(tasks, shared_layers, layer_norm):
+    net = network(shared_layers, layer_norm, outputs=3)
+    x = torch.randn(len(tasks), OBS, dtype=torch.float64, requires_grad=True)
+    tasks = torch.tensor(tasks)
+    weights = torch.randn(2, len(tasks), 3, dtype=torch.float64)
+    expected = plain_loop(net, x, tasks)
+    inputs = [x, *net.parameters()]
+    expected_gradients = torch.autograd.grad((expected * weights).sum(), inputs)
+    ways = {"by task": {"tasks": tasks}, "grouped": {"grouping": group_by_task(tasks, TASKS)}}
+    if tasks.tolist() == BATCHES["sorted and equal"]:
+        ways["sorted"] = {"grouping": SORTED}
+    for way, arguments in ways.items():
+        got = net(x, **arguments)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, msg=way)
+        gradients = torch.autograd.grad((got * weights).sum(), inputs)
+        for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+            torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(net(x, **arguments, n=1), expected[:1], rtol=1e-12, atol=1e-12, msg=way)
+
+
+def test_a_task_that_has_the_batch_to_itself_costs_no_more_than_the_batch():
+    """Else a curriculum's stage of one task among 50 would be 50 times the work."""
+    net = StackedMLP(2, OBS, [8, 6], 1, n_heads=50, shared_layers=0)
+    multiplied = []
+    original = torch.baddbmm
+
+    def counted(bias, x, weight):
+        multiplied.append(x.shape[0] * x.shape[1])
+        return original(bias, x, weight)
+
+    x = torch.randn(100, OBS)
+    few, alike = torch.tensor([7] * 99 + [3]), torch.arange(100) % 50
+    for tasks in (few, alike):
+        multiplied.clear()
+        torch.baddbmm = counted
+        try:
+            net(x, tasks)
+        finally:
+            torch.baddbmm = original
+        assert sum(multiplied) <= 2 * 2 * 100 * len(net.layers)
+
+
+def test_without_heads_the_stack_is_two_networks_of_linear_layers():
+    torch.manual_seed(0)
+    net = StackedMLP(2, OBS, [7], 1, layer_norm=True)
+    x = torch.randn(6, OBS)
+    for i in range(2):
+        hidden = F.linear(x, net.layers[0].weight[i].t(), net.layers[0].bias[i, 0])
+        hidden = torch.relu(F.layer_norm(hidden, (7,)))
+        wanted = F.linear(hidden, net.layers[1].weight[i].t(), net.layers[1].bias[i, 0])
+        torch.testing.assert_close(net(x)[i], wanted)
+
+
+def test_entirely_separate_critics_share_no_parameter():
+    """What one task's transitions teach leaves the heads of the other tasks alone."""
+    critic = StackedCritic(SPACE, ACTION, [8, 6], layer_norm=True, n_heads=TASKS, shared_layers=0)
+    obs = torch.cat([torch.randn(10, OBS), F.one_hot(torch.full((10,), 2), TASKS)], dim=1)
+    sum(critic(obs, torch.randn(10, 2))).sum().backward()
+    for parameter in critic.parameters():
+        touched = parameter.grad.view(2, TASKS, -1).abs().sum((0, 2)) > 0
+        assert touched.tolist() == [False, False, True, False]
+
+
+def test_initial_weights_are_distributed_like_those_of_torch_linear():
+    net = StackedMLP(2, 50, [400], 1, n_heads=3, shared_layers=0)
+    for layer, inputs in zip(net.layers, (50, 400), strict=True):
+        bound = inputs**-0.5
+        assert layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+
+
+def test_initial_weights_are_those_of_metaworld_algorithms_where_asked_for():
+    heads = {"n_tasks": TASKS, "critic_heads": True, "actor_heads": True}
+    layers = {"actor_layers": [400, 400], "critic_layers": [400, 400]}
+    policy = StackedSACPolicy(
+        SPACE, ACTION, lambda _: 1e-3, **layers, **heads, initialisation="metaworld_algorithms"
+    )
+    for net, output in ((policy.actor.net, 1e-3), (policy.critic.net, 3e-3)):
+        for layer in net.layers[:-1]:
+            bound = math.sqrt(6 / layer.weight.shape[1])
+            assert 0.95 * bound < layer.weight.abs().max() <= bound
+            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+            assert not layer.bias.any()
+        for values in (net.layers[-1].weight, net.layers[-1].bias):
+            assert 0.4 * output < values.abs().max() <= output
+        assert net.layers[-1].weight.std().item() == pytest.approx(output / math.sqrt(3), rel=0.1)
+    assert all(
+        torch.equal(mine, target)
+        for mine, target in zip(policy.critic.parameters(), policy.critic_target.parameters(), strict=True)
+    )
+    with pytest.raises(ValueError, match="initialisation=jax is not one of torch, metaworld_algorithms"):
+        StackedSACPolicy(SPACE, ACTION, lambda _: 1e-3, initialisation="jax")
+
+
+def test_networks_of_stable_baselines3_give_way_to_those_that_can_be_initialised_otherwise():
+    layers = {"actor_layers": [8], "critic_layers": [16, 16], "initialisation": "metaworld_algorithms"}
+    policy, kwargs = policy_for(stable_baselines3.TD3, "shared", 3, **layers)
+    assert policy is StackedTD3Policy
+    assert kwargs["initialisation"] == "metaworld_algorithms"
+
+
+class Line(gym.Env):
+    """Steps of a random walk, with the one-hot of its task where asked for."""
+
+    action_space = ACTION
+
+    def __init__(self, task, one_hot):
+        self.task, self.one_hot = task, np.eye(TASKS)[task] if one_hot else np.zeros(0)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (OBS + len(self.one_hot),), np.float32)
+
+    def _obs(self):
+        return np.concatenate([self.state, self.one_hot]).astype(np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps, self.state = 0, self.np_random.normal(size=OBS)
+        return self._obs(), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.state += 0.1 * self.np_random.normal(size=OBS)
+        return self._obs(), float(action[0]), False, self.steps == 15, {"task_id": self.task}
+
+
+ALGORITHMS = {
+    "sac": algo.SAC,
+    "td3": stable_baselines3.TD3,
+    "ddpg": stable_baselines3.DDPG,
+    "stock sac": stable_baselines3.SAC,
+}
+VARIANTS = {
+    "plain": {"variant": "plain"},
+    "shared": {"variant": "shared"},
+    "shared with LayerNorm": {"variant": "shared", "layer_norm": True},
+    "multihead, separate": {"variant": "multihead", "shared_layers": 0},
+    "multihead, linear heads": {"variant": "multihead", "shared_layers": "all", "actor_heads": True},
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, variant, tmp_path):
+    algo_class, options = ALGORITHMS[algorithm], VARIANTS[variant]
+    one_hot = options["variant"] != "plain"
+    policy, kwargs = policy_for(
+        algo_class, n_tasks=TASKS, actor_layers=[16], critic_layers=[24, 12], **options
+    )
+    model = algo_class(
+        policy,
+        DummyVecEnv([lambda task=task: Line(task, one_hot) for task in range(TASKS)]),
+        policy_kwargs=kwargs,
+        buffer_size=400,
+        learning_starts=40,
+        batch_size=20,
+        replay_buffer_class=TaskReplayBuffer,
+        **({} if algo_class is algo.SAC else {"replay_buffer_kwargs": {"n_tasks": TASKS, "seed": 0}}),
+        **({"n_tasks": TASKS} if algo_class is algo.SAC else {}),
+        seed=0,
+        device="cpu",
+    ).learn(100)
+    model.save(tmp_path / "model.zip")
+    loaded = algo_class.load(tmp_path / "model.zip", env=model.env)
+    buffer = model.replay_buffer
+    loaded.replay_buffer.restore(buffer.total_added, buffer.rows(0, buffer.total_added))
+    loaded.replay_buffer.set_state(buffer.get_state())
+    obs = model.env.reset()
+    assert np.array_equal(
+        model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
+    )
+    for each in (model, loaded):
+        each.set_logger(Logger(None, []))
+        torch.manual_seed(0)
+        before = {name: value.clone() for name, value in each.policy.named_parameters()}
+        each.train(2, 20)
+    assert any(not torch.equal(before[name], value) for name, value in loaded.policy.named_parameters())
+    for name, value in loaded.policy.named_parameters():
+        assert torch.equal(value, dict(model.policy.named_parameters())[name]), name
+
+
+def test_ddpg_keeps_a_single_critic():
+    policy, kwargs = policy_for(
+        stable_baselines3.DDPG, "multihead", TASKS, actor_layers=[8], critic_layers=[8], shared_layers=0
+    )
+    env = DummyVecEnv([lambda: Line(0, True)])
+    model = stable_baselines3.DDPG(policy, env, policy_kwargs=kwargs, buffer_size=10, device="cpu")
+    assert model.critic.n_critics == 1
+    assert model.critic.net.layers[0].weight.shape == (TASKS, OBS + 2, 8)
+
+
+def test_algorithms_keep_their_own_networks_where_those_suffice():
+    layers = {"actor_layers": [8], "critic_layers": [16, 16]}
+    for algo_class in (stable_baselines3.SAC, stable_baselines3.TD3):
+        assert policy_for(algo_class, "shared", 3, **layers) == (
+            "MlpPolicy",
+            {"net_arch": {"pi": [8], "qf": [16, 16]}},
+        )
+    assert policy_for(stable_baselines3.TD3, "shared", 3, layer_norm=True, **layers)[0] is StackedTD3Policy
+    policy, kwargs = policy_for(algo.SAC, "plain", 3, **layers)
+    assert policy is StackedSACPolicy
+    assert kwargs == {**layers, "layer_norm": False, "n_tasks": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"variant": "multi-head"}, "not one of plain, shared, multihead"),
+        ({"n_tasks": 1}, "needs more than one task"),
+        ({"shared_layers": 3}, "not between 0 and 2"),
+        ({"shared_layers": -1}, "not between 0 and 2"),
+        ({"algo_class": stable_baselines3.PPO}, "PPO has no variant=multihead"),
+        (
+            {"algo_class": stable_baselines3.PPO, "variant": "shared", "layer_norm": True},
+            "PPO has no LayerNorm in the critic",
+        ),
+    ],
+)
+def test_impossible_variants_are_refused(arguments, message):
+    arguments = {
+        "algo_class": algo.SAC,
+        "variant": "multihead",
+        "n_tasks": 3,
+        "actor_layers": [8],
+        "critic_layers": [8, 8],
+    } | arguments
+    with pytest.raises(ValueError, match=message):
+        policy_for(**arguments)
+
+
+@pytest.mark.parametrize("kwargs", [{"critic_heads": True}, {"actor_heads": True}, {"use_sde": True}])
+def test_policy_refuses_heads_on_a_single_task(kwargs):
+    with pytest.raises(ValueError, match=r"more than one task|use_sde"):
+        StackedSACPolicy(SPACE, ACTION, lambda _: 1e-3, **kwargs)
+
+
+def test_fused_adam_makes_the_steps_of_torch_adam_also_after_loading_its_state():
+    torch.manual_seed(0)
+    start = [torch.randn(3, 4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)]
+    ours, theirs = ([torch.nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    lean, stock = (
+        FusedAdam(ours, lr=0.01, weight_decay=0.1),
+        torch.optim.Adam(theirs, lr=0.01, weight_decay=0.1),
+    )
+    for step in range(20):
+        if step == 10:
+            lean.load_state_dict(copy.deepcopy(stock.state_dict()))
+        for group in (lean.param_groups[0], stock.param_groups[0]):
+            group["lr"] = 0.01 / (1 + step)
+        for mine, their in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            their.grad = mine.grad.clone()
+        lean.step()
+        stock.step()
+        for mine, their in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, their, rtol=1e-12, atol=1e-14)
+    saved = [optimizer.state_dict()["state"][1] for optimizer in (lean, stock)]
+    assert saved[0].keys() == saved[1].keys()
+    assert float(saved[0]["step"]) == float(saved[1]["step"]) == 20
+    lean.zero_grad()
+    assert all(parameter.grad is None for parameter in ours)
+    with pytest.raises(ValueError, match="no closure"):
+        lean.step(lambda: 0.0)
+
+
+def test_fused_adam_refuses_what_it_would_not_do():
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for option in ("amsgrad", "maximize", "foreach", "capturable", "decoupled_weight_decay"):
+        with pytest.raises(TypeError, match=option):
+            FusedAdam(weights, **{option: True})
+    with pytest.raises(ValueError, match="has no maximize"):
+        FusedAdam([{"params": weights, "maximize": True}])
+    with pytest.raises(ValueError, match="one parameter group"):
+        FusedAdam([{"params": weights[:1]}, {"params": weights[1:], "lr": 1.0}])
+    with pytest.raises(ValueError, match="has no amsgrad"):
+        FusedAdam(weights).load_state_dict(torch.optim.Adam(weights, amsgrad=True).state_dict())

@@ -1,0 +1,639 @@
+"""mtrl.algo.SAC against stable-baselines3's own SAC, and each of its options against a plain computation."""
+
+import contextlib
+import copy
+import shutil
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBufferSamples
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from mtrl.algo.finite import check_finite
+from mtrl.algo.graph import GraphedUpdate, static_copy
+from mtrl.algo.networks import StackedLinear
+from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.algo.sac import SAC
+from mtrl.algo.update import prepare, update
+from mtrl.errors import NonFinite
+
+torch.set_num_threads(1)
+
+OBS, ACTIONS = 6, 2
+
+
+class Drift(gym.Env):
+    """A point that drifts: observation depends on action and on a generator, episodes last 20 steps."""
+
+    action_space = spaces.Box(-1, 1, (ACTIONS,), np.float32)
+
+    def __init__(self, task=0, n_tasks=1, one_hot=True):
+        self.task, self.one_hot = task, np.eye(n_tasks)[task] if one_hot and n_tasks > 1 else np.zeros(0)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (OBS + len(self.one_hot),), np.float32)
+
+    def _obs(self):
+        return np.concatenate([self.state, self.one_hot]).astype(np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps, self.state = 0, self.np_random.normal(size=OBS)
+        return self._obs(), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.state = 0.9 * self.state + 0.1 * self.np_random.normal(size=OBS)
+        self.state[:ACTIONS] += 0.3 * np.asarray(action)
+        reward = (1 + 9 * self.task) * float(np.exp(-np.square(self.state).sum()))
+        return self._obs(), reward, False, self.steps == 20, {"task_id": self.task}
+
+
+def envs(n_tasks=1, copies=2, one_hot=True):
+    return DummyVecEnv(
+        [lambda task=t: Drift(task, n_tasks, one_hot) for t in range(n_tasks) for _ in range(copies)]
+    )
+
+
+def sac(n_tasks=1, copies=2, one_hot=True, layers=(32, 32), **options):
+    policy = {"actor_layers": list(layers), "critic_layers": list(layers)} | options.pop("policy_kwargs", {})
+    options = {
+        "seed": 3,
+        "buffer_size": 2000,
+        "learning_starts": 40,
+        "batch_size": 48,
+        "device": "cpu",
+    } | options
+    return SAC("MlpPolicy", envs(n_tasks, copies, one_hot), n_tasks=n_tasks, policy_kwargs=policy, **options)
+
+
+def copy_linear(stacked: StackedLinear, index: int, linears: list[torch.nn.Linear]) -> None:
+    """Give one of the stacked layers the weights of linear layers side by side."""
+    with torch.no_grad():
+        stacked.weight[index] = torch.cat([linear.weight for linear in linears]).t()
+        stacked.bias[index, 0] = torch.cat([linear.bias for linear in linears])
+
+
+def copy_weights(stock, ours) -> None:
+    """Give our networks the weights of stable-baselines3's."""
+    for layer, linear in zip(ours.actor.net.layers, stock.actor.latent_pi[::2], strict=False):
+        copy_linear(layer, 0, [linear])
+    copy_linear(ours.actor.net.layers[-1], 0, [stock.actor.mu, stock.actor.log_std])
+    for theirs, mine in ((stock.critic, ours.critic), (stock.critic_target, ours.critic_target)):
+        for index, network in enumerate(theirs.q_networks):
+            for layer, linear in zip(mine.net.layers, network[::2], strict=True):
+                copy_linear(layer, index, [linear])
+
+
+class FixedBatches:
+    """Stands for a replay buffer: the same batches for both."""
+
+    def __init__(self, dtype, n=200, batch=64):
+        generator = torch.Generator().manual_seed(0)
+
+        def normal(*shape):
+            return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+        self.batches = [
+            ReplayBufferSamples(
+                normal(batch, OBS),
+                torch.tanh(normal(batch, ACTIONS)),
+                normal(batch, OBS),
+                (normal(batch, 1) > 1.5).to(dtype),
+                normal(batch, 1),
+            )
+            for _ in range(n)
+        ]
+        self.drawn = 0
+
+    def sample(self, batch_size, env=None):
+        self.drawn += 1
+        return self.batches[self.drawn - 1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "ent_coef"),
+    [(torch.float64, 1e-9, "auto"), (torch.float64, 1e-9, 0.2), (torch.float32, 2e-4, "auto")],
+)
+def test_200_updates_equal_those_of_stable_baselines3_parameter_by_parameter(dtype, tolerance, ent_coef):
+    torch.set_default_dtype(dtype)
+    try:
+        shared = {"seed": 0, "device": "cpu", "ent_coef": ent_coef, "buffer_size": 100}
+        stock = stable_baselines3.SAC("MlpPolicy", envs(), policy_kwargs={"net_arch": [32, 32, 32]}, **shared)
+        ours = sac(layers=(32, 32, 32), **shared)
+        copy_weights(stock, ours)
+        before = copy.deepcopy(ours.critic.state_dict())
+        for model in (stock, ours):
+            model.replay_buffer = FixedBatches(dtype)
+            model.set_logger(Logger(None, []))
+        # stable-baselines3 casts observations to float32 before its networks
+        for network in (stock.actor, stock.critic, stock.critic_target):
+            network.extract_features = lambda obs, extractor: obs
+        for model in (stock, ours):
+            torch.manual_seed(1)
+            for steps in (1, 99, 100):
+                model.train(steps, 64)
+        expected = sac(layers=(32, 32, 32), **shared)
+        copy_weights(stock, expected)
+        for part in ("actor", "critic", "critic_target"):
+            theirs, mine = (dict(getattr(model, part).named_parameters()) for model in (expected, ours))
+            for name in theirs:
+                torch.testing.assert_close(mine[name], theirs[name], rtol=tolerance, atol=tolerance)
+        moved = [(ours.critic.state_dict()[name] - before[name]).abs().max().item() for name in before]
+        assert min(moved) > 100 * tolerance
+        if ent_coef == "auto":
+            torch.testing.assert_close(ours.log_ent_coef, stock.log_ent_coef, rtol=tolerance, atol=tolerance)
+            assert abs(float(stock.log_ent_coef.detach())) > 0.01
+        log = [model.logger.name_to_value for model in (stock, ours)]
+        for name in log[0]:
+            assert log[1][name] == pytest.approx(log[0][name], rel=max(tolerance, 1e-6), abs=1e-5), name
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def parameters(model):
+    tensors = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    return tensors | {"log_ent_coef": model.log_ent_coef.detach().clone()}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+EVERYTHING = {
+    "temperature": "per_task",
+    "balanced_batches": True,
+    "max_gradient_norm": 1.0,
+    "reward_scaling": "per_task",
+    "reward_scale": 0.1,
+    "n_steps": 3,
+    "policy_kwargs": {"layer_norm": True, "critic_heads": True, "shared_layers": 1, "actor_heads": True},
+}
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain options", "every option"])
+def test_saved_and_loaded_model_acts_and_updates_the_same(options, tmp_path):
+    n_tasks = 3 if options else 1
+    model = sac(n_tasks=n_tasks, **options).learn(200)
+    assert model._n_updates > 20
+    model.save(tmp_path / "model.zip")
+    loaded = SAC.load(tmp_path / "model.zip", env=envs(n_tasks))
+    assert_equal(parameters(model), parameters(loaded))
+    buffer = model.replay_buffer
+    low = buffer.total_added - buffer.size()
+    loaded.replay_buffer.restore(buffer.total_added, buffer.rows(low, buffer.total_added))
+    loaded.replay_buffer.set_state(buffer.get_state())
+    obs = model.env.reset()
+    assert np.array_equal(
+        model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
+    )
+    for each in (model, loaded):
+        each.set_logger(Logger(None, []))
+        torch.manual_seed(0)
+        each.train(3, 48)
+    assert_equal(parameters(model), parameters(loaded))
+    assert model.logger.name_to_value == loaded.logger.name_to_value
+
+
+def test_model_of_a_gpu_run_loads_on_a_processor(tmp_path):
+    model = sac().learn(60)
+    model.compile = "cuda_graph"
+    model.save(tmp_path / "model.zip")
+    assert SAC.load(tmp_path / "model.zip", device="cpu").compile == "off"
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        SAC.load(tmp_path / "model.zip", device="cpu", compile="cuda_graph")
+
+
+def test_arguments_may_be_given_in_the_order_of_stable_baselines3():
+    given = (1e-3, 1000, 40, 32, 0.01, 0.9, 2, 3)
+    names = (
+        "learning_rate",
+        "buffer_size",
+        "learning_starts",
+        "batch_size",
+        "tau",
+        "gamma",
+        "train_freq",
+        "gradient_steps",
+    )
+    models = [
+        algorithm("MlpPolicy", envs(), *given, seed=3, device="cpu")
+        for algorithm in (SAC, stable_baselines3.SAC)
+    ]
+    for name in names:
+        assert getattr(models[0], name) == getattr(models[1], name), name
+    assert models[0].learn(60)._n_updates == 3 * 5
+    assert models[0].replay_buffer.buffer_size == 1000
+
+
+@pytest.mark.parametrize("heads", ["critic_heads", "actor_heads"])
+def test_heads_for_other_tasks_than_the_environments_have_are_refused(heads):
+    policy = {"actor_layers": [8], "critic_layers": [8], heads: True}
+    model = SAC("MlpPolicy", envs(2), n_tasks=5, policy_kwargs=policy, device="cpu", buffer_size=100)
+    with pytest.raises(ValueError, match="not the one-hot of its task 0 among 5"):
+        model.learn(10)
+
+
+def test_set_parameters_alone_restores_optimisers_and_reward_scales():
+    source, target = (sac(n_tasks=3, **EVERYTHING).learn(150) for _ in range(2))
+    source.learn(60, reset_num_timesteps=False)
+    target.set_parameters(source.get_parameters())
+    assert torch.equal(source.policy.reward_scales, target.policy.reward_scales)
+    for name in ("actor", "critic"):
+        states = [getattr(model, name).optimizer.state_dict()["state"] for model in (source, target)]
+        for index in states[0]:
+            for key in ("exp_avg", "exp_avg_sq", "step"):
+                assert torch.equal(states[0][index][key], states[1][index][key])
+
+
+def test_saved_model_loads_with_stable_baselines3_itself(tmp_path):
+    model = sac(layers=(32, 32)).learn(100)
+    model.save(tmp_path / "model.zip")
+    stock = stable_baselines3.SAC.load(tmp_path / "model.zip", env=envs())
+    obs = model.env.reset()
+    assert np.array_equal(
+        model.predict(obs, deterministic=True)[0], stock.predict(obs, deterministic=True)[0]
+    )
+
+
+def test_temperature_per_task_follows_the_entropy_of_its_own_task():
+    model = sac(n_tasks=3, temperature="per_task", batch_size=60)
+    model.learn(60)
+    batch = prepare(model, 60)
+    with torch.no_grad():
+        model.log_ent_coef.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    before = model.log_ent_coef.detach().clone()
+    torch.manual_seed(5)
+    _, log_prob = model.actor.action_log_prob(batch.observations)
+    excess = (log_prob + model.target_entropy).detach()
+    torch.manual_seed(5)
+    model._update(model, batch)
+    expected = torch.stack([-(excess * (batch.tasks == task)).sum() / 60 for task in range(3)])
+    torch.testing.assert_close(model.log_ent_coef.grad, expected)
+    assert torch.equal(torch.sign(before - model.log_ent_coef.detach()), torch.sign(expected))
+
+
+def test_gradient_is_clipped_for_actor_and_critics_apart():
+    limit = 1e-3
+    model = sac(max_gradient_norm=limit).learn(60)
+    for parameters_ in (model.actor_parameters, model.critic_parameters):
+        norm = torch.sqrt(sum(parameter.grad.square().sum() for parameter in parameters_))
+        assert norm.item() == pytest.approx(limit, rel=1e-3)
+
+
+def test_rewards_are_scaled_per_task_when_sampled_and_never_stored():
+    model = sac(n_tasks=2, reward_scaling="per_task", reward_scale=0.1, balanced_batches=True, batch_size=40)
+    model.learn(200)
+    stored = model.replay_buffer.rewards[: model.replay_buffer.size()].clone()
+    tasks = model.replay_buffer.tasks[: len(stored)]
+    means = np.array([stored[tasks == task].mean().item() for task in range(2)])
+    model._measure_reward_scales()
+    assert model.policy.reward_scales.numpy() == pytest.approx(0.1 * means.max() / means, rel=1e-5)
+    state = model.replay_buffer.get_state()
+    plain = model.replay_buffer.sample(40)
+    model.replay_buffer.set_state(state)
+    scaled = prepare(model, 40)
+    torch.testing.assert_close(scaled.rewards, plain.rewards * model.policy.reward_scales[plain.tasks, None])
+    assert torch.equal(stored, model.replay_buffer.rewards[: len(stored)])
+
+
+def test_task_without_any_reward_is_lifted_by_the_largest_ratio_only():
+    model = sac(n_tasks=2, reward_scaling="per_task")
+    model.replay_buffer.mean_reward_per_task = lambda: np.array([0.0, 2.0])
+    model._measure_reward_scales()
+    assert model.policy.reward_scales.tolist() == [30.0, 1.0]
+    model.max_reward_ratio, model.reward_scale = 3.0, 0.5
+    model._measure_reward_scales()
+    assert model.policy.reward_scales.tolist() == [1.5, 0.5]
+    model.max_reward_ratio, model.reward_scale = 30.0, 1.0
+    model.replay_buffer.mean_reward_per_task = lambda: np.array([np.nan, 2.0])
+    model._measure_reward_scales()
+    assert model.policy.reward_scales.tolist() == [1.0, 1.0]
+
+
+def test_fixed_reward_scale_multiplies_sampled_rewards():
+    models = [sac(reward_scale=scale).learn(60) for scale in (1.0, 0.25)]
+    # the first 40 transitions of both are the same random warm-up
+    assert models[0].replay_buffer.rewards[:40].equal(models[1].replay_buffer.rewards[:40])
+    model = models[1]
+    state = model.replay_buffer.get_state()
+    raw = model.replay_buffer.sample(32).rewards
+    model.replay_buffer.set_state(state)
+    torch.testing.assert_close(prepare(model, 32).rewards, 0.25 * raw)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_tasks": 3, "balanced_batches": True, "batch_size": 50}, "does not divide by 3 tasks.*use 48"),
+        ({"temperature": "per-task"}, "not one of shared, per_task"),
+        ({"reward_scaling": "x"}, "not one of none, per_task"),
+        ({"compile": "x"}, "not one of off"),
+        ({"compile": "cuda_graph"}, "needs a CUDA device"),
+        ({"max_gradient_norm": 0.0}, "must be positive"),
+        ({"reward_scale": -1.0}, "must be positive"),
+        ({"max_reward_ratio": 0.5}, "must be at least 1"),
+        ({"reward_scales_every": 0}, "must be at least 1"),
+        ({"temperature": "per_task", "ent_coef": 0.1, "n_tasks": 2}, "leave ent_coef at auto"),
+        (
+            {"policy_kwargs": {"n_tasks": 5, "critic_heads": True}, "n_tasks": 2},
+            "made for 5 tasks.*n_tasks=2",
+        ),
+        ({"policy_kwargs": {"critic_heads": True}}, "need more than one task"),
+        ({"use_sde": True}, "use_sde"),
+        (
+            {"replay_buffer_class": stable_baselines3.common.buffers.ReplayBuffer, "n_tasks": 2},
+            "knows no tasks",
+        ),
+        ({"overlap": True, "train_freq": (1, "episode"), "copies": 1}, "train_freq in steps"),
+    ],
+)
+def test_contradicting_options_are_refused_before_anything_starts(options, message):
+    with pytest.raises(ValueError, match=message):
+        sac(**options)
+
+
+def test_overlapped_run_updates_on_what_was_collected_before_the_step():
+    """The same run written out: choose, update, then store."""
+    model = sac(overlap=True, gradient_steps=2).learn(160)
+    plain = sac(gradient_steps=2)
+    plain.learn(0)
+    plain.set_logger(Logger(None, []))
+    while plain.num_timesteps < 160:
+        actions, buffer_actions = plain._sample_action(plain.learning_starts, None, 2)
+        if plain.num_timesteps > plain.learning_starts:
+            plain.train(2, plain.batch_size)
+        new_obs, rewards, dones, infos = plain.env.step(actions)
+        plain.num_timesteps += 2
+        plain._store_transition(plain.replay_buffer, buffer_actions, new_obs, rewards, dones, infos)
+    assert model._n_updates == plain._n_updates == 2 * (80 - 21)
+    assert_equal(parameters(model), parameters(plain))
+
+
+def test_overlapped_run_cut_in_two_equals_one_in_one_piece():
+    whole = sac(overlap=True).learn(200)
+    halves = sac(overlap=True).learn(100)
+    last = halves._last_obs
+    halves.learn(100, reset_num_timesteps=False)
+    assert last is not None
+    assert_equal(parameters(whole), parameters(halves))
+
+
+def test_without_overlap_learn_updates_after_every_rollout():
+    model = sac(gradient_steps=-1).learn(100)
+    assert model._n_updates == 100 - 40
+
+
+@pytest.mark.parametrize(
+    ("poison", "tensor"),
+    [
+        (lambda model: model.actor.net.layers[0].weight, "policy.actor.net.layers.0.weight"),
+        (lambda model: model.critic_target.net.layers[1].bias, "policy.critic_target.net.layers.1.bias"),
+        (lambda model: model.log_ent_coef, "log_ent_coef"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_named_and_stop_training(poison, tensor):
+    model = sac().learn(60)
+    with torch.no_grad():
+        poison(model).view(-1)[0] = float("nan")
+    with pytest.raises(NonFinite) as caught:
+        check_finite(model)
+    assert caught.value.tensor == tensor
+    assert caught.value.step == 60
+    with pytest.raises(NonFinite, match="at step 60: continue from the last checkpoint"):
+        model.train(1, 32)
+
+
+@pytest.mark.parametrize(
+    ("poison", "tensor"),
+    [
+        (lambda model: model.policy.reward_scales, "policy.reward_scales"),
+        (lambda model: model.critic.optimizer.tensors()[2][0], "critic.optimizer.state.0.exp_avg_sq"),
+        (lambda model: model.ent_coef_optimizer.tensors()[1][0], "ent_coef_optimizer.state.0.exp_avg"),
+    ],
+)
+def test_whatever_else_is_saved_is_looked_at_too(poison, tensor):
+    model = sac().learn(60)
+    with torch.no_grad():
+        poison(model).view(-1)[0] = float("nan")
+    with pytest.raises(NonFinite, match=f"^{tensor}"):
+        check_finite(model)
+
+
+def test_number_of_one_task_that_is_none_names_the_task():
+    model = sac(n_tasks=3, temperature="per_task").learn(60)
+    for tensor in (model.policy.reward_scales, model.log_ent_coef, model.ent_coef_optimizer.tensors()[1][0]):
+        with torch.no_grad():
+            kept = tensor.clone()
+            tensor[2] = float("inf")
+            with pytest.raises(NonFinite) as caught:
+                check_finite(model)
+            assert caught.value.tasks == [2]
+            tensor.copy_(kept)
+    check_finite(model)
+
+
+def test_action_that_is_no_number_never_reaches_the_environment():
+    model = sac().learn(60)
+    with torch.no_grad():
+        model.actor.net.layers[0].bias.fill_(float("inf"))
+    steps = [env.steps for env in model.env.envs]
+    with pytest.raises(NonFinite, match=r"policy.actor.net.layers.0.bias.*at step 60"):
+        model.learn(10, reset_num_timesteps=False)
+    assert [env.steps for env in model.env.envs] == steps
+
+
+@pytest.mark.parametrize("value", [3e38, 1e25], ids=["infinite values", "infinite squares"])
+@pytest.mark.parametrize("updates", [1, 5])
+def test_infinite_loss_names_the_task(updates, value):
+    model = sac(n_tasks=2, batch_size=40).learn(60)
+    rows = model.replay_buffer.tasks == 1
+    model.replay_buffer.observations[rows, 0] = value
+    with pytest.raises(NonFinite) as caught:
+        model.train(updates, 40)
+    assert caught.value.tensor == "critic loss"
+    assert caught.value.tasks == [1]
+    assert caught.value.step == 60
+
+
+def test_action_that_is_no_number_names_the_copy_and_its_task():
+    model = sac(n_tasks=2).learn(60)
+    model._last_obs[3, 0] = float("nan")
+    with pytest.raises(NonFinite, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"):
+        model.learn(10, reset_num_timesteps=False)
+
+
+def test_training_for_no_update_changes_nothing():
+    model = sac().learn(60)
+    before = parameters(model)
+    model.train(0)
+    assert_equal(before, parameters(model))
+
+
+def test_returns_over_several_steps_end_where_learn_resets_the_environments():
+    model = sac(n_steps=3, copies=1).learn(10)
+    model.learn(10)
+    buffer = model.replay_buffer
+    assert buffer.rows(0, 20)["previous"].tolist() == ([0] + [1] * 9) * 2
+    _, length = buffer._chain.ahead(np.arange(20), 3)
+    assert length.tolist() == [*[3] * 8, 2, 1] * 2
+    model.learn(5, reset_num_timesteps=False)
+    assert buffer.rows(20, 25)["previous"].tolist() == [1] * 5
+
+
+def test_n_step_buffer_is_made_from_the_algorithms_own_option():
+    model = sac(n_steps=3, gamma=0.9)
+    assert isinstance(model.replay_buffer, TaskReplayBuffer)
+    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (3, 0.9)
+    assert model.learn(80)._n_updates > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain options", "every option"])
+def test_recorded_update_equals_the_eager_one_on_a_gpu(options):
+    models = [
+        sac(n_tasks=3, device="cuda", compile=way, **options).learn(150) for way in ("off", "cuda_graph")
+    ]
+    for name, value in models[0].policy.state_dict().items():
+        torch.testing.assert_close(models[1].policy.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+class Recording(GraphedUpdate):
+    """The bookkeeping around a CUDA graph, with a graph that runs its update when it is replayed."""
+
+    recorded = 0
+
+    def _aside(self, learner, batch):
+        return update(learner, batch)
+
+    def _record(self, learner, batch):
+        self.recorded += 1
+        self._batch, self._graph = static_copy(batch), self
+        self._learner = learner
+
+    def replay(self):
+        self._result = update(self._learner, self._batch)
+
+
+def test_recording_follows_batch_learning_rate_and_optimiser():
+    options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
+    models, recorded = [], Recording()
+    for way in (update, recorded):
+        model = sac(n_tasks=3, **options)
+        model._update = way
+        model.learn(80)
+        model.learning_rate = 1e-4
+        model._setup_lr_schedule()
+        model.learn(20, reset_num_timesteps=False)
+        state = copy.deepcopy(model.actor.optimizer.state_dict())
+        model.actor.optimizer.load_state_dict(state)
+        model.learn(20, reset_num_timesteps=False)
+        models.append(model)
+    assert_equal(*map(parameters, models))
+    assert recorded.recorded == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        (lambda model: setattr(model, "max_gradient_norm", 0.5), True),
+        (lambda model: setattr(model, "target_entropy", -1.0), True),
+        (lambda model: setattr(model.log_ent_coef, "data", torch.full((3,), -1.0)), True),
+        (
+            lambda model: setattr(model.critic_parameters[0], "data", 2 * model.critic_parameters[0].data),
+            True,
+        ),
+        (lambda model: setattr(model, "lr_schedule", lambda progress: 1e-3 * progress), False),
+    ],
+    ids=["clipping", "target entropy", "temperature", "weights", "schedule"],
+)
+def test_recording_is_made_anew_only_for_what_it_cannot_read(change, anew):
+    options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
+    models, way = [], Recording()
+    for update_ in (update, way):
+        model = sac(n_tasks=3, **options)
+        model._update = update_
+        model.learn(80)
+        change(model)
+        for remaining in (0.9, 0.5, 0.1):
+            model._current_progress_remaining = remaining
+            model.train(2, 48)
+        models.append(model)
+    assert_equal(*map(parameters, models))
+    assert way.recorded == (2 if anew else 1)
+
+
+def test_unbalanced_batches_of_heads_are_said_once_not_to_be_recorded(caplog):
+    way = Recording()
+    model = sac(n_tasks=3, policy_kwargs={"critic_heads": True})
+    model._update = way
+    model.learn(100)
+    assert way.recorded == 0
+    assert caplog.text.count("algo.balanced_batches=true") == 1
+
+
+def test_recording_is_made_and_repeated_on_the_learners_own_gpu(monkeypatch):
+    current, seen = ["cuda:0"], []
+
+    class Device:
+        def __init__(self, device):
+            self.device = str(device)
+
+        def __enter__(self):
+            current.append(self.device)
+
+        def __exit__(self, *error):
+            current.pop()
+
+    class Stream:
+        def __init__(self):
+            seen.append(("stream", current[-1]))
+
+        def wait_stream(self, other):
+            pass
+
+    class Graph:
+        def replay(self):
+            seen.append(("replay", current[-1]))
+
+    model = sac().learn(60)
+    batch = prepare(model, 48)
+    model.device = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: contextlib.nullcontext())
+    way = GraphedUpdate()
+    for _ in range(5):
+        way(model, batch)
+    assert seen.count(("replay", "cuda:1")) == 2
+    assert {where for _, where in seen} == {"cuda:1"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_update_learns_like_the_eager_one():
+    model = sac(compile="inductor", layers=(16,), ent_coef=0.0)
+    model.replay_buffer = FixedBatches(torch.float32)
+    model.set_logger(Logger(None, []))
+    plain = sac(layers=(16,), ent_coef=0.0)
+    plain.replay_buffer = FixedBatches(torch.float32)
+    plain.set_logger(Logger(None, []))
+    for each in (plain, model):
+        # the compiled noise is another draw: without it and its entropy both are the same function
+        with torch.no_grad():
+            each.actor.net.layers[-1].weight[:, :, ACTIONS:] = 0
+            each.actor.net.layers[-1].bias[:, :, ACTIONS:] = -20
+        each.train(3, 64)
+    for name in ("train/critic_loss", "train/q_value"):
+        assert model.logger.name_to_value[name] == pytest.approx(plain.logger.name_to_value[name], rel=1e-4)
+    for name, value in plain.critic.named_parameters():
+        # Adam turns the sign of a gradient near zero into a whole step, so single weights may differ
+        assert (dict(model.critic.named_parameters())[name] - value).abs().mean() < 1e-5

@@ -1,0 +1,152 @@
+"""Speeds are compared in turns, and the subcommands print what programs can read."""
+
+import json
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from tiny_runs import TINY
+
+from mtrl.benchmark import env, start
+from mtrl.benchmark.__main__ import main
+from mtrl.benchmark.checkpoint import show
+from mtrl.benchmark.pairing import ratio, take_turns, typical
+from mtrl.config.compose import defaults_of
+from mtrl.env.metaworld import goal_set, metaworld_task
+from mtrl.env.native import cache as compiled
+from mtrl.env.native import mujoco_c
+from mtrl.env.native.kernel import simulate
+
+
+def test_contenders_take_turns_and_the_first_round_does_not_count():
+    order = []
+
+    def contender(name, rates):
+        remaining = iter(rates)
+
+        def block():
+            order.append(name)
+            return next(remaining)
+
+        return block
+
+    rates = take_turns(
+        {"one": contender("one", [999, 4, 40, 400]), "other": contender("other", [1, 2, 10, 100])}, rounds=3
+    )
+    assert rates == {"one": [4, 40, 400], "other": [2, 10, 100]}
+    assert order == ["other", "one", "one", "other", "other", "one", "one", "other"]
+    assert typical(rates, "one") == 40
+    assert ratio(rates, "one", "other") == 4
+
+
+def test_the_native_step_is_faster_than_stock_and_not_faster_than_physics_by_magic():
+    row = env._measure(["push-v3"], 1, 1, 1, subproc=False)
+    assert row["native_over_stock"] > 1.5
+    # Above 1 can only be noise of a busy machine: native does what physics does, and more.
+    assert 0.3 < row["native_over_physics"] < 3
+
+
+def test_physics_alone_is_what_mujoco_computes_and_nothing_else():
+    """The compiled loop leads to the state that MuJoCo's Python functions lead to with the same inputs."""
+    one, other = (ALL_V3_ENVIRONMENTS["push-v3"]() for _ in "ab")
+    for own in (one, other):
+        own.set_task(metaworld_task("push-v3", goal_set("push-v3", 0)[0]))
+        own.reset()
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 4)).astype(np.float32)
+    hands, fingers = env._inputs(one, actions)
+    for hand, finger in zip(hands, fingers, strict=True):
+        one.data.mocap_pos[:], one.data.ctrl[:] = hand, finger
+        mujoco.mj_step(one.model, one.data, 5)
+        mujoco.mj_forward(one.model, one.data)
+    data = other.data
+    addresses = [other.model._address, data._address, data.mocap_pos.ctypes.data, data.ctrl.ctypes.data]
+    simulate(np.array([addresses]), hands[:, None], fingers[:, None], *mujoco_c.function_addresses())
+    np.testing.assert_array_equal(data.qpos, one.data.qpos)
+    np.testing.assert_array_equal(data.qvel, one.data.qvel)
+    np.testing.assert_array_equal(data.qacc_warmstart, one.data.qacc_warmstart)
+    for own in (one, other):
+        own.close()
+
+
+def test_json_is_one_object_with_the_ratios(monkeypatch, capsys):
+    speeds = {"reach-v3": 0.5, "push-v3": 1.0}
+
+    def measured(tasks, copies, rounds, threads, subproc):
+        speed = speeds[tasks[0]] if len(tasks) == 1 else 0.9
+        return {"native_over_physics": speed, "native_over_stock": 4.0, "threads_over_one": 1.5}
+
+    monkeypatch.setattr(env, "_measure", measured)
+    assert main(["env", "--json", "--threads", "2", "--tasks", *speeds]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["native_over_physics"] == 0.9
+    assert result["native_over_stock"] == 4.0
+    assert result["mean_native_over_physics"] == 0.75
+    assert result["threads_over_one"] == 1.5
+
+
+def test_the_time_of_an_evaluation_is_that_of_the_protocol(capsys):
+    words = [*TINY, "experiment=mt3", "algo.batch_size=51"]
+    assert main(["evaluation", *words, "--rounds", "2", "--episodes", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["tasks"], result["episodes"], result["mean_length"]) == (3, [2] * 3, [20.0] * 3)
+    assert min(result["rounds"]) <= result["seconds"] <= max(result["rounds"])
+    assert min(result["rounds"]) > 0
+    assert main(["evaluation", *words, "--rounds", "1", "--episodes", "1"]) == 0
+    assert "3 episodes of 3 tasks, 60 steps: " in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_a_share_of_the_recipe_it_interrupts(capsys):
+    threads = torch.get_num_threads()
+    small = ["--buffer", "1300", "--new", "100", "--rounds", "1", "--steps", "20"]
+    try:
+        assert main(["checkpoint", "--json", *small]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    result = json.loads(capsys.readouterr().out)
+    default = defaults_of(experiment="mt10").values["checkpoint"]
+    interval = min(default["every"] / result["steps_per_second"], 60 * default["minutes"])
+    assert result["interval"] == pytest.approx(interval)
+    assert result["share"] == pytest.approx(result["seconds"] / interval)
+    show(result)
+    assert "of training time: one every" in capsys.readouterr().out
+
+
+def test_an_unknown_subcommand_is_refused(capsys):
+    with pytest.raises(SystemExit) as refusal:
+        main(["fly"])
+    assert refusal.value.code == 2
+    assert "env" in capsys.readouterr().err
+
+
+def test_starts_are_timed_with_and_without_compiled_code(monkeypatch, capsys):
+    asked = []
+
+    def started(words, cache):
+        asked.append((words, cache))
+        return 20.0 if len(asked) == 1 else len(asked)
+
+    monkeypatch.setattr(start, "_start", started)
+    monkeypatch.setattr(start, "_load", lambda cache: 0.5)
+    assert main(["start", "--json", "--rounds", "3", "--sets", "mt10", "--", "seed=2"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["sets"]["mt10"]["first"] == 20
+    # Of starts 2, 4, 6 and 3, 5, 7: they take turns.
+    assert (result["sets"]["mt10"]["native"], result["sets"]["mt10"]["stock"]) == (4, 5)
+    assert result["second_start_adds"] == 0.5
+    first, second, third, *_ = [words for words, _ in asked]
+    assert first == second == ["experiment=mt10", "seed=2", "hardware.backend=native"]
+    assert third[-1] == "hardware.backend=stock"
+    assert len({cache for _, cache in asked}) == 1
+    assert main(["start", "--rounds", "1", "--sets", "mt10"]) == 0
+    assert "a second start adds 0.50 s" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_start_lasts_until_the_first_step_of_the_real_command():
+    words = [*start.SETS["reach-v3"], "hardware.workers=1", "hardware.backend=stock"]
+    assert 0.5 < start._start(words, compiled.base_directory()) < 100
+    with pytest.raises(RuntimeError, match="horizon"):
+        start._start([*words, "env.horizon=501"], compiled.base_directory())
+    assert 0 < start._load(compiled.base_directory()) < 60

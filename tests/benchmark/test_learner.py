@@ -1,0 +1,110 @@
+"""The benchmarks of the learner measure what they say, on networks small enough for a test."""
+
+import argparse
+
+import pytest
+import stable_baselines3
+import torch
+
+from mtrl.algo.update import prepare
+from mtrl.benchmark import learner, learners, train
+from mtrl.benchmark.learners import Size
+from mtrl.config.compose import compose_run
+from mtrl.hardware import compilation
+
+torch.set_num_threads(1)
+
+ARGUMENTS = argparse.Namespace(
+    rounds=1,
+    seconds=0.01,
+    threads=1,
+    device="cpu",
+    compile="off",
+    sizes=["[256]x3 batch 256"],
+    no_heads=False,
+)
+
+
+def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
+    monkeypatch.setattr(learners, "TRANSITIONS", 100)
+    monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": Size([8], [8], 20)})
+    monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
+    result = learner.run(ARGUMENTS)
+    row = result["sizes"]["[256]x3 batch 256"]
+    assert result["sac_over_sb3"] == row["ours_over_sb3"] == pytest.approx(row["ours"] / row["sb3"])
+    heads = result["heads"]["batch 20"]
+    assert result["multihead_over_shared"]["batch 20"] == pytest.approx(heads["multihead"] / heads["shared"])
+    assert result["masks_over_shared"]["batch 20"] == pytest.approx(heads["masks"] / heads["shared"])
+    assert set(result["variants"]["batch 20"]) == set(learner._VARIANTS)
+    assert min(result["variants"]["batch 20"].values()) > 0
+    learner.show(result)
+    assert "ours/sb3" in capsys.readouterr().out
+
+
+def test_loop_over_masks_computes_what_separate_heads_do(monkeypatch):
+    """Else the comparison would be with something easier."""
+    monkeypatch.setattr(learners, "TRANSITIONS", 100)
+    size = Size([256] * 3, [256] * 3, 20)
+    heads = learners.own_sac(
+        size, ARGUMENTS.device, ARGUMENTS.compile, balanced=True, critic_heads=True, shared_layers=0
+    )
+    masks = learners.with_masks(learners.own_sac(size, ARGUMENTS.device, ARGUMENTS.compile, balanced=True))
+    with torch.no_grad():
+        for task, single in enumerate(masks.critic.heads):
+            for layer, stacked in zip(single.layers, heads.critic.net.layers, strict=True):
+                stacked.bias.view(2, 10, 1, -1)[:, task] = layer.bias
+                rows = (
+                    layer.weight
+                    if layer.weight.shape[1] == 256
+                    else layer.weight[:, [*range(39), *range(49, 53)]]
+                )
+                stacked.weight.view(2, 10, *rows.shape[1:])[:, task] = rows
+            single.layers[0].weight[:, 39:49] = 0
+    batch = prepare(heads, 20)
+    first = heads.critic.q_values(batch.observations, batch.actions, batch.grouping)
+    second = masks.critic.q_values(batch.observations, batch.actions, None)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_learner_is_compiled_as_a_run_on_its_device_would_be():
+    parser = argparse.ArgumentParser()
+    learner.add_arguments(parser)
+    assert parser.parse_args([]).compile == "auto"
+    assert [compilation("auto", device) for device in ("cpu", "cuda", "cuda:1")] == [
+        "off",
+        *["cuda_graph"] * 2,
+    ]
+    assert compilation("inductor", "cpu") == "inductor"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_learner_benchmark_runs_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
+    arguments = argparse.Namespace(**(vars(ARGUMENTS) | {"device": "cuda", "compile": "auto"}))
+    assert learner.run(arguments)["compile"] == "cuda_graph"
+
+
+def test_train_benchmark_compares_on_one_device(monkeypatch):
+    made = {}
+    monkeypatch.setattr(stable_baselines3, "SAC", lambda *args, **kwargs: made.update(kwargs))
+    train._stock_agent(compose_run(["experiment=mt10"]).config, argparse.Namespace(num_envs=10), "cuda:1")
+    assert made["device"] == "cuda:1"
+
+
+def test_train_benchmark_runs_both_with_the_same_hyperparameters(capsys):
+    small = [
+        "algo.learning_starts=20",
+        "algo.batch_size=20",
+        "algo.buffer_size=1000",
+        "env.tasks=[reach-v3,push-v3]",
+    ]
+    nets = ["variant.actor_layers=[8]", "variant.critic_layers=[12]"]
+    arguments = argparse.Namespace(
+        overrides=["experiment=mt10", *small, *nets], rounds=1, steps=20, threads=1, sb3_threads=1
+    )
+    result = train.run(arguments)
+    assert result["ours"] > 0
+    assert result["train_over_sb3"] == pytest.approx(result["ours"] / result["sb3"])
+    assert result["hardware"]["torch_threads"] == 1
+    train.show(result)
+    assert "stable-baselines3's SAC on 1" in capsys.readouterr().out

@@ -1,0 +1,209 @@
+"""Checkpoints: what is written is what is read, models load elsewhere, and old ones make room."""
+
+import errno
+import json
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
+
+import mtrl
+from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.checkpoint import segments
+from mtrl.checkpoint.state import read_values, write_values
+from mtrl.errors import DamagedError
+from mtrl.rundir.write import CsvLog, new_directory, recover, write_json
+from mtrl.training.metrics import Clock, Episodes, Metrics
+
+
+def test_values_come_back_as_they_were(tmp_path):
+    values = {
+        "numbers": {"large": 2**127 + 1, "exact": 0.1 + 0.2, "infinite": -np.inf, "none": None, "yes": True},
+        "arrays": [np.arange(6.0).reshape(2, 3), np.array([2**40], dtype=np.uint64), np.zeros((0, 3))],
+        "scalar": np.float32(1.5),
+        "words": ["a", {"deep": [np.array("text")]}],
+    }
+    write_values(tmp_path / "s.json", tmp_path / "s.npz", values)
+    back = read_values(tmp_path / "s.json", tmp_path / "s.npz")
+    assert back["numbers"] == values["numbers"]
+    for mine, theirs in zip(back["arrays"], values["arrays"], strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+    assert isinstance(back["scalar"], np.float32)
+    assert back["words"][1]["deep"][0] == "text"
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, np.array([object()]), {"__array__": "a"}, {1, 2}])
+def test_what_cannot_be_saved_is_refused(tmp_path, value):
+    with pytest.raises(TypeError):
+        write_values(tmp_path / "s.json", tmp_path / "s.npz", {"value": value})
+
+
+def test_halves_of_two_states_do_not_pass_for_one(tmp_path):
+    write_values(tmp_path / "a.json", tmp_path / "a.npz", {"x": [np.zeros(1), np.zeros(2)]})
+    write_values(tmp_path / "b.json", tmp_path / "b.npz", {"x": [np.zeros(1)]})
+    with pytest.raises(DamagedError, match="do not belong together"):
+        read_values(tmp_path / "a.json", tmp_path / "b.npz")
+
+
+def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "checkpoint"
+    with new_directory(target) as folder:
+        (folder / "file").write_text("old")
+
+    def fail():
+        with new_directory(target) as folder:
+            (folder / "file").write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (target / "file").read_text() == "old"
+    # A crash between the two renames of a replacement.
+    target.rename(tmp_path / ".old-checkpoint-0123")
+    (tmp_path / ".tmp-unfinished").mkdir()
+    recover(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert (target / "file").read_text() == "old"
+
+
+def make_buffer(n_steps):
+    spaces_ = [spaces.Box(-1, 1, (size,), np.float32) for size in (3, 2)]
+    options = {"n_tasks": 2, "balanced": True, "n_steps": n_steps, "seed": 0}
+    return TaskReplayBuffer(100, *spaces_, "cpu", n_envs=10, **options)
+
+
+def add(buffer, count, random):
+    infos = [{"task_id": i % 2} for i in range(count)]
+    obs, actions = random.normal(size=(count, 3)), random.normal(size=(count, 2))
+    buffer.add(obs, obs + 1, actions, random.normal(size=count), np.zeros(count, bool), infos)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path, n_steps):
+    random = np.random.default_rng(0)
+    buffer, written = make_buffer(n_steps), []
+    for count in (40, 40, 40, 30, 250):
+        for _ in range(count // 10):
+            add(buffer, 10, random)
+        before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
+        written = segments.write_new(tmp_path, buffer, written)
+        segments.verify(tmp_path, written)
+        after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
+        assert before.items() <= after.items()
+        restored = make_buffer(n_steps)
+        segments.restore(tmp_path, written, restored, buffer.total_added)
+        assert restored.total_added == buffer.total_added
+        low = buffer.total_added - buffer.size()
+        mine, theirs = restored.rows(low, buffer.total_added), buffer.rows(low, buffer.total_added)
+        for name, values in theirs.items():
+            np.testing.assert_array_equal(mine[name], values)
+        restored.set_state(buffer.get_state())
+        state = buffer.get_state()
+        samples = [held.sample(20) for held in (buffer, restored)]
+        buffer.set_state(state)
+        assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True) if torch.is_tensor(a))
+    segments.prune(tmp_path, written)
+    assert {path.name for path in tmp_path.glob("seg_*")} == {segment.name for segment in written}
+
+
+@contextmanager
+def files_end_at(size):
+    """Let no file of this process grow beyond a size, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_rows_without_room_wait_and_the_file_stays_whole(tmp_path):
+    path = tmp_path / "log.csv"
+    log = CsvLog(path, ["step", "value"])
+    log.append([{"step": 1, "value": 0.5}])
+    sizes = [log.size]
+    with files_end_at(sizes[0] + 2):
+        for step in (2, 3, 4):
+            log.append([{"step": step, "value": None}])
+            sizes.append(log.size)
+        with pytest.raises(OSError, match="too large"):
+            log.write()
+        assert log.waits
+        assert path.read_text() == "step,value\n1,0.5\n"
+        # Rows that wait can be taken back too.
+        log.cut(sizes[2])
+    log.append([{"step": 5, "value": 1}])
+    assert not log.waits
+    assert path.read_text() == "step,value\n1,0.5\n2,\n3,\n5,1\n"
+    assert log.size == path.stat().st_size
+    log.cut(sizes[1])
+    assert path.read_text() == "step,value\n1,0.5\n2,\n"
+
+
+def test_a_small_file_without_room_stays_as_it_was_with_nothing_beside_it(tmp_path):
+    write_json(tmp_path / "status.json", {"step": 1})
+    with files_end_at(4), pytest.raises(OSError, match="too large"):
+        write_json(tmp_path / "status.json", {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+    assert json.loads((tmp_path / "status.json").read_text()) == {"step": 1}
+
+
+def test_a_mirror_without_room_ends_neither_the_run_nor_its_logs(tmp_path, monkeypatch, caplog):
+    metrics = Metrics(tmp_path, ["reach-v3"], per_task_temperature=False, tensorboard=True)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(metrics._writer, "add_scalar", full)
+    learner = Logger(folder=None, output_formats=[])
+    for step in (10, 20):
+        metrics.write(step, Episodes(["reach-v3"]), learner, Clock(), None)
+    metrics.close()
+    assert caplog.text.count("TensorBoard gets nothing more") == 1
+    assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
+
+
+def test_a_log_loses_its_torn_line_and_what_a_checkpoint_does_not_know(tmp_path):
+    path = tmp_path / "log.csv"
+    log = CsvLog(path, ["step", "value"])
+    log.append([{"step": 1, "value": 0.5}])
+    size = log.size
+    log.append([{"step": 2, "value": None}])
+    with path.open("a") as file:
+        file.write("3,0.")
+    again = CsvLog(path, ["step", "value"])
+    assert path.read_text() == "step,value\n1,0.5\n2,\n"
+    again.cut(size)
+    assert path.read_text() == "step,value\n1,0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("algo", "overrides"),
+    [
+        ("SAC", ["algo=sac", "variant=shared"]),
+        ("SAC", ["algo=sac", "algo.cls=stable_baselines3.SAC", "variant=plain"]),
+        ("TD3", ["algo=td3", "variant=shared", "env.normalize_observations=true"]),
+        ("DDPG", ["algo=ddpg", "variant=plain"]),
+    ],
+)
+def test_models_load_with_stable_baselines3_alone(train, tmp_path, capsys, algo, overrides):
+    torch.set_num_threads(1)
+    words = ["checkpoint.every=100", "checkpoint.keep=2", "total_steps=400"]
+    path = train(tmp_path, "experiment=smoke", *words, *overrides)
+    kept = sorted(path.glob("checkpoints/step_*"))
+    assert len(kept) == 2
+    for folder in (kept[-1], path / "checkpoints" / "best"):
+        model = getattr(stable_baselines3, algo).load(folder / "model.zip", device="cpu")
+        obs = np.random.default_rng(0).normal(size=(5, *model.observation_space.shape)).astype(np.float32)
+        actions, _ = model.predict(obs, deterministic=True)
+        assert actions.shape == (5, 4)
+        own = mtrl.load(folder).network.predict(obs, deterministic=True)[0]
+        np.testing.assert_array_equal(actions, own)
+        assert (folder / "normaliser.npz").exists() == ("env.normalize_observations=true" in overrides)
+        assert json.loads((folder / "score.json").read_text())["step"] > 0

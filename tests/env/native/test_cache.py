@@ -1,0 +1,234 @@
+"""Compiled code is kept on disk, and stock environments take over where it cannot be."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_runs import REPOSITORY
+
+from mtrl.env import make as factory
+from mtrl.env import native
+from mtrl.env.native import KERNEL, mujoco_c
+from mtrl.env.native import cache as compiled
+
+ROOT = REPOSITORY
+
+LOAD = "from mtrl import compiled; compiled.load('sample_kernel', 'the sample')"
+SAMPLE = """
+import numba
+
+
+@numba.njit("int64(int64)", cache=True)
+def one(x):
+    return x + 1
+
+
+@numba.njit("int64(int64)", cache=True)
+def two(x):
+    return x + 2
+"""
+
+IMPORTS_NOTHING_HEAVY = """
+import sys, types
+package = types.ModuleType("mtrl.env")
+package.__path__ = [{path!r}]
+sys.modules["mtrl.env"] = package
+from mtrl.env.native import SUPPORTED
+assert "reach-v3" in SUPPORTED
+print(sorted({{"numba", "mujoco", "torch", "numpy"}} & set(sys.modules)))
+"""
+
+
+def start(code, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def sample(tmp_path_factory, monkeypatch):
+    """Return the name of a module that compiles in a second, importable here and in processes."""
+    folder = tmp_path_factory.mktemp("sample")
+    (folder / "sample_kernel.py").write_text(SAMPLE)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+    compiled.fingerprint.cache_clear()
+    yield "sample_kernel"
+    sys.modules.pop("sample_kernel", None)
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return output, errors
+
+
+def test_processes_that_start_together_compile_once(tmp_path, monkeypatch, sample):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    place = compiled.directory(sample)
+    place.mkdir()
+    # As if a third one were compiling: both find it at work and say that they wait.
+    with open(place / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        together = [start(LOAD) for _ in range(2)]
+        waiting = "mtrl: another process is compiling the sample, waiting for it ...\n"
+        assert [process.stderr.readline() for process in together] == [waiting] * 2
+    messages = [finish(process)[1] for process in together]
+    # It ended without having compiled: one of them does, the other uses what it finds.
+    assert sorted("mtrl: compiling the sample" in message for message in messages) == [
+        False,
+        True,
+    ]
+    written_code = list(tmp_path.rglob("*.nbc"))
+    assert len(written_code) == 2
+    written = [code.stat().st_mtime_ns for code in written_code]
+    assert "compiling" not in finish(start(LOAD))[1]
+    assert [code.stat().st_mtime_ns for code in written_code] == written
+
+
+DAY = 24 * 3600
+
+
+def compiled_code(base, name, days, *, whole=True):
+    place = base / name
+    (place / "below").mkdir(parents=True)
+    (place / "below" / "kernel.nbc").touch()
+    last = place / "complete" if whole else place
+    if whole:
+        last.touch()
+    os.utime(last, (time.time() - days * DAY,) * 2)
+    return place
+
+
+def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    mine = compiled_code(tmp_path, compiled.directory(KERNEL).name, 400)
+    kept = [
+        mine,
+        compiled_code(tmp_path, "native-0123456789abcdef", 29),
+        compiled_code(tmp_path, "native-1123456789abcdef", 29, whole=False),
+        compiled_code(tmp_path, "native-of-somebody-else", 400),
+        compiled_code(tmp_path, "something", 400),
+    ]
+    gone = [
+        compiled_code(tmp_path, "native-2123456789abcdef", 31),
+        compiled_code(tmp_path, "native-3123456789abcdef", 31, whole=False),
+    ]
+    # Another process has removed a third one between this one's look at it and its own attempt.
+    vanishing = compiled_code(tmp_path, "native-4123456789abcdef", 31)
+    last_use = compiled._last_use
+
+    def look(place):
+        seen = last_use(place)
+        if place == vanishing:
+            shutil.rmtree(place)
+        return seen
+
+    monkeypatch.setattr(compiled, "_last_use", look)
+    compiled._remove_unused(mine)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    assert not any(place.exists() for place in gone)
+
+
+def test_use_of_compiled_code_is_noted(tmp_path, monkeypatch, sample):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    old = compiled_code(tmp_path, "native-0123456789abcdef", 31)
+    mine = compiled_code(tmp_path, compiled.directory(sample).name, 31)
+    compiled.load.__wrapped__(sample, "the sample")
+    assert not old.exists()
+    assert time.time() - (mine / "complete").stat().st_mtime < DAY
+
+
+def test_cache_lies_in_the_users_cache_directory(monkeypatch, tmp_path):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiled.directory(KERNEL).parent == tmp_path / "mtrl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert compiled.directory(KERNEL).parent == tmp_path / "home" / ".cache" / "mtrl"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    assert compiled.directory(KERNEL).parent == tmp_path / "numba"
+
+
+def test_each_checkout_has_a_directory_of_its_own_as_numba_keeps_its_code_apart(monkeypatch, tmp_path):
+    here = Path(native.__file__).parent
+    # Sources and modification times are the same.
+    copy = shutil.copytree(here, tmp_path / "native", ignore=shutil.ignore_patterns("__pycache__"))
+    mine = compiled.fingerprint.__wrapped__(KERNEL)
+    monkeypatch.setattr(compiled, "_file", lambda module: copy / "kernel.py")
+    assert compiled.fingerprint.__wrapped__(KERNEL) != mine
+
+
+@pytest.fixture
+def unwritable_cache(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "below"))
+
+
+@pytest.fixture
+def no_numba(monkeypatch):
+    find_spec = compiled.find_spec
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None if name == "numba" else find_spec(name))
+
+
+@pytest.fixture
+def disabled_numba(monkeypatch):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+
+
+@pytest.fixture
+def no_symbol(monkeypatch):
+    def missing():
+        raise AttributeError("undefined symbol: mj_forward")
+
+    monkeypatch.setattr(mujoco_c, "function_addresses", missing)
+    mujoco_c.check.cache_clear()
+    yield
+    mujoco_c.check.cache_clear()
+
+
+@pytest.fixture
+def other_layout(monkeypatch):
+    original = mujoco_c.structs.STRUCTS["mjModel"].fields
+    monkeypatch.setattr(mujoco_c.structs.STRUCTS["mjModel"], "fields", original[:40] + original[41:])
+    mujoco_c.check.cache_clear()
+    mujoco_c._struct.cache_clear()
+    yield
+    mujoco_c.check.cache_clear()
+    mujoco_c._struct.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        ("unwritable_cache", "set NUMBA_CACHE_DIR"),
+        ("no_numba", "numba is not installed"),
+        ("disabled_numba", "unset NUMBA_DISABLE_JIT"),
+        ("no_symbol", "lacks a symbol"),
+        ("other_layout", "lays out its data"),
+    ],
+)
+def test_stock_takes_over_with_one_warning_line(trouble, sentence, request, caplog):
+    request.getfixturevalue(trouble)
+    assert sentence in native.unavailable()
+    assert factory.choose_backend("auto", ["reach-v3"], "v2") == "stock"
+    assert len(caplog.records) == 1
+    assert sentence in caplog.text
+    assert "\n" not in caplog.records[0].getMessage()
+    with pytest.raises(ValueError, match="native backend cannot be used"):
+        factory.choose_backend("native", ["reach-v3"], "v2")
+
+
+def test_the_supported_tasks_are_known_without_heavy_imports():
+    code = IMPORTS_NOTHING_HEAVY.format(path=str(ROOT / "mtrl" / "env"))
+    assert finish(start(code))[0].strip() == "[]"

@@ -1,0 +1,147 @@
+"""What ``mtrl.make_vec_env`` is given: refused in one sentence before anything is made, or simulated, or taken."""
+
+import numpy as np
+import pytest
+
+import mtrl
+from mtrl import hardware
+from mtrl.config.compose import compose_run
+from mtrl.env import make as factory
+from mtrl.errors import ConfigurationError, NotFiniteError
+from mtrl.tasks import HELD_OUT_SEED
+
+TASKS = ["reach-v3", "push-v3"]
+BACKENDS = {
+    "native": {"backend": "native", "threads": 2},
+    "one process": {"backend": "stock", "workers": 1},
+    "two workers": {"backend": "stock", "workers": 2},
+}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def env(request):
+    made = mtrl.make_vec_env(TASKS, 1, seed=3, **BACKENDS[request.param])
+    made.reset()
+    yield made
+    made.close()
+
+
+def physics(env):
+    return [state["physics"] for state in env.env_method("get_state")]
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4), (2, 3), (4,), (2, 4, 1)])
+def test_actions_of_another_shape_reach_no_copy(env, shape):
+    before = physics(env)
+    with pytest.raises(
+        ValueError, match=r"actions of shape .* do not fit 2 copies: give \(2, 4\)"
+    ) as refusal:
+        env.step(np.zeros(shape, np.float32))
+    assert str(shape) in str(refusal.value)
+    np.testing.assert_array_equal(physics(env), before)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_action_that_is_no_number_stops_the_copies_before_it_too(env, bad):
+    before = physics(env)
+    actions = np.ones((2, 4), np.float32)
+    actions[1, 3] = bad
+    with pytest.raises(
+        NotFiniteError, match=r"of copy 1 \(push-v3\) is not finite: check the policy's weights"
+    ):
+        env.step(actions)
+    np.testing.assert_array_equal(physics(env), before)
+    env.step(np.zeros((2, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((0.7, 3), "task=0.7 must be a whole number"),
+        ((0, 3.6), "goal=3.6 must be a whole number"),
+        (("push-v3",), "task='push-v3' must be a whole number"),
+        ((True,), "task=True must be a whole number"),
+        ((2,), "task 2 is not in the set of 2 tasks"),
+        ((-1,), "task -1 is not in the set"),
+        ((0, 50), "goal 50 does not exist"),
+    ],
+)
+def test_a_task_or_goal_that_is_none_is_refused_and_the_environment_goes_on(env, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        env.env_method("set_task", *arguments)
+    assert "\n" not in str(refusal.value)
+    env.env_method("set_task", np.int64(1), np.int32(7), indices=[0])
+    env.reset()
+    assert env.reset_infos[0] == {"task_id": 1, "goal": 7}
+    env.env_method("set_task", 0, indices=[0])
+    env.reset()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tasks": "reach-v3"}, r"must be a list of names: use \['reach-v3'\]"),
+        ({"tasks": []}, "task set is empty"),
+        ({"copies_per_task": 1.5}, "copies_per_task=1.5 must give each of 2 tasks a count"),
+        ({"copies_per_task": "two"}, "copies_per_task=two must give each of 2 tasks a count"),
+        ({"copies_per_task": [1, -1]}, "a count"),
+        ({"copies_per_task": [1, 1, 1]}, "a count"),
+        ({"seed": 1.5}, "seed=1.5 must be a whole number"),
+        ({"seed": -1}, "seed=-1 must lie in 0"),
+        ({"seed": HELD_OUT_SEED}, "held-out goals, which nothing may train on"),
+        ({"backend": "fast"}, "must be one of auto, stock, native"),
+        ({"goals": "all"}, "must be one of train, heldout"),
+        ({"horizon": 10.5}, "horizon=10.5 must be a whole number"),
+        ({"horizon": 501}, r"horizon=501 must lie in 1\.\.500"),
+        ({"reward": "v3"}, "silently train on v1"),
+        ({"workers": -1}, "workers=-1 must be at least 1"),
+        ({"workers": 0, "backend": "stock"}, "workers=0 must be at least 1"),
+        ({"threads": 0}, "threads=0 must be at least 1"),
+        ({"threads": 1.0}, "threads=1.0 must be a whole number"),
+        ({"render_mode": "human"}, "render_mode='human' must be one of None, rgb_array"),
+        ({"backend": "native", "tasks": ["hammer-v3"]}, "backend=native does not have the task hammer-v3"),
+        ({"backend": "native", "reward": "v1"}, "backend=native does not have reward=v1: use backend=auto"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        mtrl.make_vec_env(**{"tasks": TASKS} | options)
+    assert "\n" not in str(refusal.value)
+    assert "hardware." not in str(refusal.value), "people with a loop of their own have no configuration"
+
+
+def test_whole_numbers_may_be_numpys():
+    numbers = {
+        "copies_per_task": np.int64(2),
+        "seed": np.uint8(3),
+        "horizon": np.int32(7),
+        "threads": np.int64(1),
+    }
+    env = mtrl.make_vec_env(np.array(["reach-v3"]).tolist(), backend="native", **numbers)
+    other = mtrl.make_vec_env(["reach-v3"], np.array([2]), seed=3, horizon=7, backend="native")
+    assert env.num_envs == other.num_envs == 2
+    np.testing.assert_array_equal(env.reset(), other.reset())
+    for made in (env, other):
+        made.close()
+
+
+def test_the_seed_of_the_held_out_goals_is_no_seed_of_a_run(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"seed=1000003 makes the held-out goals.*use another seed"):
+        compose_run([f"seed={HELD_OUT_SEED}", f"output={tmp_path}"])
+    compose_run([f"seed={HELD_OUT_SEED + 1}", f"output={tmp_path}"])
+
+
+def test_no_more_cores_are_used_than_this_process_may(monkeypatch):
+    """A cluster allows a job fewer than the machine has."""
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert factory.default_workers() == 3
+    asked = {}
+
+    class Nothing:
+        def __init__(self, *arguments, threads, **options):
+            asked["threads"] = threads
+
+    monkeypatch.setattr(factory.native, "NativeVecEnv", Nothing, raising=False)
+    mtrl.make_vec_env(["reach-v3"], backend="native")
+    assert asked["threads"] == 4

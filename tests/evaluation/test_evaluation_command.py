@@ -1,0 +1,199 @@
+"""``python -m mtrl.evaluation``: the figures are those of the protocol, and one bad run spoils no other."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from saved_runs import TASKS, of_version, save_run, with_last
+from stable_baselines3 import SAC
+from tiny_runs import REPOSITORY
+
+from mtrl.env.make import make_vec_env
+from mtrl.evaluation.__main__ import main
+from mtrl.rundir.run import Run
+from mtrl.statistics import wilson_interval
+
+MT2 = ("experiment=mt3", f"env.tasks=[{','.join(TASKS)}]")
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    """Return the directory of a run whose last evaluation was of two episodes a task."""
+    torch.set_num_threads(1)
+    return train(tmp_path_factory.mktemp("trained"), *MT2, "evaluation.every=1000")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("saved"), *MT2, "seed=5")
+
+
+def answer(capsys, *words):
+    code = main([*map(str, words)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_figures_are_those_of_the_runs_own_last_evaluation(trained, capsys):
+    code, out, err = answer(capsys, trained, "--episodes", 2, "--json")
+    assert (code, err) == (0, "")
+    (run,) = json.loads(out)["runs"]
+    logged = Run(trained).evaluation
+    assert len(logged) == 2
+    for row, task in zip(run["tasks"], TASKS, strict=True):
+        last = logged.take(logged["task"] == task)
+        assert row["task"] == task
+        for name in ("episodes", "success_rate", "mean_length"):
+            assert row[name] == last[name][0]
+        assert row["mean_return"] == pytest.approx(last["mean_return"][0], rel=1e-7)
+        assert row["goals"] == "train"
+        low, high = wilson_interval(row["success_rate"] * 2, 2)
+        assert (row["low"], row["high"]) == (low, high)
+    assert (run["step"], run["horizon"], run["seed"]) == (300, 20, 1)
+
+
+def test_the_table_shows_every_task_with_its_interval(saved, capsys):
+    code, out, _ = answer(capsys, saved, "--episodes", 1)
+    assert code == 0
+    for word in (
+        *TASKS,
+        "[0, 79]",
+        "mean",
+        "1 episode a task",
+        "after 60 steps",
+        "Meta-World's own horizon",
+    ):
+        assert word in out
+    assert "\\" not in out, "what is printed is not read as markup, and needs no escape"
+
+
+def test_several_runs_stand_side_by_side_and_csv_has_a_row_a_run_and_task(trained, saved, capsys):
+    code, out, _ = answer(capsys, trained, saved, "--episodes", 1)
+    assert code == 0
+    line = next(line for line in out.splitlines() if "door-open-v3" in line)
+    assert line.count("[") == 2
+    code, out, _ = answer(capsys, trained, saved, "--episodes", 1, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["run"], row["task"]) for row in rows] == [
+        (str(run), task) for run in (trained, saved) for task in TASKS
+    ]
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_a_table_of_several_runs_says_goals_episodes_and_the_step_of_each(saved, tmp_path, capsys, copies):
+    runs = [with_last(shutil.copytree(saved, tmp_path / str(n)), 1000 + n) for n in range(copies)]
+    words = ("--episodes", 2, "--goals", "heldout", "--checkpoint", "last")
+    _, out, _ = answer(capsys, *runs, *words)
+    for n in range(copies):
+        assert f"{1000 + n:,}" in out
+    assert "2 episodes a task on heldout goals, deterministic, 20 steps" in out
+    assert "trained steps" in out
+
+
+def test_what_is_played_is_the_best_model_or_the_last_and_it_is_said(saved, tmp_path, capsys):
+    run = with_last(shutil.copytree(saved, tmp_path / "run"), 90)
+    _, out, _ = answer(capsys, run, "--episodes", 1)
+    assert "after 60 steps" in out
+    assert "the best model of each run, chosen by the run's own evaluations" in " ".join(out.split())
+    _, out, _ = answer(capsys, run, "--episodes", 1, "--checkpoint", "last")
+    assert "after 90 steps" in out
+    assert "best model" not in out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "best (the default), which its own evaluations have chosen" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_the_directory_of_a_sweep_stands_for_its_runs(saved, tmp_path, capsys):
+    (tmp_path / "plan.txt").write_text(f"1 runs:\n  {saved}\n")
+    code, out, _ = answer(capsys, tmp_path, "--episodes", 1, "--json")
+    assert code == 0
+    assert [run["run"] for run in json.loads(out)["runs"]] == [str(saved)]
+
+
+def test_a_directory_of_runs_stands_for_all_of_them(saved, capsys):
+    code, out, _ = answer(capsys, saved.parent.parent.parent, "--episodes", 1, "--json")
+    assert code == 0
+    assert [run["run"] for run in json.loads(out)["runs"]] == [str(saved)]
+
+
+def test_held_out_goals_are_others(saved, capsys):
+    returns = {}
+    for goals in ("train", "heldout"):
+        _, out, _ = answer(capsys, saved, "--episodes", 1, "--json", "--goals", goals)
+        rows = json.loads(out)["runs"][0]["tasks"]
+        assert {row["goals"] for row in rows} == {goals}
+        returns[goals] = [row["mean_return"] for row in rows]
+    assert returns["train"] != returns["heldout"]
+
+
+def test_what_is_no_run_is_told_in_one_sentence_each_and_the_others_are_evaluated(saved, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.zip").write_text("no zip")
+    sources = (tmp_path / "nowhere", tmp_path / "empty", saved, tmp_path / "file.zip")
+    code, out, err = answer(capsys, *sources, "--episodes", 1, "--json")
+    assert code == 2
+    assert len(json.loads(out)["runs"]) == 1
+    lines = err.splitlines()
+    assert len(lines) == 3 == len(json.loads(out)["problems"])
+    for what in ("nowhere does not exist", "empty holds no run", "file.zip cannot be read"):
+        assert sum(what in line for line in lines) == 1
+
+
+def test_other_horizons_and_versions_are_said(saved, tmp_path, capsys):
+    other = of_version(save_run(tmp_path, *MT2, "env.horizon=10"), "0.0.1")
+    code, out, err = answer(capsys, saved, other, "--episodes", 1)
+    assert code == 0
+    # Below the table too, for a table is copied without what stood on standard error.
+    assert "note: the runs have different horizons, so nothing compares: 20 and 10" in out
+    assert "different horizons, so nothing compares: 20 and 10" in err
+    assert "was trained by mtrl 0.0.1" in err
+
+
+def test_a_zip_of_stable_baselines3_is_played_once_it_is_trusted_and_its_tasks_are_named(tmp_path, capsys):
+    env = make_vec_env(["drawer-close-v3"], 1, seed=0, task_id=False, backend="native", threads=1)
+    model = SAC("MlpPolicy", env, policy_kwargs={"net_arch": [8]}, buffer_size=10, device="cpu")
+    env.close()
+    model.save(tmp_path / "theirs.zip")
+    path = tmp_path / "theirs.zip"
+    for words, sentence in (
+        ((), "--trust"),
+        (("--trust",), "--tasks"),
+        (("--trust", "--tasks", "drawer-close-v3", "--goals", "train"), "--seed"),
+    ):
+        code, out, err = answer(capsys, path, "--episodes", 1, *words)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert sentence in err
+    words = ("--trust", "--tasks", "drawer-close-v3", "--episodes", 1, "--json")
+    code, out, _ = answer(capsys, path, *words)
+    assert (code, json.loads(out)["runs"][0]["tasks"][0]["goals"]) == (0, "heldout")
+    code, out, _ = answer(capsys, path, *words, "--seed", 3)
+    assert (code, json.loads(out)["runs"][0]["tasks"][0]["goals"]) == (0, "train")
+
+
+@pytest.mark.slow
+def test_the_official_evaluation_of_mt10_is_fifty_whole_episodes_of_each_task(tmp_path, capsys):
+    run = save_run(tmp_path, "experiment=mt10", "env.horizon=500", "algo.batch_size=100")
+    code, out, _ = answer(capsys, run, "--json")
+    (result,) = json.loads(out)["runs"]
+    assert code == 0
+    assert [(row["episodes"], row["mean_length"]) for row in result["tasks"]] == [(50, 500)] * 10
+
+
+def test_the_options_are_read_without_torch():
+    for words in (["--help"], ["run", "--episodes", "0"]):
+        result = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "mtrl.evaluation.protocol", *words],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == (0 if words == ["--help"] else 2)
+        imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines() if "|" in line}
+        assert not imported & {"torch", "mujoco", "stable_baselines3"}

@@ -1,0 +1,245 @@
+"""A saved policy acts as it did in training, and nothing that lies beside it can do more than describe it."""
+
+import base64
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from saved_runs import TASKS, of_version, save_run, with_last
+from stable_baselines3 import SAC, TD3
+
+import mtrl
+from mtrl.checks import load_class
+from mtrl.env.make import make_vec_env
+from mtrl.errors import LoadError
+from mtrl.evaluation.policy import load
+
+MT2 = f"env.tasks=[{','.join(TASKS)}]"
+TWO = ("experiment=mt3", MT2)
+
+
+def observations(task_id=True):
+    env = make_vec_env(TASKS, 2, seed=3, backend="native", threads=1, task_id=task_id)
+    obs = [env.reset()] + [env.step(np.ones((4, 4), np.float32) * 0.5)[0] for _ in range(5)]
+    env.close()
+    return np.concatenate(obs)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("algo=sac", "variant=shared"),
+        ("algo=sac", "variant=plain"),
+        ("algo=sac", "variant=multihead", "variant.actor_heads=true"),
+        ("algo=td3", "variant=multihead", "variant.layer_norm=true"),
+        ("algo=ddpg", "variant=shared"),
+        ("algo=sac", "algo.cls=stable_baselines3.SAC", "tuning="),
+        ("algo=sac", "variant=shared", "env.normalize_observations=true", "env.normalize_reward=true"),
+    ],
+)
+def test_a_loaded_policy_acts_as_the_model_that_was_saved(tmp_path, overrides):
+    words = [word for word in overrides if word != "tuning="]
+    if len(words) < len(overrides):
+        words += ["algo.balanced_batches=false", "algo.temperature=shared", "algo.max_gradient_norm=null"]
+        words += ["algo.reward_scaling=none", "algo.overlap=false"]
+    run = save_run(tmp_path, *TWO, *words)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    obs = observations("variant=plain" not in words)
+    policy = mtrl.load(run)
+    theirs = load_class(config["algo"]["cls"]).load(run / "checkpoints" / "best" / "model.zip", device="cpu")
+    seen = obs
+    if "env.normalize_observations=true" in words:
+        with np.load(run / "checkpoints" / "best" / "normaliser.npz") as saved:
+            scale = np.sqrt(saved["observation_var"] + saved["epsilon"])
+            seen = np.clip((obs - saved["observation_mean"]) / scale, -saved["clip_obs"], saved["clip_obs"])
+        assert np.abs(seen - obs).max() > 0.1
+    expected, _ = theirs.predict(seen.astype(np.float32), deterministic=True)
+    actions, state = policy.predict(obs)
+    np.testing.assert_allclose(actions, expected, rtol=0, atol=1e-6)
+    assert state is None
+    assert np.ptp(actions, axis=0).max() > 1e-4
+    assert policy.tasks == TASKS
+    assert (policy.step, policy.setting.seed) == (60, 1)
+    np.testing.assert_allclose(policy.predict(obs[0])[0], expected[0], rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("runs"), *TWO)
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """Return a copy of the run that may be damaged."""
+    target = tmp_path / "run"
+    for path in run.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(run)).parent.mkdir(parents=True, exist_ok=True)
+            (target / path.relative_to(run)).write_bytes(path.read_bytes())
+    return target
+
+
+def changed(run, **values):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for key, value in values.items():
+        group, _, name = key.partition("__")
+        config[group][name] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return run
+
+
+def test_a_checkpoint_and_a_model_in_a_run_know_their_run(run):
+    best = run / "checkpoints" / "best"
+    obs = observations()
+    expected = load(run).predict(obs)[0]
+    for source in (best, best / "model.zip", str(best)):
+        policy = load(source)
+        assert policy.tasks == TASKS
+        assert (policy.predict(obs)[0] == expected).all()
+
+
+def test_actions_are_drawn_only_where_that_is_asked_for(run):
+    torch.manual_seed(0)
+    policy, obs = load(run), observations()
+    assert (policy.predict(obs)[0] == policy.predict(obs)[0]).all()
+    drawn = [policy.predict(obs, deterministic=False)[0] for _ in range(2)]
+    assert (drawn[0] != drawn[1]).any()
+    assert np.abs(drawn).max() <= 1
+
+
+def test_observations_of_another_size_are_refused(run):
+    with pytest.raises(ValueError, match=r"\(2, 39\) do not fit.*one-hot of 2"):
+        load(run).predict(np.zeros((2, 39), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"algo__cls": "os.system"}, "names the algorithm os.system"),
+        ({"algo__cls": "mtrlx.algo.SAC"}, "a class is only taken from mtrl"),
+        ({"algo__cls": "sb3_contrib.Gone"}, "sb3_contrib.Gone, which is gone"),
+        ({"algo__cls": "mtrl.algo.OldSAC"}, "mtrl.algo.OldSAC, which is gone"),
+        ({"algo__cls": "mtrl.config.Config"}, "which is none"),
+        ({"algo__cls": None}, "names the algorithm None"),
+        ({"variant__actor_layers": [17, 16]}, r"does not hold its weights .*17"),
+        ({"variant__actor_layers": [10**12]}, r"does not hold its weights .*actor_layers"),
+        ({"variant__name": "triple"}, "does not hold its weights .*triple"),
+        ({"env__tasks": ["reach-v3"]}, "does not hold its weights"),
+        ({"env__tasks": ["reach-v2", "push-v3"]}, "tasks that do not exist"),
+        ({"env__horizon": 501}, "horizon=501"),
+        ({"algo__kwargs": {"policy_kwargs": {"no_such": 1}}}, "no_such"),
+    ],
+)
+def test_a_run_that_cannot_be_built_is_refused_in_one_sentence(copy, values, sentence):
+    with pytest.raises(LoadError, match=sentence) as refusal:
+        load(changed(copy, **values))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_refusal_names_the_version_that_trained_the_run(copy):
+    facts = json.loads((copy / "environment.json").read_text())
+    facts["versions"]["mtrl-metaworld"] = "0.0.1"
+    (copy / "environment.json").write_text(json.dumps(facts))
+    with pytest.warns(UserWarning, match="trained by mtrl"):
+        assert load(copy).setting.version == "0.0.1"
+    with pytest.raises(LoadError, match=r"trained by mtrl 0\.0\.1"):
+        load(changed(copy, variant__actor_layers=[17, 16]))
+
+
+def test_damaged_files_are_refused_in_one_sentence(copy):
+    best = copy / "checkpoints" / "best"
+    whole = (best / "model.zip").read_bytes()
+    (best / "model.zip").write_bytes(whole[: len(whole) // 2])
+    # Within its first half lie whole archives, those of the weights, and Python opens the last one it finds.
+    with pytest.raises(LoadError, match=r"cannot be read|holds no policy"):
+        load(copy)
+    (best / "model.zip").write_bytes(whole)
+    (best / "normaliser.npz").write_bytes(b"nothing")
+    with pytest.raises(LoadError, match=r"normaliser\.npz cannot be read"):
+        load(copy)
+    (best / "normaliser.npz").unlink()
+    (copy / "config.yaml").write_text("env: [")
+    with pytest.raises(LoadError, match=r"config\.yaml cannot be read"):
+        load(copy)
+
+
+def test_weights_that_are_no_numbers_are_refused(copy):
+    model = mtrl.algo.SAC.load(copy / "checkpoints" / "best" / "model.zip", device="cpu")
+    with torch.no_grad():
+        next(model.actor.parameters()).fill_(float("nan"))
+    model.save(copy / "checkpoints" / "best" / "model.zip")
+    with pytest.raises(LoadError, match="no numbers"):
+        load(copy)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def with_bomb(model, target, path):
+    """Copy a model whose description opens ``path`` for writing when it is unpickled."""
+    with zipfile.ZipFile(model) as source, zipfile.ZipFile(target, "w") as archive:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "data":
+                data = json.loads(content)
+                data["policy_class"][":serialized:"] = base64.b64encode(pickle.dumps(Bomb(path))).decode()
+                content = json.dumps(data).encode()
+            archive.writestr(name, content)
+
+
+def test_what_a_model_pickles_is_not_run_unless_it_is_trusted(copy, tmp_path):
+    model, mark = copy / "checkpoints" / "best" / "model.zip", tmp_path / "mark"
+    with_bomb(model, tmp_path / "bomb.zip", mark)
+    model.write_bytes((tmp_path / "bomb.zip").read_bytes())
+    assert load(copy).predict(observations())[0].shape == (24, 4)
+    with pytest.raises(LoadError, match=r"pickled.*--trust"):
+        load(tmp_path / "bomb.zip")
+    assert not mark.exists()
+    with pytest.raises(LoadError, match="cannot be built"):
+        load(tmp_path / "bomb.zip", trust=True)
+    assert mark.exists(), "the bomb should go off where it is trusted, or this test shows nothing"
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_a_trusted_zip_of_stable_baselines3_acts_as_it_does_there(tmp_path, algorithm):
+    env = make_vec_env(TASKS, 1, seed=0, backend="native", threads=1)
+    kwargs = {"net_arch": [24, 24], "activation_fn": torch.nn.Tanh}
+    model = algorithm("MlpPolicy", env, policy_kwargs=kwargs, buffer_size=10, device="cpu")
+    env.close()
+    model.save(tmp_path / "theirs.zip")
+    obs = observations()
+    policy = load(tmp_path / "theirs.zip", trust=True)
+    assert (policy.predict(obs)[0] == model.predict(obs, deterministic=True)[0]).all()
+    assert policy.tasks == ()
+    assert load(tmp_path / "theirs.zip", trust=True, tasks=TASKS, seed=4).setting.goals == "train"
+    with pytest.raises(LoadError, match="one-hot of 2 tasks and 1 are named"):
+        load(tmp_path / "theirs.zip", trust=True, tasks=["reach-v3"])
+    with pytest.raises(LoadError, match="not a Meta-World task"):
+        load(tmp_path / "theirs.zip", trust=True, tasks=["reach", "push-v3"])
+
+
+def test_a_run_of_another_version_is_loaded_with_a_warning(tmp_path):
+    run = of_version(save_run(tmp_path, *TWO), "0.0.1")
+    with pytest.warns(UserWarning, match=r"was trained by mtrl 0\.0\.1, and this is ") as warned:
+        mtrl.load(run)
+    assert warned[0].filename == __file__, "it should point to the caller's line"
+
+
+def test_a_run_stands_for_its_best_model_or_its_last(tmp_path):
+    run = with_last(save_run(tmp_path, *TWO), 90)
+    assert [mtrl.load(run, which).step for which in ("best", "last")] == [60, 90]
+    assert mtrl.load(run).step == 60
+    with pytest.raises(LoadError, match="checkpoint=newest is not one of best, last"):
+        mtrl.load(run, "newest")
+    for folder in (run / "checkpoints").glob("best"):
+        folder.rename(folder.with_name("step_30"))
+    assert mtrl.load(run).step == 90

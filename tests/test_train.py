@@ -1,0 +1,339 @@
+"""Whole runs on tiny budgets: what they leave, that a seed repeats them, when they stop, what is best."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from stable_baselines3 import DDPG, TD3
+from tiny_runs import TINY
+
+from mtrl.__main__ import main
+from mtrl.algo.make import update_schedule
+from mtrl.algo.sac import SAC
+from mtrl.config.compose import compose_run, groups
+from mtrl.env.make import make_vec_env
+from mtrl.errors import ConfigurationError
+from mtrl.evaluation.protocol import Evaluation, TaskResult
+from mtrl.training import callbacks as examiner
+
+TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")
+CLASSES = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def status(directory):
+    return json.loads((directory / "status.json").read_text())
+
+
+def newest(directory):
+    return max((directory / "checkpoints").glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
+
+
+NAMES = [name for name in groups()["experiment"] if not name.startswith("transfer/")]
+PAPER = [name for name in NAMES if name.startswith("paper/")]
+# mt25 shows what mt50 does, with half the environments; test_paper.py compares in what the paper's runs differ.
+COVERED = {"mt50", *PAPER} - {"paper/mt1_reach", "paper/mt10_multihead_curriculum"}
+RECIPES = [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in NAMES]
+
+
+@pytest.mark.parametrize("experiment", RECIPES)
+def test_every_experiment_runs(train, tmp_path, experiment):
+    words = [f"experiment={experiment}", "evaluation.every=1000"]
+    if experiment == "paper/mt3_transfer":
+        # Its source would train 5M steps; here it is a run of its own that is as short.
+        source = train(tmp_path, "experiment=paper/mt1_pick_place", "evaluation.every=1000")
+        words += ["transfer.train=[]", f"transfer.source={source}"]
+    directory = train(tmp_path, *words)
+    assert directory.parent.parent == tmp_path / experiment
+    tasks = yaml.safe_load((directory / "config.yaml").read_text())["env"]["tasks"]
+    last = rows(directory / "evaluation.csv")[-len(tasks) :]
+    assert [row["task"] for row in last] == tasks
+    assert {(row["step"], row["episodes"], row["mean_length"]) for row in last} == {("300", "2", "20")}
+    assert status(directory)["state"] == "finished"
+
+
+@pytest.fixture(scope="module")
+def runs(train, tmp_path_factory):
+    """Return a function that gives the run of an algorithm and a variant, made once."""
+    made = {}
+
+    def run(algo, variant):
+        if (algo, variant) not in made:
+            output = tmp_path_factory.mktemp(f"{algo}-{variant}")
+            made[algo, variant] = train(output, *TWO, f"algo={algo}", f"variant={variant}")
+        return made[algo, variant]
+
+    return run
+
+
+@pytest.mark.parametrize("variant", ["plain", "shared", "multihead"])
+@pytest.mark.parametrize("algo", CLASSES)
+def test_every_algorithm_learns_with_every_variant_and_its_saved_model_acts_the_same(runs, algo, variant):
+    directory = runs(algo, variant)
+    metrics = rows(directory / "metrics.csv")
+    assert [int(row["step"]) for row in metrics] == [100, 200, 300]
+    assert int(metrics[-1]["updates"]) > 0
+    assert np.isfinite(float(metrics[-1]["loss/critic"]))
+    assert np.isfinite(float(metrics[-1]["loss/actor"]))
+    model = CLASSES[algo].load(newest(directory) / "model.zip", device="cpu")
+    env = make_vec_env(["reach-v3", "push-v3"], 1, seed=1, horizon=20, task_id=variant != "plain")
+    returns = np.zeros(2)
+    for goal in (0, 1):
+        env.env_method("set_task", 0, goal, indices=[0])
+        env.env_method("set_task", 1, goal, indices=[1])
+        obs = env.reset()
+        for _ in range(20):
+            obs, reward, _, _ = env.step(model.predict(obs, deterministic=True)[0])
+            returns += reward / 2
+    env.close()
+    final = rows(directory / "evaluation.csv")[-2:]
+    np.testing.assert_allclose([float(row["mean_return"]) for row in final], returns, rtol=1e-4)
+
+
+def test_the_run_directory_holds_what_it_should(runs):
+    directory = runs("sac", "shared")
+    assert re.fullmatch(r".+-[0-9a-f]{8}", directory.parent.name)
+    assert directory.name == "seed=1"
+    held = {path.name for path in directory.iterdir()}
+    expected = (
+        "config.yaml environment.json status.json metrics.csv evaluation.csv timing.csv checkpoints run.log"
+    )
+    assert set(expected.split()) <= held
+    assert yaml.safe_load((directory / "config.yaml").read_text())["algo"]["batch_size"] == 150
+    environment = json.loads((directory / "environment.json").read_text())
+    assert {"versions", "git", "processor", "command", "host", "python"} <= environment.keys()
+    assert environment["versions"]["stable-baselines3"]
+    told = status(directory)
+    assert (told["state"], told["step"], told["total_steps"]) == ("finished", 300, 300)
+    assert told["hardware"]["device"] == "cpu"
+    assert told["starts"][0]["step"] == 0
+    last = rows(directory / "evaluation.csv")[-2:]
+    mean = np.mean([float(row["mean_return"]) for row in last])
+    assert told["result"]["mean_return"] == pytest.approx(mean, rel=1e-6)
+    assert {path.name for path in (directory / "checkpoints").iterdir()} >= {"best", "step_300"}
+
+
+def test_metrics_and_evaluations_have_a_column_for_everything_of_each_task(runs):
+    metrics = rows(runs("sac", "shared") / "metrics.csv")[-1]
+    for task in ("reach-v3", "push-v3"):
+        assert 0 <= float(metrics[f"success_rate/{task}"]) <= 1
+        assert float(metrics[f"return/{task}"]) > 0
+        assert float(metrics[f"episode_length/{task}"]) == 20
+    for name in ("loss/actor", "loss/critic", "temperature", "q_value"):
+        assert metrics[name] != "", name
+    # 300 environment steps of two copies are 7 whole episodes of 20 each.
+    assert int(metrics["episodes"]) == 14
+    header = list(rows(runs("sac", "shared") / "evaluation.csv")[0])
+    assert header == ["step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length"]
+
+
+@pytest.mark.parametrize("variant", ["plain", "shared", "multihead"])
+@pytest.mark.parametrize("algo", CLASSES)
+def test_every_algorithm_has_q_values_that_are_its_critics(runs, algo, variant):
+    """From the first update on, and near the mean of what the last model's critics say of such transitions."""
+    directory = runs(algo, variant)
+    first, *rest = (row["q_value"] for row in rows(directory / "metrics.csv"))
+    assert first == ""
+    values = [float(value) for value in rest]
+    assert np.isfinite(values).all()
+    assert values[0] != values[1]
+    # Rewards of the first steps are below 1 and the critics have made 200 updates at most.
+    assert np.abs(values).max() < 10
+
+
+def test_every_frequency_is_in_environment_steps(runs):
+    directory = runs("td3", "shared")
+    evaluated = [(row["step"], row["episodes"]) for row in rows(directory / "evaluation.csv")]
+    assert evaluated == [("150", "1")] * 2 + [("300", "2")] * 2
+    assert [int(row["step"]) for row in rows(directory / "metrics.csv")] == [100, 200, 300]
+
+
+def test_time_is_split_into_fractions_that_are_all_of_it(runs):
+    timing = rows(runs("sac", "shared") / "timing.csv")
+    assert [int(row["step"]) for row in timing] == [100, 200, 300]
+    previous = 0.0
+    for row in timing:
+        shares = [float(row[name]) for name in ("environment", "learning", "evaluation")]
+        assert sum(shares) == pytest.approx(1, abs=1e-6)
+        assert all(-1e-9 <= share <= 1 for share in shares)
+        seconds = float(row["seconds"])
+        assert float(row["steps_per_second"]) * (seconds - previous) == pytest.approx(100, rel=0.2)
+        previous = seconds
+    assert [float(row["evaluation"]) > 0 for row in timing] == [False, True, True]
+    assert [float(row["learning"]) > 0 for row in timing] == [False, True, True]
+
+
+@pytest.mark.parametrize(("algo", "variant"), [("sac", "multihead"), ("td3", "shared")])
+def test_one_seed_gives_one_result_and_another_seed_another(runs, train, tmp_path, algo, variant):
+    first = runs(algo, variant)
+    words = (*TWO, f"algo={algo}", f"variant={variant}")
+    again, other = train(tmp_path, *words), train(tmp_path, *words, "seed=2")
+    for name in ("metrics.csv", "evaluation.csv"):
+        assert (again / name).read_text() == (first / name).read_text()
+        assert (other / name).read_text() != (first / name).read_text()
+
+
+def test_neither_the_backend_nor_the_workers_change_what_is_learned(runs, train, tmp_path):
+    first = runs("sac", "multihead")
+    again = train(tmp_path, *TWO, "variant=multihead", "hardware.backend=stock", "hardware.workers=2")
+    assert status(first)["hardware"]["backend"] == "native"
+    for name in ("metrics.csv", "evaluation.csv"):
+        assert (again / name).read_text() == (first / name).read_text()
+
+
+def test_held_out_goals_are_evaluated_where_asked(train, tmp_path):
+    directory = train(
+        tmp_path, "task=reach-v3", "evaluation.goals=heldout", "total_steps=60", "evaluation.every=60"
+    )
+    assert {row["goals"] for row in rows(directory / "evaluation.csv")} == {"heldout"}
+
+
+def test_tensorboard_mirrors_the_csv_files(train, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = ("logging.tensorboard=true", "total_steps=200", "evaluation.every=1000")
+    directory = train(tmp_path, "task=reach-v3", *words)
+    events = EventAccumulator(str(directory / "tensorboard"))
+    events.Reload()
+    for name in ("training/success_rate/reach-v3", "training/return/reach-v3", "timing/steps_per_second"):
+        assert name in events.Tags()["scalars"]
+    evaluation = rows(directory / "evaluation.csv")[-1]
+    mirrored = events.Scalars("evaluation_train/return/reach-v3")[-1]
+    assert (mirrored.step, mirrored.value) == (200, pytest.approx(float(evaluation["mean_return"]), rel=1e-5))
+
+
+class Results:
+    """Stands in for the evaluation and gives one result after the other."""
+
+    def __init__(self, *pairs):
+        self.pairs, self.episodes = list(pairs), []
+
+    def __call__(self, act, env, tasks, episodes, goals="train"):
+        self.episodes.append(episodes)
+        success, mean_return = self.pairs.pop(0)
+        row = TaskResult(tasks[0], goals, episodes, success, mean_return, 20.0)
+        return Evaluation((row,))
+
+
+def test_the_best_model_is_that_of_most_success_and_ties_go_by_return(train, tmp_path, monkeypatch):
+    results = Results((0.0, 99.0), (0.5, 10.0), (0.5, 20.0), (0.5, 15.0), (0.4, 500.0))
+    monkeypatch.setattr(examiner, "evaluate", results)
+    directory = train(tmp_path, "task=reach-v3", "total_steps=250", "evaluation.every=50")
+    score = json.loads((directory / "checkpoints" / "best" / "score.json").read_text())
+    assert score == {"step": 150, "success_rate": 0.5, "mean_return": 20.0}
+    assert not results.pairs
+    best = SAC.load(directory / "checkpoints" / "best" / "model.zip", device="cpu")
+    assert best.num_timesteps == 150
+
+
+def test_a_run_stops_when_an_official_evaluation_is_solved_and_not_before(train, tmp_path, monkeypatch):
+    """A small evaluation only raises the question: at step 50 the official one denies it."""
+    results = Results((0.95, 1.0), (0.8, 1.0), (0.5, 1.0), (1.0, 1.0), (0.9, 1.0))
+    monkeypatch.setattr(examiner, "evaluate", results)
+    directory = train(tmp_path, "task=reach-v3", "total_steps=400", "evaluation.every=50", "stop.success=0.9")
+    assert results.episodes == [1, 2, 1, 1, 2]
+    assert not results.pairs
+    told = status(directory)
+    assert (told["state"], told["step"], told["result"]["success_rate"]) == ("finished", 150, 0.9)
+
+
+def test_a_run_stops_at_a_success_that_was_really_measured(train, tmp_path):
+    directory = train(tmp_path, "task=reach-v3", "stop.success=0", "env.reward=v1")
+    assert (status(directory)["state"], status(directory)["step"]) == ("finished", 150)
+
+
+def test_the_result_is_shown_with_the_run_directory(train, tmp_path, capsys):
+    directory = train(tmp_path, "task=reach-v3", "total_steps=60", "evaluation.every=1000")
+    shown = capsys.readouterr().out
+    for word in ("reach-v3", "success", "60 environment steps", f"run directory: {directory}"):
+        assert word in shown
+
+
+def test_updates_are_counted_in_the_unit_asked_for(train, tmp_path):
+    words = (*TWO, "algo.updates=0.5", "total_steps=200", "evaluation.every=1000", "algo.overlap=false")
+    updates = {
+        unit: int(rows(train(tmp_path, *words, f"algo.updates_per={unit}") / "metrics.csv")[-1]["updates"])
+        for unit in ("vector_step", "environment_step")
+    }
+    # 100 of 200 environment steps are random; two copies make 50 vector steps of the rest.
+    assert updates["vector_step"] == pytest.approx(25, abs=1)
+    assert updates["environment_step"] == pytest.approx(50, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("updates", "unit", "copies", "schedule"),
+    [
+        (0.333, "vector_step", 4, (3, 1)),
+        (0.333, "environment_step", 10, (3, 10)),
+        (1.41, "vector_step", 1, (5, 7)),
+        (0.1, "environment_step", 4, (5, 2)),
+        (0.4, "vector_step", 1, (5, 2)),
+        (1.5, "vector_step", 1, (2, 3)),
+        (0.7, "environment_step", 30, (1, 21)),
+        (0.001, "vector_step", 4, (1000, 1)),
+        (0.005, "vector_step", 1, (200, 1)),
+        (1, "environment_step", 500, (1, 500)),
+    ],
+)
+def test_updates_come_in_short_rows_and_their_ratio_is_met_within_a_hundredth(
+    updates, unit, copies, schedule
+):
+    algo = compose_run([f"algo.updates={updates}", f"algo.updates_per={unit}"]).config.algo
+    assert update_schedule(algo, copies) == schedule
+    asked = updates * (copies if unit == "environment_step" else 1)
+    assert schedule[1] / schedule[0] == pytest.approx(asked, rel=0.01)
+
+
+@pytest.mark.parametrize("updates", [0.123456, 0.618034, 0.99, 1.011, 2.718282])
+def test_no_ratio_asks_for_long_rows_of_updates(updates):
+    algo = compose_run([f"algo.updates={updates}"]).config.algo
+    steps, row = update_schedule(algo, 1)
+    assert row / steps == pytest.approx(updates, rel=0.01)
+    assert row <= 51
+
+
+NEUTRAL = (
+    *("algo.overlap=false", "algo.temperature=shared", "algo.balanced_batches=false"),
+    *("algo.reward_scaling=none", "algo.max_gradient_norm=null", "variant.layer_norm=false"),
+)
+"""What stable-baselines3's own SAC asks for in the place of our options."""
+
+
+def test_a_foreign_class_runs_with_arguments_of_its_own(train, tmp_path):
+    words = [*TWO, "algo.cls=stable_baselines3.SAC", "algo.kwargs.target_update_interval=3", *NEUTRAL]
+    directory = train(tmp_path, *words, "total_steps=200", "evaluation.every=1000")
+    from stable_baselines3 import SAC as Theirs
+
+    assert Theirs.load(newest(directory) / "model.zip", device="cpu").target_update_interval == 3
+
+
+@pytest.mark.parametrize("refusal", ["AssertionError", "TypeError", "ValueError"])
+def test_a_value_that_a_foreign_class_refuses_is_one_sentence(tmp_path, capsys, refusal):
+    words = [*TINY, *TWO, "algo.cls=picky.Picky", *NEUTRAL, f"output={tmp_path}"]
+    with pytest.raises(SystemExit) as end:
+        main([*words, f"algo.kwargs.refusal={refusal}"])
+    assert end.value.code == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith(f"mtrl: algo.cls=picky.Picky refuses algo.kwargs.refusal={refusal} (")
+    assert f"({refusal}: not this one)" in errors[0]
+
+
+def test_what_fails_without_the_arguments_of_a_foreign_class_is_not_blamed_on_them(
+    train, tmp_path, monkeypatch
+):
+    def broken(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("stable_baselines3.SAC._setup_model", broken)
+    words = [*TWO, "algo.cls=stable_baselines3.SAC", *NEUTRAL, "algo.kwargs.target_update_interval=3"]
+    with pytest.raises(ValueError, match=r"^a bug$") as raised:
+        train(tmp_path, *words)
+    assert not isinstance(raised.value, ConfigurationError)

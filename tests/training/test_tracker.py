@@ -1,0 +1,96 @@
+"""The optional tracker gets what the CSV files say, and without it nothing of it is imported."""
+
+import csv
+import importlib.util
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_runs import REPOSITORY
+
+from mtrl.config.compose import compose_run
+from mtrl.errors import ConfigurationError
+from mtrl.training import tracker
+
+
+def test_it_is_off_and_not_imported_unless_asked_for():
+    cfg = compose_run([]).config
+    assert cfg.logging.wandb == "off"
+    assert tracker.make_tracker(cfg, Path()) is None
+    script = "import mtrl.training.callbacks, sys; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY).returncode == 0
+
+
+def test_an_unknown_mode_and_a_missing_package_are_refused(monkeypatch):
+    with pytest.raises(ConfigurationError, match=r"logging\.wandb=yes is not one of off, online, offline"):
+        compose_run(["logging.wandb=yes"])
+    monkeypatch.setattr(tracker, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"needs wandb.*\[track\]"):
+        compose_run(["logging.wandb=offline"])
+
+
+def test_online_without_a_login_is_refused_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(tracker, "find_spec", lambda name: object())
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(ConfigurationError, match="wandb login first"):
+        compose_run(["logging.wandb=online"])
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert compose_run(["logging.wandb=online"]).config.logging.wandb == "online"
+
+
+def test_the_mode_does_not_move_the_run():
+    from mtrl.experiment import run_directory
+
+    offline = compose_run(["logging.wandb=offline"]) if importlib.util.find_spec("wandb") else None
+    if offline is None:
+        pytest.skip("wandb is not installed")
+    assert run_directory(offline) == run_directory(compose_run([]))
+
+
+def logged_rows(path):
+    """Return what an offline run of wandb holds: records in blocks of 32 KiB, as LevelDB writes its log."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, at, block, rows, parts = path.read_bytes(), 7, 2**15, [], b""
+    while at + 7 <= len(content):
+        left = block - at % block
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        whole, last = 1, 4
+        if kind in (whole, last):
+            record, parts = wandb_internal_pb2.Record.FromString(parts), b""
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                rows.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
+    return rows
+
+
+def test_an_offline_run_holds_what_the_csv_files_say(train, tmp_path):
+    pytest.importorskip("wandb")
+    run = train(tmp_path, "logging.wandb=offline")
+    (log,) = run.glob("wandb/offline-run-*/*.wandb")
+    rows = logged_rows(log)
+    with (run / "evaluation.csv").open() as file:
+        evaluations = {int(row["step"]): float(row["success_rate"]) for row in csv.DictReader(file)}
+    mirrored = {
+        row["step"]: row["evaluation_train/success_rate"]
+        for row in rows
+        if "evaluation_train/success_rate" in row
+    }
+    assert mirrored == evaluations
+    with (run / "metrics.csv").open() as file:
+        losses = {int(row["step"]): row["loss/critic"] for row in csv.DictReader(file) if row["loss/critic"]}
+    mirrored = {row["step"]: row["training/loss/critic"] for row in rows if "training/loss/critic" in row}
+    assert mirrored.keys() == losses.keys()
+    assert losses
+    for step, value in losses.items():
+        assert mirrored[step] == pytest.approx(float(value), rel=1e-6)

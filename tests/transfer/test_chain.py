@@ -1,0 +1,215 @@
+"""One command trains the source, the run, and the run from scratch, and compares them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mtrl.config.compose import compose_run
+from mtrl.errors import ConfigurationError
+from mtrl.experiment import run_directory, source_run
+from mtrl.rundir.run import Run
+from mtrl.start import COMPARISON, baseline, run_all
+from mtrl.tasks import MT3
+from mtrl.transfer.comparison import compare
+
+EXPERIMENTS = {
+    "reach_to_push": (["reach-v3"], ["push-v3"]),
+    "door_to_drawer": (["door-open-v3"], ["drawer-open-v3"]),
+    "window_open_to_close": (["window-open-v3"], ["window-close-v3"]),
+    "window_close_to_open": (["window-close-v3"], ["window-open-v3"]),
+    "drawer_open_to_close": (["drawer-open-v3"], ["drawer-close-v3"]),
+    "drawer_close_to_open": (["drawer-close-v3"], ["drawer-open-v3"]),
+    "pick_place_to_mt3": (["pick-place-v3"], ["reach-v3", "push-v3", "pick-place-v3"]),
+}
+ALL = (*EXPERIMENTS, "mt3_to_mt10")
+TINY = (
+    "env.horizon=20",
+    "env.copies_per_task=1",
+    "algo.learning_starts=40",
+    "algo.batch_size=60",
+    "algo.buffer_size=1000",
+    "variant.actor_layers=[16,16]",
+    "variant.critic_layers=[16,16]",
+    "evaluation.episodes=1",
+    "evaluation.final_episodes=1",
+    "logging.tensorboard=false",
+    "hardware=cpu",
+    "hardware.threads=1",
+    "hardware.torch_threads=1",
+)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_experiment_names_its_source(name):
+    composition = compose_run([f"experiment=transfer/{name}"])
+    first = source_run(composition)
+    assert (first.config.env.tasks, composition.config.env.tasks) == EXPERIMENTS[name]
+    assert first.config.variant.actor_layers == composition.config.variant.actor_layers
+    assert first.config.variant.critic_layers == composition.config.variant.critic_layers
+
+
+def test_a_chain_reaches_over_three_runs():
+    overrides = [
+        "experiment=transfer/mt3_to_mt10",
+        'transfer.train=["experiment=transfer/pick_place_to_mt3"]',
+    ]
+    last = compose_run([*overrides, "variant=multihead", "variant.shared_layers=all"])
+    middle = source_run(last)
+    first = source_run(middle)
+    assert [len(run.config.env.tasks) for run in (first, middle, last)] == [1, 3, 10]
+    # A single task has no heads, the three have those of the ten.
+    assert [run.config.variant.name for run in (first, middle, last)] == ["shared", "multihead", "multihead"]
+    assert middle.config.variant.shared_layers == "all"
+    assert len({tuple(run.config.variant.critic_layers) for run in (first, middle, last)}) == 1
+
+
+def test_runs_that_differ_in_their_seed_lie_side_by_side():
+    one, two = (compose_run(["experiment=transfer/reach_to_push", f"seed={seed}"]) for seed in (1, 2))
+    assert run_directory(one).parent == run_directory(two).parent
+    longer = compose_run(
+        ["experiment=transfer/reach_to_push", 'transfer.train=["experiment=mt1","total_steps=9"]']
+    )
+    assert run_directory(longer).parent != run_directory(one).parent
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("chain")
+    steps = ["total_steps=200", "evaluation.every=100", "transfer.baseline=true"]
+    source = 'transfer.train=["experiment=mt1","task=reach-v3","total_steps=120","evaluation.every=60"]'
+    words = [*TINY, *steps, source, f"output={output}"]
+    composition = compose_run(["experiment=transfer/reach_to_push", *words])
+    assert run_all(composition) == 0
+    return composition
+
+
+def test_three_runs_of_one_command_name_each_other(tmp_path):
+    first = ["experiment=mt1", "total_steps=60", "evaluation.every=1000"]
+    second = ["experiment=mt3", "total_steps=60", "evaluation.every=1000", nested(first)]
+    third = ["experiment=mt10", "total_steps=60", "evaluation.every=1000", nested(second)]
+    composition = compose_run([*TINY, "env.horizon=10", *third, f"output={tmp_path}"])
+    assert run_all(composition) == 0
+    lineage = json.loads((run_directory(composition) / "lineage.json").read_text())
+    assert lineage["tasks"] == list(MT3)
+    assert lineage["origins"]["pick-place-v3"] == "pick-place-v3"
+    assert lineage["origins"]["peg-insert-side-v3"] == "pick-place-v3"
+    assert lineage["lineage"]["tasks"] == ["reach-v3"]
+    assert lineage["lineage"]["origins"] == dict.fromkeys(MT3, "reach-v3")
+    assert lineage["lineage"]["lineage"] is None
+    assert lineage["step"] == lineage["lineage"]["step"] == 60
+    assert lineage["sha256"] != lineage["lineage"]["sha256"]
+
+
+def nested(train):
+    return f"transfer.train={json.dumps(train)}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name != "drawer_open_to_close" else ()) for name in ALL],
+)
+def test_each_experiment_runs(tmp_path, name):
+    composed = compose_run([f"experiment=transfer/{name}"])
+    train = [*composed.config.transfer.train, "total_steps=60", "evaluation.every=1000", "stop.success=null"]
+    kept = [words for words in train if not words.startswith("total_steps") or words == "total_steps=60"]
+    words = [*TINY, "total_steps=90", "evaluation.every=1000", nested(list(dict.fromkeys(kept)))]
+    composition = compose_run([f"experiment=transfer/{name}", *words, f"output={tmp_path}"])
+    assert run_all(composition) == 0
+    status = Run(run_directory(composition)).status
+    assert status["state"] == "finished"
+    assert status["step"] == 90
+    assert status["transfer"]["source_success"].keys() == {"before", "after"}
+    assert Run(run_directory(source_run(composition))).status["step"] == 60
+
+
+def test_one_command_trains_source_run_and_baseline(finished):
+    runs = [source_run(finished), finished, baseline(finished)]
+    assert len({run_directory(run) for run in runs}) == 3
+    for run in runs:
+        assert Run(run_directory(run)).state == "finished"
+    status = Run(run_directory(finished)).status["transfer"]
+    assert status["tasks"] == ["reach-v3"]
+    assert status["origins"] == {"push-v3": "reach-v3"}
+    assert set(status["source_success"]) == {"before", "after"}
+    assert set(status["source_success"]["before"]) == {"reach-v3"}
+    assert "transfer" not in Run(run_directory(runs[0])).status
+
+
+def test_the_comparison_is_written_beside_the_run(finished):
+    comparison = json.loads((run_directory(finished) / COMPARISON).read_text())
+    assert comparison["curves"]["transfer"]["step"] == comparison["curves"]["scratch"]["step"]
+    assert comparison["area_between"] == comparison["area"]["transfer"] - comparison["area"]["scratch"]
+
+
+def test_the_report_shows_both_curves_and_what_was_kept(finished, tmp_path):
+    pytest.importorskip("matplotlib")
+    from mtrl.report.__main__ import main
+
+    runs = [str(run_directory(run)) for run in (finished, baseline(finished))]
+    assert main([*runs, "--out", str(tmp_path)]) == 0
+    page = next(tmp_path.glob("*.md")).read_text()
+    assert "What was kept of the source" in page
+    assert "transfer from" in page
+    assert "mean lead while learning" in page
+
+
+def test_the_same_command_trains_nothing_twice(finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in run_directory(finished).rglob("*.csv")}
+    again = compose_run(finished.overrides)
+    assert run_all(again) == 0
+    assert {path: path.stat().st_mtime_ns for path in run_directory(finished).rglob("*.csv")} == before
+    assert capsys.readouterr().out.count("this run is finished") == 3
+
+
+def test_a_dry_run_trains_no_source(tmp_path, capsys):
+    assert (
+        run_all(compose_run(["experiment=transfer/reach_to_push", "dry_run=true", f"output={tmp_path}"])) == 0
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out.count("run directory") == 2
+
+
+def test_two_sources_are_refused():
+    with pytest.raises(ConfigurationError, match="both name a source"):
+        compose_run(["experiment=transfer/reach_to_push", "transfer.source=elsewhere.zip"])
+
+
+def write_run(path, points):
+    path.mkdir()
+    (path / "config.yaml").write_text("seed: 1\n")
+    (path / "status.json").write_text('{"state": "finished"}')
+    rows = [f"{step},reach-v3,train,10,{success},1,500" for step, success in points]
+    header = "step,task,goals,episodes,success_rate,mean_return,mean_length"
+    (path / "evaluation.csv").write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_areas_and_thresholds_of_known_curves(tmp_path):
+    transferred = write_run(tmp_path / "a", [(100, 0.5), (200, 1.0), (300, 1.0)])
+    scratch = write_run(tmp_path / "b", [(100, 0.0), (200, 0.0), (300, 0.5), (400, 1.0)])
+    found = compare(transferred, scratch)
+    assert found["steps"] == [100, 300]
+    assert found["area"]["transfer"] == pytest.approx(np.mean([0.75, 1.0]))
+    assert found["area"]["scratch"] == pytest.approx(np.mean([0.0, 0.25]))
+    assert found["steps_to"] == {
+        "transfer": {"0.5": 100, "0.8": 200},
+        "scratch": {"0.5": 300, "0.8": 400},
+    }
+
+
+def test_a_curve_has_one_kind_of_goals_and_the_official_evaluation_of_each_step(tmp_path):
+    transferred, scratch = (write_run(tmp_path / name, [(100, 0.5), (200, 0.5)]) for name in "ab")
+    with (transferred / "evaluation.csv").open("a") as file:
+        # An official one beside the short one; and goals that the other run was not evaluated on.
+        file.write("200,reach-v3,train,50,1.0,1,500\n200,reach-v3,heldout,50,0.0,1,500\n")
+    found = compare(transferred, scratch)
+    assert found["goals"] == "train"
+    assert found["curves"]["transfer"]["success_rate"] == [0.5, 1.0]
+    assert found["final"] == {"transfer": 1.0, "scratch": 0.5}
+    text = (scratch / "evaluation.csv").read_text()
+    (scratch / "evaluation.csv").write_text(text.replace("train", "heldout"))
+    assert compare(transferred, scratch)["goals"] == "heldout"
+    (transferred / "evaluation.csv").write_text(text)
+    with pytest.raises(ConfigurationError, match="no evaluations on the same goals"):
+        compare(transferred, scratch)

@@ -1,0 +1,404 @@
+"""``python -m mtrl.tune``: trials are runs of their own, hopeless ones end early, and nothing is done twice."""
+
+import csv
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from tiny_runs import REPOSITORY, TINY
+
+from mtrl.config import compose
+from mtrl.config.compose import compose_run
+from mtrl.errors import ConfigurationError
+from mtrl.experiment import run_directory
+from mtrl.training.lock import RunLock
+from mtrl.tune import results, space, trial
+from mtrl.tune.__main__ import main
+from mtrl.tune.plan import plan
+from mtrl.tune.space import read_space
+from mtrl.tune.study import begun, open_study
+from mtrl.tune.trial import learning_curve, score, to_the_end
+
+optuna = pytest.importorskip("optuna")
+
+SPACE = """\
+algo.learning_rate: {low: 1e-4, high: 3e-3, log: true}
+algo.updates: {low: 1, high: 3}
+variant.critic_layers: {choices: [[16, 16], [8]]}
+variant.layer_norm: {choices: [true, false]}
+"""
+
+# Stands for ``python -m mtrl``: a run whose success is the tenth part of algo.updates, and whose last evaluation
+# waits for a file of the name "go" where its seed says so.
+FAKE = """
+import os, sys, time
+from pathlib import Path
+from mtrl.lock import holder_of
+from mtrl.compose import compose_run
+from mtrl.identity import run_directory
+from mtrl.records import write_yaml
+composition = compose_run([word for word in sys.argv[1:]])
+cfg, path = composition.config, run_directory(composition)
+with open("calls.txt", "a") as calls:
+    print(cfg.seed, cfg.algo.updates, file=calls)
+if cfg.algo.updates == 3 and Path("crash").exists():
+    sys.exit(1)
+if holder_of(path):
+    sys.exit(2)
+path.mkdir(parents=True, exist_ok=True)
+Path("pid").write_text(str(os.getpid()))
+write_yaml(path / "config.yaml", composition.values)
+with (path / "evaluation.csv").open("w") as log:
+    print("step,task,goals,episodes,success_rate,mean_return,mean_length", file=log, flush=True)
+    for step in (100, 200, 300):
+        if step == 300 and Path("wait").exists():
+            time.sleep(60)
+        print(f"{step},reach-v3,train,10,{cfg.algo.updates * step / 3000:.4g},1,1", file=log, flush=True)
+        time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return [*TINY, "search=space.yaml", "name=s"]
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(trial, "COMMAND", (sys.executable, str(tmp_path / "fake.py")))
+    monkeypatch.setattr(trial, "LOOK_EVERY", 0.05)
+    return tmp_path
+
+
+def rows(tmp_path):
+    with (tmp_path / "outputs/tune/s/trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_search_trains_runs_and_goes_on_where_it_was(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trial, "LOOK_EVERY", 0.2)
+    words = [*words, "seeds=4", "sampler=random", "total_steps=200"]
+    assert main([*words, "n_trials=1"]) == 0
+    (run,) = (tmp_path / "outputs/tune/s/runs").rglob("seed=*")
+    (row,) = rows(tmp_path)
+    assert run.name == "seed=4"
+    assert (row["state"], float(row["success_rate"])) == ("complete", learning_curve(run)[-1][1])
+    assert [step for step, _ in learning_curve(run)] == [150, 200]
+    capsys.readouterr()
+    assert main([*words, "n_trials=1"]) == 0
+    assert "trial 0:" not in capsys.readouterr().out, "a search that is done has nothing to do"
+
+
+def test_the_best_is_written_as_a_tuning_file_that_composes(words, fake, monkeypatch, capsys):
+    assert main([*words, "n_trials=3", "seeds=1,2"]) == 0
+    done = [row for row in rows(fake) if row["state"] == "complete"]
+    assert len(rows(fake)) == 3
+    calls = (fake / "calls.txt").read_text().split()
+    assert calls[0::2][:2] == ["1", "2"], "each trial has two seeds"
+    best = max(done, key=lambda row: float(row["success_rate"]))
+    assert float(best["success_rate"]) == pytest.approx(int(best["algo.updates"]) / 10)
+    written = fake / "outputs/tune/s/best.yaml"
+    conf = fake / "conf"
+    subprocess.run(["cp", "-r", str(compose.CONF), str(conf)], check=True)
+    (conf / "tuning" / "mt1-sac.yaml").write_text(written.read_text())
+    before = compose_run([*TINY, f"algo.learning_rate={best['algo.learning_rate']}"]).config
+    monkeypatch.setattr(compose, "CONF", conf)
+    cfg = compose_run([]).config
+    assert cfg.algo.learning_rate == before.algo.learning_rate == float(best["algo.learning_rate"])
+    assert cfg.algo.updates == int(best["algo.updates"])
+    assert cfg.variant.critic_layers == yaml.safe_load(best["variant.critic_layers"])
+    assert cfg.variant.layer_norm == (best["variant.layer_norm"] == "True")
+    assert (cfg.algo.gamma, cfg.algo.tau) == (before.algo.gamma, before.algo.tau)
+    assert (cfg.algo.batch_size, cfg.env.horizon) == (before.algo.batch_size, 20)
+
+
+def test_a_hopeless_trial_is_pruned_and_its_run_ended(words, fake):
+    search = plan([*words, "n_trials=4", "seeds=1"])
+    study = open_study(search)
+    for updates in (3, 3, 3):
+        study.enqueue_trial({"algo.updates": updates})
+    study.enqueue_trial({"algo.updates": 1})
+    (fake / "calls.txt").write_text("")
+    assert main([*words, "n_trials=4", "seeds=1"]) == 0
+    assert [row["state"] for row in rows(fake)] == ["complete"] * 3 + ["pruned"]
+    study = open_study(search)
+    assert study.trials[3].intermediate_values[100] == pytest.approx(0.0333, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_crash_takes_one_trial_and_a_row_of_them_the_search(words, fake, capsys):
+    (fake / "crash").touch()
+    search = plan([*words, "n_trials=3", "seeds=1"])
+    study = open_study(search)
+    for updates in (1, 3, 2):
+        study.enqueue_trial({"algo.updates": updates})
+    assert main([*words, "n_trials=3", "seeds=1"]) == 0
+    assert [row["state"] for row in rows(fake)] == ["complete", "fail", "complete"]
+    assert "trial 1 failed with exit code 1: see " in capsys.readouterr().err
+    for _ in range(3):
+        study.enqueue_trial({"algo.updates": 3})
+    assert main([*words, "n_trials=9", "seeds=1"]) == 1
+    assert "3 trials failed one after the other" in capsys.readouterr().err
+    assert [row["state"] for row in rows(fake)[3:]] == ["fail"] * 3
+
+
+@pytest.mark.slow  # the one below is interrupted harder
+def test_an_interrupted_trial_is_done_again_and_counted_once(words, fake):
+    (fake / "wait").touch()
+    script = (
+        f"import sys\nfrom mtrl.tune import trial\ntrial.COMMAND = {trial.COMMAND!r}\ntrial.LOOK_EVERY = 0.05\n"
+        "from mtrl.tune.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, *words, "n_trials=2", "seeds=1"], cwd=fake)
+    until = time.monotonic() + 60
+    while not list(fake.rglob("evaluation.csv")) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 130
+    (fake / "wait").unlink()
+    search = plan([*words, "n_trials=2", "seeds=1"])
+    study = open_study(search)
+    assert [state.state.name for state in study.trials] == ["FAIL", "WAITING"]
+    assert begun(study) == 0
+    assert main([*words, "n_trials=2", "seeds=1"]) == 0
+    trials = open_study(search).trials
+    assert [one.state.name for one in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert trials[0].params == trials[1].params
+    calls = (fake / "calls.txt").read_text().split("\n")
+    assert calls[0] == calls[1]
+
+
+def state_of(pid):
+    """Return the state of a process as Linux shows it: Z for one that has ended and that nobody has asked for."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tied by what Linux alone has")
+def test_a_killed_search_takes_the_run_with_it_and_its_trial_is_done_again(words, fake):
+    (fake / "wait").touch()
+    script = (
+        f"import sys\nfrom mtrl.tune import trial\ntrial.COMMAND = {trial.COMMAND!r}\ntrial.LOOK_EVERY = 0.05\n"
+        "from mtrl.tune.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, *words, "n_trials=1", "seeds=1"], cwd=fake)
+    until = time.monotonic() + 60
+    while not list(fake.rglob("evaluation.csv")) and time.monotonic() < until:
+        time.sleep(0.05)
+    run = int((fake / "pid").read_text())
+    assert state_of(run) != "Z"
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 20
+    while state_of(run) != "Z" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert state_of(run) == "Z"
+    (fake / "wait").unlink()
+    assert main([*words, "n_trials=1", "seeds=1"]) == 0
+    assert [row["state"] for row in rows(fake)] == ["fail", "complete"]
+
+
+def test_a_search_killed_while_it_writes_holds_nobody_up(words, fake):
+    search = plan([*words, "n_trials=1", "seeds=1"])
+    open_study(search)
+    journal = search.folder / "journal.log"
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom mtrl.tune.journal import JournalLock\n"
+        "JournalLock(Path(sys.argv[1])).acquire()\nprint('held', flush=True)\ntime.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(journal)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with open(journal) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    holder.kill()
+    holder.wait()
+    begun = time.monotonic()
+    assert main([*words, "n_trials=1", "seeds=1"]) == 0
+    assert time.monotonic() - begun < 20
+    assert [path.name for path in search.folder.glob("journal*")] == ["journal.log"]
+
+
+def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch, capsys):
+    search = plan([*words, "n_trials=1", "seeds=1"])
+    study = open_study(search)
+    values = {"algo.learning_rate": 1e-3, "algo.updates": 2, "variant.critic_layers": "[8]"}
+    study.enqueue_trial(values | {"variant.layer_norm": False})
+    chosen = [f"{key}={space.written(value)}" for key, value in values.items()]
+    words_of_run = [*search.overrides, *chosen, "variant.layer_norm=false", "seed=1"]
+    held = RunLock(run_directory(compose_run([*words_of_run, f"output={search.folder / 'runs'}"])))
+    # Let go at the first look: the run would be refused while it is held.
+    monkeypatch.setattr(trial, "time", SimpleNamespace(sleep=lambda _: held.release()))
+    assert main([*words, "n_trials=1", "seeds=1"]) == 0
+    assert f"waiting for process {os.getpid()} on " in capsys.readouterr().out
+    assert [row["state"] for row in rows(fake)] == ["complete"]
+
+
+def test_a_late_bloomer_survives_and_a_hopeless_trial_is_pruned(words):
+    study = open_study(plan([*words, "n_trials=9"]))
+    for _ in range(3):
+        one = study.ask()
+        for step in (100, 200, 300):
+            one.report(step / 1000, step)
+        study.tell(one, 0.3)
+    late, hopeless = study.ask(), study.ask()
+    for one in (late, hopeless):
+        one.report(0.0, 100)
+        assert not one.should_prune(), "the first half of 300 steps is not over"
+    late.report(0.9, 200)
+    hopeless.report(0.0, 200)
+    assert (late.should_prune(), hopeless.should_prune()) == (False, True)
+
+
+def test_a_run_that_ended_early_because_it_was_good_counts_as_good_to_the_end():
+    early = to_the_end([(100, 0.5), (200, 1.0)], 100, 1000)
+    slow = to_the_end([(step, step / 1000) for step in range(100, 1001, 100)], 100, 1000)
+    assert [step for step, _ in early] == [step for step, _ in slow] == list(range(100, 1001, 100))
+    assert score(early, "curve") == pytest.approx(0.95)
+    assert score(early, "curve") > score(slow, "curve") == pytest.approx(0.55)
+    assert score(early, "final") == score(slow, "final") == 1.0
+    assert to_the_end([(90, 0.5)], 60, 200) == [(90, 0.5), (150, 0.5), (200, 0.5)]
+    assert to_the_end([], 60, 200) == []
+
+
+def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
+    given = ["variant=multihead", "experiment=mt3", "env.copies_per_task=1", "algo.batch_size=51"]
+    given += ["curriculum.check_every=123", "++algo.kwargs.target_update_interval=3", "evaluation.every=150"]
+    search = plan([*words, *given])
+    study = open_study(search)
+    one = study.ask()
+    for parameter in search.space:
+        parameter.suggest(one)
+    study.tell(one, 0.5)
+    text = results.tuning_file(search, study.best_trial)
+    found = yaml.safe_load(text)
+    assert found["curriculum"]["check_every"] == 123
+    assert found["algo"]["kwargs"] == {"target_update_interval": 3}
+    assert (found["env"]["horizon"], found["algo"]["batch_size"]) == (20, 51)
+    assert not {"evaluation", "hardware", "logging", "task", "variant=multihead"} & set(found)
+    assert "# Holds with variant=multihead, which this file cannot choose\n" in text
+
+
+def test_a_journal_cut_in_its_last_record_loses_that_record_alone(words, fake):
+    search = plan([*words, "n_trials=2"])
+    study = open_study(search)
+    study.tell(study.ask(), 0.5)
+    journal = search.folder / "journal.log"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x","stu')
+    study = open_study(search)
+    assert [one.value for one in study.trials] == [0.5]
+    study.tell(study.ask(), 0.25)
+    assert [one.value for one in open_study(search).trials] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("garbage", [b"garbage\n", b"\xff\xfe\x00\n", b"[1]\n", b"{}\n", b'{"op_code":99}\n'])
+def test_a_journal_that_is_none_is_one_sentence(words, fake, capsys, garbage):
+    search = plan(words)
+    open_study(search)
+    with (search.folder / "journal.log").open("ab") as file:
+        file.write(garbage)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "journal.log" in line
+    assert "begin another search with name=" in line
+
+
+def test_a_trial_that_still_runs_is_left_to_its_process(words, fake):
+    study = open_study(plan([*words, "n_trials=2"]))
+    for host, pid in ((os.uname().nodename, os.getpid()), ("elsewhere", 1)):
+        running = study.ask()
+        running.set_user_attr("host", host)
+        running.set_user_attr("pid", pid)
+    study = open_study(plan([*words, "n_trials=2"]))
+    assert [one.state.name for one in study.trials] == ["RUNNING", "RUNNING"]
+
+
+def test_trials_of_another_setting_are_not_mixed_in(words, fake):
+    open_study(plan([*words, "seeds=1"]))
+    with pytest.raises(ConfigurationError, match=r"begun with other seeds, objective.*name="):
+        open_study(plan([*words, "seeds=1,2", "objective=curve"]))
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("n_trials=none", "whole numbers"),
+        ("n_trials=0", "one or more trials"),
+        ("seeds=1,1", "distinct seeds"),
+        ("seed=3", "seeds=1,2,3"),
+        ("sampler=best", "sampler=best is not one of tpe, random"),
+        ("objective=fun", "objective=fun is not one of final, curve"),
+        ("search=none", "search=none does not exist: the options are ddpg, sac, td3"),
+        ("algo.gama=3", "did you mean algo.gamma"),
+        ("push-v3", "push-v3 is no override"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentence, capsys):
+    assert main([*words, word]) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert not os.path.exists("outputs")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("algo.gama: {choices: [1]}", "algo.gamma"),
+        ("algo.gamma: {low: 0.9, high: 1.5}", "algo.gamma=1.5 must lie between 0 and 1"),
+        ("algo.gamma: {low: 0.99, high: 0.9}", "low must be below high"),
+        ("algo.gamma: {low: 0, high: 0.9, log: true}", "above 0 where log is true"),
+        ("algo.gamma: {low: 0.9, high: 0.99, log: true, step: 0.01}", "has log and step"),
+        ("algo.updates: {low: 1, high: 3, step: 0.5}", r"step 0\.5, and needs a whole number.*low: 1\.0"),
+        ("algo.gamma: {low: 0.9, high: 0.99, step: -1}", "needs a number above 0"),
+        ("algo.gamma: {low: 0.9, high: 0.99, log: often}", "where log is true"),
+        ("algo.gamma: {low: .nan, high: 0.9}", "needs choices, or low and high"),
+        ("variant: {choices: [shared, plain]}", "varies variant, a group.*once for each"),
+        ("algo.gamma: 3", "which is no range"),
+        ("algo.gamma: {lo: 3}", "needs choices, or low and high"),
+        ("", "names no parameter"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_search_space_that_cannot_be_is_refused(words, tmp_path, text, sentence):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=sentence):
+        plan(words)
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
+def test_the_search_spaces_that_come_along_are_valid(algo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([f"algo={algo}", "n_trials=5", "dry_run=true", "algo.buffer_size=1000"]) == 0
+    shown = capsys.readouterr().out
+    assert all(parameter.key in shown for parameter in read_space(algo))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_samplers_go_on_with_other_values(words, fake, name):
+    search = plan([*words, f"sampler={name}"])
+    seen = []
+    for _ in range(3):
+        study = open_study(search)
+        one = study.ask()
+        values = {parameter.key: parameter.suggest(one) for parameter in search.space}
+        study.tell(one, 0.5)
+        seen.append(values["algo.learning_rate"])
+    assert len(set(seen)) == 3
+    assert all(1e-4 <= value <= 3e-3 for value in seen)
+    assert space.written(True) == "true"
+    assert results.tuning_file(search, study.best_trial).startswith("# @package _global_\n")
