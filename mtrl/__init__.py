@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"make_vec_env": "mtrl.env", "load": "mtrl.evaluation.policy"}
+_PUBLIC = {"make_vec_env": "mtrl.env.make", "load": "mtrl.evaluation.policy"}
 __all__ = ["__version__", "load", "make_vec_env"]
 
 

@@ -170,7 +170,8 @@ def test_the_grid_holds_every_picture_with_its_text_below(tasks):
 _RECORD = """
 import sys
 import numpy as np
-from mtrl.graphics import NoGraphicsError, choose_graphics
+from mtrl.env.camera import choose_graphics
+from mtrl.errors import NoGraphicsError
 try:
     choose_graphics()
 except NoGraphicsError as error:
@@ -221,12 +222,13 @@ def test_a_video_shows_all_tasks_upright_from_first_to_last_step(tmp_path):
 _BESIDE = """
 import sys
 import numpy as np
-from mtrl.graphics import NoGraphicsError, choose_graphics
+from mtrl.env.camera import choose_graphics
+from mtrl.errors import NoGraphicsError
 try:
     choose_graphics()
 except NoGraphicsError as error:
     sys.exit(f"no graphics: {error}")
-from mtrl.env import make_vec_env
+from mtrl.env.make import make_vec_env
 tasks = ["reach-v3", "drawer-close-v3"]
 options = {"seed": 2, "render_mode": "rgb_array", "workers": 1, "task_id": False}
 together = {backend: make_vec_env(tasks, 1, backend=backend, **options) for backend in ("stock", "native")}

@@ -10,7 +10,3 @@ Every backend gives the same contract, which the tests hold them to:
   this episode); the last one of an episode also ``episode`` (``r`` return, ``l`` length, ``t`` seconds) and ``goal``.
 * ``env_method("get_state")`` and ``env_method("set_state", state)`` save and restore a copy in mid-episode, exactly.
 """
-
-from mtrl.env.make import make_vec_env
-
-__all__ = ["make_vec_env"]

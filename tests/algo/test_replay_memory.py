@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from mtrl.algo import TaskReplayBuffer
-from mtrl.env.stock import action_space, observation_space
+from mtrl.env.metaworld import action_space, observation_space
 
 
 def resident():

@@ -149,7 +149,7 @@ def test_no_command_that_plays_runs_a_payload(finished, tmp_path, monkeypatch, c
     for path in run.glob("checkpoints/*/model.zip"):
         plant_in_tensors("policy.pth", path, Payload(marker))
     reseal(run)
-    monkeypatch.setattr("mtrl.env.make_vec_env", None)
+    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     assert command([str(run)]) == 2
     assert "model.zip" in capsys.readouterr().err
     assert not marker.exists()
@@ -161,7 +161,7 @@ def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, tmp_path, mon
     content = cloudpickle.dumps(Payload(marker))
     monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     # Evaluation and video read everything of a run before they simulate.
-    monkeypatch.setattr("mtrl.env.make_vec_env", None)
+    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     tiny.use_tiny_environment()
     files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
     assert len(files) > 15

@@ -39,10 +39,10 @@ variant.layer_norm: {choices: [true, false]}
 FAKE = """
 import os, sys, time
 from pathlib import Path
-from mtrl.lock import holder_of
-from mtrl.compose import compose_run
-from mtrl.identity import run_directory
-from mtrl.records import write_yaml
+from mtrl.training.lock import holder_of
+from mtrl.config.compose import compose_run
+from mtrl.experiment import run_directory
+from mtrl.rundir.write import write_yaml
 composition = compose_run([word for word in sys.argv[1:]])
 cfg, path = composition.config, run_directory(composition)
 with open("calls.txt", "a") as calls:

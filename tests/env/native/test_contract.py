@@ -319,7 +319,7 @@ def test_two_environments_step_in_two_threads_of_one_process():
 
 RENDER = """
 import mujoco, numpy as np, sys
-from mtrl.env import make_vec_env
+from mtrl.env.make import make_vec_env
 try:
     mujoco.GLContext(8, 8).free()
 except Exception as error:

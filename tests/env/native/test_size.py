@@ -11,7 +11,7 @@ ROOT = REPOSITORY
 
 PER_COPY = """
 import numpy as np
-from mtrl.env import make_vec_env
+from mtrl.env.make import make_vec_env
 
 def resident():
     with open("/proc/self/status") as status:
@@ -31,7 +31,7 @@ print((resident() - before) / copies)
 OFFICIAL_EVALUATION = """
 import time
 import numpy as np
-from mtrl.env import make_vec_env
+from mtrl.env.make import make_vec_env
 from mtrl.tasks import GOALS, MT10
 
 started = time.perf_counter()
