@@ -20,7 +20,7 @@ import mtrl  # noqa: E402
 from mtrl.tasks import MT10  # noqa: E402
 
 EXPERTS = {task: ENV_POLICY_MAP[task]() for task in MT10}
-SIZE, COLUMNS, STEPS, EVERY, COLOURS = 112, 5, 90, 3, 96
+SIZE, COLUMNS, STEPS, EVERY, COLOURS = 150, 5, 90, 3, 96
 
 
 def scripted_action(task: str, obs: np.ndarray) -> np.ndarray:
