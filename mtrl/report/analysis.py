@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl import statistics
-from mtrl.report.study import Comparison, Curves, Group
+from mtrl.report.study import Comparison, Group
+from mtrl.rundir.curves import Curves
 from mtrl.rundir.run import Run
 from mtrl.statistics import Interval
 

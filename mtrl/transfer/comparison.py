@@ -9,7 +9,7 @@ from rich.table import Table
 
 from mtrl.config import GOALS
 from mtrl.errors import ConfigurationError
-from mtrl.report.study import Curves, curves_of
+from mtrl.rundir.curves import Curves, curves_of
 from mtrl.rundir.run import Run
 
 THRESHOLDS = (0.5, 0.8)
