@@ -19,10 +19,10 @@ from mtrl.curriculum.stages import notices
 from mtrl.errors import TRY_AGAIN, ConfigurationError, NonFinite, Preempted, RunEndedError, RunError
 from mtrl.experiment import is_learned, run_directory, source_run
 from mtrl.hardware import cuda_available
+from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import described, find_model
 from mtrl.rundir.run import Run, flatten
 from mtrl.signals import Signals
-from mtrl.training.lock import RunLock
 from mtrl.training.record import Recorder
 
 logger = logging.getLogger(__name__)

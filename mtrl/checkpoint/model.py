@@ -17,11 +17,11 @@ from mtrl.algo.finite import check_finite
 from mtrl.checkpoint.state import read_arrays, stored_entries
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import DamagedError
+from mtrl.rundir.layout import MODEL, NORMALISER, SCORE
 from mtrl.rundir.write import new_directory, write_json
 from mtrl.tasks import OBSERVATION_SIZE
 
 _UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError)
-MODEL, NORMALISER, SCORE = "model.zip", "normaliser.npz", "score.json"
 
 
 def save_model(

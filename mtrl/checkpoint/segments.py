@@ -11,6 +11,7 @@ import numpy as np
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.state import read_arrays
 from mtrl.errors import DamagedError
+from mtrl.rundir.layout import segment_name
 from mtrl.rundir.write import TEMPORARY, place_file, sha256
 
 _ROWS = 250_000
@@ -29,7 +30,7 @@ class Segment:
     @property
     def name(self) -> str:
         """The file's name; it says what is inside, so nobody can make it point elsewhere."""
-        return f"seg_{self.low}_{self.high}.npz"
+        return segment_name(self.low, self.high)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the segment as plain values."""

@@ -1,12 +1,6 @@
 """The checkpoints of one run: complete or absent, verified before they are used, never one pickle read.
 
-::
-
-    buffer/seg_<low>_<high>.npz    transitions; written once, shared by checkpoints
-    checkpoints/step_<n>/          model.zip state.json state.npz normaliser.npz score.json manifest.json
-    checkpoints/best, stage_<k>/   model.zip normaliser.npz score.json
-
-A manifest names every file of its checkpoint with size and SHA-256, and is written last.
+``mtrl.rundir.layout`` says what lies where. A manifest names every file of its checkpoint with size and SHA-256, and is written last.
 """
 
 import hashlib
@@ -22,17 +16,27 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.algo.finite import check_finite
 from mtrl.checkpoint import segments
-from mtrl.checkpoint.model import MODEL, load_weights, write_model
+from mtrl.checkpoint.model import load_weights, write_model
 from mtrl.checkpoint.segments import Segment
 from mtrl.checkpoint.state import AgentState, Stateful, read_json, read_values, write_values
 from mtrl.errors import ConfigurationError, DamagedError
+from mtrl.rundir.layout import (
+    ARRAYS,
+    MANIFEST,
+    MODEL,
+    STATE,
+    buffer_of,
+    checkpoints_of,
+    step_checkpoint,
+    step_checkpoints,
+    step_of,
+)
 from mtrl.rundir.write import discard, new_directory, recover, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of what a manifest describes."""
-_MANIFEST, _STATE, _ARRAYS = "manifest.json", "state.json", "state.npz"
 _BAD = ".bad-"
 _MEND = (
     "continue with the version of mtrl that wrote it, or train anew with fresh=true, "
@@ -73,7 +77,7 @@ class Store:
         configuration: Mapping[str, Any] | None = None,
         versions: Mapping[str, Any] | None = None,
     ) -> None:
-        self.checkpoints, self.buffer = path / "checkpoints", path / "buffer"
+        self.path, self.checkpoints, self.buffer = path, checkpoints_of(path), buffer_of(path)
         self._keep = keep
         self._configuration, self._versions = dict(configuration or {}), dict(versions or {})
         self._segments: list[Segment] = []
@@ -88,13 +92,13 @@ class Store:
         """
         check_finite(model)
         step, replay = model.num_timesteps, model.replay_buffer
-        target = self.checkpoints / f"step_{step}"
+        target = step_checkpoint(self.path, step)
         states = {name: section.get_state() for name, section in sections.items()}
         states["agent"] = AgentState(model).get_state()
         written = segments.write_new(self.buffer, replay, self._segments)
         with new_directory(target) as folder:
             write_model(folder, model, step=step)
-            write_values(folder / _STATE, folder / _ARRAYS, states)
+            write_values(folder / STATE, folder / ARRAYS, states)
             files = {file.name: _facts(file) for file in sorted(folder.iterdir())}
             manifest = {
                 "format": FORMAT,
@@ -105,7 +109,7 @@ class Store:
                 "configuration": self._configuration,
                 "versions": self._versions,
             }
-            write_json(folder / _MANIFEST, sealed(manifest))
+            write_json(folder / MANIFEST, sealed(manifest))
         self._segments = written
         self._kept[target.name] = tuple(written)
         self._prune()
@@ -123,7 +127,7 @@ class Store:
         recover(self.checkpoints)
         recover(self.buffer)
         reasons = []
-        for path in reversed(_steps(self.checkpoints)):
+        for path in reversed(step_checkpoints(self.path)):
             try:
                 found = verify(path, self.buffer)
             except DamagedError as error:
@@ -139,7 +143,7 @@ class Store:
     def _take_over(self, found: Checkpoint) -> None:
         """Go on from ``found``: share its segments and keep what the older checkpoints name."""
         self._segments = list(found.segments)
-        for path in _steps(self.checkpoints):
+        for path in step_checkpoints(self.path):
             try:
                 self._kept[path.name] = _manifest(path).segments
             except DamagedError as error:
@@ -153,7 +157,7 @@ class Store:
             DamagedError: It lacks something that this run has, or has something that this run lacks.
         """
         try:
-            states = read_values(found.path / _STATE, found.path / _ARRAYS)
+            states = read_values(found.path / STATE, found.path / ARRAYS)
             if states.keys() != {"agent", *sections}:
                 differing = ", ".join(sorted(states.keys() ^ {"agent", *sections}))
                 raise DamagedError(f"it and this version of mtrl differ in the state of {differing}")
@@ -169,9 +173,9 @@ class Store:
             raise DamagedError(f"{found.path.name} cannot be gone on with ({why}): {_MEND}") from error
 
     def _prune(self) -> None:
-        for path in _steps(self.checkpoints)[: -self._keep]:
+        for path in step_checkpoints(self.path)[: -self._keep]:
             discard(path)
-        present = {path.name for path in _steps(self.checkpoints)}
+        present = {path.name for path in step_checkpoints(self.path)}
         self._kept = {name: kept for name, kept in self._kept.items() if name in present}
         segments.prune(self.buffer, [segment for kept in self._kept.values() for segment in kept])
 
@@ -185,12 +189,6 @@ def _facts(file: Path) -> dict[str, Any]:
     return {"size": file.stat().st_size, "sha256": sha256(file)}
 
 
-def _steps(folder: Path) -> list[Path]:
-    """Return the checkpoints by rising step."""
-    named = [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal()]
-    return sorted(named, key=lambda path: int(path.name.removeprefix("step_")))
-
-
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest with the SHA-256 of its own content, by which a flipped bit in it is noticed."""
     content = {name: value for name, value in manifest.items() if name != "seal"}
@@ -201,9 +199,9 @@ def _manifest(path: Path) -> Checkpoint:
     """Return what a checkpoint's manifest says."""
     if path.is_symlink():
         raise DamagedError("it is a link")
-    content = read_json(path / _MANIFEST)
+    content = read_json(path / MANIFEST)
     if sealed(content) != content:
-        raise DamagedError(f"{_MANIFEST} is not what was written")
+        raise DamagedError(f"{MANIFEST} is not what was written")
     if content.get("format") != FORMAT:
         raise ConfigurationError(
             f"{path} has the format {content.get('format')} and this version of mtrl reads {FORMAT}: continue with "
@@ -222,7 +220,7 @@ def _manifest(path: Path) -> Checkpoint:
             dict(content["versions"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{_MANIFEST} lacks {error}") from error
+        raise DamagedError(f"{MANIFEST} lacks {error}") from error
 
 
 def verify(path: Path, buffer: Path) -> Checkpoint:
@@ -232,11 +230,11 @@ def verify(path: Path, buffer: Path) -> Checkpoint:
         DamagedError: naming what is not.
     """
     found = _manifest(path)
-    if path.name != f"step_{found.step}":
-        raise DamagedError(f"{_MANIFEST} is of step {found.step}")
-    files = read_json(path / _MANIFEST).get("files")
-    if not isinstance(files, dict) or not {MODEL, _STATE, _ARRAYS} <= files.keys():
-        raise DamagedError(f"{_MANIFEST} does not name every file")
+    if step_of(path) != found.step:
+        raise DamagedError(f"{MANIFEST} is of step {found.step}")
+    files = read_json(path / MANIFEST).get("files")
+    if not isinstance(files, dict) or not {MODEL, STATE, ARRAYS} <= files.keys():
+        raise DamagedError(f"{MANIFEST} does not name every file")
     for name, facts in files.items():
         file = path / name
         if Path(name).name != name or file.is_symlink() or not file.is_file():

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtrl.rundir.layout import MODEL, checkpoints_of
 from mtrl.rundir.models import CHECKPOINTS
 from mtrl.rundir.run import find_runs
 from mtrl.statistics import wilson_interval
@@ -205,8 +206,8 @@ def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
     sources, problems = [], []
     for word in words:
         path = Path(word)
-        one = not path.is_dir() or (path / "model.zip").is_file() or (path / "config.yaml").is_file()
-        if one or (path / "checkpoints").is_dir():
+        one = not path.is_dir() or (path / MODEL).is_file() or (path / "config.yaml").is_file()
+        if one or checkpoints_of(path).is_dir():
             sources.append(word)
             continue
         runs, complaints = find_runs([path])

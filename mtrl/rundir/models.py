@@ -10,6 +10,7 @@ from typing import Any
 
 from mtrl.config import Config
 from mtrl.errors import ConfigurationError
+from mtrl.rundir.layout import MODEL, NORMALISER, SCORE, best_model, checkpoints_of, run_of, step_checkpoints
 from mtrl.rundir.write import write_json
 
 LINEAGE = "lineage.json"
@@ -63,8 +64,6 @@ def _table(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-_MODEL, _NORMALISER, _SCORE = "model.zip", "normaliser.npz", "score.json"
-
 CHECKPOINTS = ("best", "last")
 """Which of its models a run directory stands for: the best of its evaluations, or the newest."""
 
@@ -94,10 +93,10 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = "be
     path = Path(source)
     if path.is_file():
         model = path
-    elif (path / _MODEL).is_file():
-        model = path / _MODEL
-    elif (path / "checkpoints").is_dir():
-        model = _checkpoint(path, key, checkpoint) / _MODEL
+    elif (path / MODEL).is_file():
+        model = path / MODEL
+    elif checkpoints_of(path).is_dir():
+        model = _checkpoint(path, key, checkpoint) / MODEL
     elif path.exists():
         raise ConfigurationError(
             f"{key}{source} holds no model: name a run directory, a checkpoint, or a model.zip"
@@ -107,27 +106,18 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = "be
             f"{key}{source} does not exist: name a run directory, a checkpoint, or a model.zip"
         )
     _check_zip(f"{key}{source}", model)
-    normaliser = model.parent / _NORMALISER
-    # <run>/checkpoints/<checkpoint>/model.zip
-    run = model.parent.parent.parent if model.name == _MODEL else None
+    normaliser, run = model.parent / NORMALISER, run_of(model)
     known = run is not None and (run / "config.yaml").is_file()
     return ModelFiles(model, normaliser if normaliser.is_file() else None, run if known else None)
 
 
 def _checkpoint(run: Path, key: str, which: str) -> Path:
-    checkpoints = run / "checkpoints"
-    newest = sorted(checkpoints.glob("step_*"), key=_step, reverse=True)
-    best = [checkpoints / "best"]
+    newest, best = reversed(step_checkpoints(run)), [best_model(run)]
     # Where a run has not the one, it has the other.
     for path in (*newest, *best) if which == "last" else (*best, *newest):
-        if (path / _MODEL).is_file():
+        if (path / MODEL).is_file():
             return path
     raise ConfigurationError(f"{key}{run} has no saved model yet: let it train to its first checkpoint")
-
-
-def _step(path: Path) -> int:
-    number = path.name.removeprefix("step_")
-    return int(number) if number.isdigit() else -1
 
 
 def _check_zip(named: str, model: Path) -> None:
@@ -150,7 +140,7 @@ def saved_step(files: ModelFiles) -> int | None:
     Raises:
         ConfigurationError: What says it is damaged.
     """
-    score = files.model.parent / _SCORE
+    score = files.model.parent / SCORE
     if not score.is_file():
         return None
     try:

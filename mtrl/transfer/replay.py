@@ -10,6 +10,7 @@ from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.state import read_arrays
 from mtrl.checkpoint.store import Checkpoint, verify
 from mtrl.errors import ConfigurationError, DamagedError
+from mtrl.rundir.layout import buffer_of, step_checkpoints
 from mtrl.rundir.models import ModelFiles
 from mtrl.tasks import OBSERVATION_SIZE
 
@@ -26,17 +27,14 @@ def find_transitions(files: ModelFiles) -> Checkpoint:
         raise ConfigurationError(
             "transfer.parts asks for the replay, which a mere model does not have: name a run directory as source"
         )
-    checkpoints = sorted(
-        (path for path in (files.run / "checkpoints").glob("step_*") if path.name[5:].isdecimal()),
-        key=lambda path: int(path.name[5:]),
-    )
+    checkpoints = step_checkpoints(files.run)
     if not checkpoints:
         raise ConfigurationError(
             f"transfer.parts asks for the replay and {files.run} has no checkpoint with one: leave replay out"
         )
     own = files.model.parent
     try:
-        return verify(own if own in checkpoints else checkpoints[-1], files.run / "buffer")
+        return verify(own if own in checkpoints else checkpoints[-1], buffer_of(files.run))
     except DamagedError as error:
         raise ConfigurationError(
             f"the replay of {files.run} is damaged ({error}): leave replay out"

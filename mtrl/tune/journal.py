@@ -1,6 +1,5 @@
 """The file that a search writes its trials to, held by one process at a time."""
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from optuna.storages.journal import JournalFileBackend
 
 from mtrl.errors import ConfigurationError
+from mtrl.rundir.lock import lock
 
 MEND = "move it aside, or begin another search with name=..."
 
@@ -29,7 +29,7 @@ class JournalLock:
     def acquire(self) -> bool:
         """Wait until no other process holds the journal."""
         descriptor = os.open(self._journal, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor)
         self._descriptor = descriptor
         return True
 
@@ -45,15 +45,15 @@ def open_journal(journal: Path) -> JournalFileBackend:
         ConfigurationError: A line is no record; which one it is.
     """
     journal.touch()
-    lock = JournalLock(journal)
+    guard = JournalLock(journal)
     if _torn(journal):
         # Another search in this directory may be writing the rest of that line.
-        lock.acquire()
+        guard.acquire()
         try:
             if _torn(journal):
                 os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
         finally:
-            lock.release()
+            guard.release()
     for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
         try:
             record = json.loads(line)
@@ -61,7 +61,7 @@ def open_journal(journal: Path) -> JournalFileBackend:
             record = None
         if not isinstance(record, dict):
             raise ConfigurationError(f"{journal} is damaged in line {number}: {MEND}")
-    return JournalFileBackend(str(journal), lock_obj=lock)
+    return JournalFileBackend(str(journal), lock_obj=guard)
 
 
 def _torn(journal: Path) -> bool:

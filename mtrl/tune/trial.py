@@ -15,8 +15,8 @@ import numpy as np
 from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError, RunError
 from mtrl.experiment import run_directory
+from mtrl.rundir.lock import holder_of
 from mtrl.rundir.run import Run
-from mtrl.training.lock import holder_of
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -13,9 +13,9 @@ from tiny_runs import TINY
 from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import run_directory, source_run
+from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import read_lineage
 from mtrl.start import run_all, run_once
-from mtrl.training.lock import RunLock
 from mtrl.transfer.start import source_success
 
 OWN = (*TINY, "hardware.backend=native", "logging.progress=off")

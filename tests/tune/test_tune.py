@@ -17,7 +17,7 @@ from mtrl.config import compose
 from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import run_directory
-from mtrl.training.lock import RunLock
+from mtrl.rundir.lock import RunLock
 from mtrl.tune import results, space, trial
 from mtrl.tune.__main__ import main
 from mtrl.tune.plan import plan

@@ -20,6 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from mtrl.rundir.lock import lock
+
 _MARKER = "complete"
 _NAME = re.compile("native-[0-9a-f]{16}")
 _UNUSED_DAYS = 30
@@ -157,19 +159,13 @@ def _last_use(place: Path) -> float:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, what: str, wanted: bool) -> Iterator[None]:
+def _alone(path: Path, what: str, wanted: bool) -> Iterator[None]:
     """Hold a lock between processes, where ``wanted`` and where the file system has locks; say it if one waits."""
     if not wanted:
         yield
         return
-    with open(lock, "w") as file:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting = f"mtrl: another process is compiling {what}, waiting for it ..."
-                print(waiting, file=sys.stderr, flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
+    with open(path, "w") as file:
+        with contextlib.suppress(OSError):
+            message = f"mtrl: another process is compiling {what}, waiting for it ..."
+            lock(file.fileno(), lambda: print(message, file=sys.stderr, flush=True))
         yield

@@ -1,12 +1,12 @@
-"""One process at a time in a run directory."""
+"""Locks between processes; the operating system frees them however the holder ends."""
 
 import fcntl
 import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from mtrl.errors import ConfigurationError
@@ -14,12 +14,25 @@ from mtrl.errors import ConfigurationError
 _NAME = "run.lock"
 
 
+def lock(descriptor: int, when_held: Callable[[], None] = lambda: None) -> None:
+    """Lock an open file until it is closed. If another process holds it, call ``when_held``, then wait.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        when_held()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 class RunLock:
-    """Holds a run directory, made if need be; the operating system frees it however the process ends.
+    """Holds a run directory, which is made if need be.
 
     Args:
         path: The run directory.
-        wait: Where another process holds it, say so and wait until it is free.
+        wait: If another process holds it, print that and wait until it is free.
 
     Raises:
         ConfigurationError: Another process holds it, or the directory cannot be made.
@@ -42,36 +55,28 @@ class RunLock:
                     f"{self.path} cannot be written ({error.strerror}): name another with output=..."
                 ) from error
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _holder(descriptor)
-                if not self._wait:
-                    os.close(descriptor)
-                    raise ConfigurationError(
-                        f"{self.path} is in use by {holder}: wait for it, or stop it first"
-                    ) from None
-                print(f"waiting for {holder}, which is at {self.path}", flush=True)
-                self.waited = True
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if self._still_there(descriptor):
-                break
+                lock(descriptor, lambda held=descriptor: self._is_held(held))
+                if os.path.samestat(os.stat(self.path / _NAME), os.fstat(descriptor)):
+                    break
+            except FileNotFoundError:
+                pass
+            except ConfigurationError:
+                os.close(descriptor)
+                raise
             # The directory was moved aside between opening the file and locking it.
             os.close(descriptor)
         os.ftruncate(descriptor, 0)
-        facts = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "time": moment}
         os.pwrite(descriptor, (json.dumps(facts) + "\n").encode(), 0)
         return descriptor
 
-    def _still_there(self, descriptor: int) -> bool:
-        try:
-            there, ours = os.stat(self.path / _NAME), os.fstat(descriptor)
-        except FileNotFoundError:
-            return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+    def _is_held(self, descriptor: int) -> None:
+        holder = _holder(descriptor)
+        if not self._wait:
+            raise ConfigurationError(f"{self.path} is in use by {holder}: wait for it, or stop it first")
+        print(f"waiting for {holder}, which is at {self.path}", flush=True)
+        self.waited = True
 
     def move_aside(self, aside: Path) -> None:
         """Rename the directory to ``aside`` and hold a new, empty one in its place."""
@@ -86,14 +91,12 @@ class RunLock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
 def holder_of(path: Path) -> str | None:
-    """Return who holds a run directory, None where nobody does."""
+    """Return who holds a run directory; None if nobody does."""
     try:
         descriptor = os.open(path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
