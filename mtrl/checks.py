@@ -3,8 +3,10 @@
 import importlib
 import inspect
 import json
+import os
 import tempfile
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from mtrl.curriculum.stages import stages_of
 from mtrl.errors import ConfigurationError
 from mtrl.rundir.models import source_content
 from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_seed, check_tasks
-from mtrl.training.tracker import check_tracker
 
 _BUILT_IN = {
     OWN_SAC: "sac",
@@ -165,7 +166,7 @@ def check(cfg: Config, *, here: bool = True) -> None:
     stages_of(cfg)
     _check_transfer(cfg)
     _check_output(Path(cfg.output))
-    check_tracker(cfg.logging.wandb)
+    _check_tracker(cfg.logging.wandb)
     _check_backend(cfg)
     check_algorithm(cfg)
     if here:
@@ -321,3 +322,22 @@ def _check_output(output: Path) -> None:
 def _written(value: object) -> str:
     """Return a value as a person writes it on the command line."""
     return json.dumps(value).strip('"')
+
+
+def _check_tracker(mode: str) -> None:
+    if mode == "off":
+        return
+    if find_spec("wandb") is None:
+        raise ConfigurationError(
+            f"logging.wandb={mode} needs wandb: install it with pip install 'mtrl-metaworld[track]'"
+        )
+    if mode == "online" and not _logged_in():
+        raise ConfigurationError(
+            "logging.wandb=online finds no login: run wandb login first, or use logging.wandb=offline"
+        )
+
+
+def _logged_in() -> bool:
+    # Asking wandb itself would wait for a password in the middle of a job.
+    files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
+    return "WANDB_API_KEY" in os.environ or any(file.is_file() for file in files)

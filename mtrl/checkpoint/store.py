@@ -1,6 +1,7 @@
 """The checkpoints of one run: complete or absent, verified before they are used, never one pickle read.
 
-``mtrl.rundir.layout`` says what lies where. A manifest names every file of its checkpoint with size and SHA-256, and is written last.
+``mtrl.rundir.layout`` says what lies where. A manifest names every file of its checkpoint
+with size and SHA-256, and is written last.
 """
 
 import hashlib

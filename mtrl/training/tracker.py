@@ -1,10 +1,8 @@
 """The experiment tracker that a run may mirror its logs to: Weights & Biases. Off unless asked for."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,26 +20,6 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Write what is left."""
-
-
-def check_tracker(mode: str) -> None:
-    """Raise ConfigurationError, in one sentence, if ``logging.wandb=<mode>`` cannot be had."""
-    if mode == "off":
-        return
-    if find_spec("wandb") is None:
-        raise ConfigurationError(
-            f"logging.wandb={mode} needs wandb: install it with pip install 'mtrl-metaworld[track]'"
-        )
-    if mode == "online" and not _logged_in():
-        raise ConfigurationError(
-            "logging.wandb=online finds no login: run wandb login first, or use logging.wandb=offline"
-        )
-
-
-def _logged_in() -> bool:
-    # Asking wandb itself would wait for a password in the middle of a job.
-    files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
-    return "WANDB_API_KEY" in os.environ or any(file.is_file() for file in files)
 
 
 def make_tracker(cfg: Config, directory: Path) -> Tracker | None:

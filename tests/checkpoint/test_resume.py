@@ -12,6 +12,7 @@ import torch
 import yaml
 from stable_baselines3 import SAC
 from stable_baselines3.common.save_util import load_from_zip_file
+from tiny import interrupt_at
 
 from mtrl.checkpoint.store import sealed
 from mtrl.config.compose import compose_run
@@ -20,7 +21,6 @@ from mtrl.experiment import run_directory
 from mtrl.rundir.write import sha256
 from mtrl.signals import Signals
 from mtrl.start import run_once
-from mtrl.training.callbacks import Session
 
 TINY = [
     "experiment=smoke",
@@ -101,20 +101,6 @@ def start(output: Path, *overrides: str, tiny: Sequence[str] = TINY) -> tuple[in
     composition = compose_run([*tiny, *overrides, f"output={output}"])
     code = run_once(composition)
     return code, Made(run_directory(composition))
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
-    """Let a signal arrive in the steps given, each once."""
-    waiting = list(steps)
-    original = Session._on_step
-
-    def on_step(self):
-        if waiting and self.model.num_timesteps >= waiting[0]:
-            waiting.pop(0)
-            self.signals.received = 15
-        return original(self)
-
-    monkeypatch.setattr(Session, "_on_step", on_step)
 
 
 def assert_equal(resumed: Made, whole: Made) -> None:

@@ -233,6 +233,21 @@ def signal_self(number, step, evaluation=False):
     setattr(owner, name, patched)
 
 
+def interrupt_at(monkeypatch, steps):
+    """Let a signal arrive at each of the steps of training, once."""
+    from mtrl.training.callbacks import Session
+
+    waiting, original = list(steps), Session._on_step
+
+    def on_step(self):
+        if waiting and self.model.num_timesteps >= waiting[0]:
+            waiting.pop(0)
+            self.signals.received = 15
+        return original(self)
+
+    monkeypatch.setattr(Session, "_on_step", on_step)
+
+
 def signal_at(number, owner, name):
     """Send this process a signal as it enters a function, in which it then stays."""
     place = pydoc.locate(owner)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from saved_runs import save_run
-from test_resume import interrupt_at
+from tiny import interrupt_at
 from tiny_runs import TINY
 
 from mtrl.config.compose import compose_run
