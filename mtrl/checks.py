@@ -1,6 +1,5 @@
 """Checks across the keys of a configuration, each with its mend. Only what needs torch imports it, last."""
 
-import importlib
 import inspect
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Any
 from mtrl import hardware
 from mtrl.config import OPTIONS, OWN_OPTIONS, OWN_SAC, AlgoConfig, Config, MultiheadConfig, SACConfig
 from mtrl.config.compose import defaults_of
+from mtrl.config.types import load_class
 from mtrl.curriculum.stages import stages_of
 from mtrl.errors import ConfigurationError
 from mtrl.rundir.models import source_content
@@ -43,24 +43,6 @@ _SET_BY = {
 """The typed keys behind an argument that has another name than its key in ``algo``."""
 
 
-def load_class(path: str) -> type:
-    """Return the class at a dotted path.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(
-            f"algo.cls={path} does not exist ({error}): name a class such as stable_baselines3.SAC"
-        ) from error
-    if not isinstance(found, type):
-        raise ConfigurationError(f"algo.cls={path} is not a class: name one such as stable_baselines3.SAC")
-    return found
-
-
 def check_algorithm(cfg: Config) -> None:
     """Refuse a class that is not its option's, or does not take what the configuration gives it.
 
@@ -78,7 +60,8 @@ def check_algorithm(cfg: Config) -> None:
     from stable_baselines3 import DDPG, SAC, TD3
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-    from mtrl.algo.make import arguments_of, policy_of
+    from mtrl.algo.make import arguments_of
+    from mtrl.algo.policies import policy_for
 
     if not issubclass(cls, OffPolicyAlgorithm):
         raise ConfigurationError(
@@ -92,7 +75,7 @@ def check_algorithm(cfg: Config) -> None:
             break
     _check_arguments(algo, cls, arguments_of(cfg, cfg.n_envs, "cpu", "off"))
     try:
-        policy, _ = policy_of(cfg)
+        policy, _ = policy_for(cls, cfg.variant, len(cfg.env.tasks))
     except ValueError as error:
         raise ConfigurationError(f"algo.cls={algo.cls}: {error}") from error
     # A policy of our own, not the algorithm's, has stacked networks.

@@ -5,6 +5,7 @@ interface, so that its own SAC, TD3 and DDPG train, save and load them.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import stable_baselines3
@@ -25,99 +26,86 @@ from mtrl.algo.networks import (
     initialise,
 )
 from mtrl.algo.optimizer import FusedAdam
+from mtrl.config import MultiheadConfig, VariantConfig
 
-VARIANTS = ("plain", "shared", "multihead")
+
+@dataclass(slots=True)
+class Architecture:
+    """The networks of a stacked policy: what its constructor takes beside stable-baselines3's own arguments."""
+
+    actor_layers: Sequence[int] = (256, 256)
+    """Widths of the actor's hidden layers."""
+    critic_layers: Sequence[int] = (256, 256)
+    """Widths of the critics' hidden layers."""
+    layer_norm: bool = False
+    """Normalise the hidden layers of the critics."""
+    n_critics: int = 2
+    n_tasks: int = 1
+    critic_heads: bool = False
+    """Each task has critic heads of its own; observations then end with the task's one-hot."""
+    shared_layers: int | None = None
+    """Hidden layers that the critic's heads share, None for all."""
+    actor_heads: bool = False
+    """Each task has a linear actor head of its own; as ``critic_heads``."""
+    initialisation: str = "torch"
+    """How the first weights are drawn, see ``mtrl.algo.networks.initialise``."""
 
 
 class _StackedPolicy:
     """Constructor and network factories that the policies of SAC and TD3 share.
 
-    Args:
-        observation_space: Flat Box; with heads, its last ``n_tasks`` entries are the task's one-hot.
-        action_space: Flat Box.
-        lr_schedule: Learning rate by remaining progress.
-        actor_layers: Widths of the actor's hidden layers.
-        critic_layers: Widths of the critics' hidden layers.
-        layer_norm: Normalise the hidden layers of the critics.
-        n_critics: Number of Q-functions.
-        n_tasks: Number of tasks.
-        critic_heads: Whether each task has critic heads of its own.
-        shared_layers: Hidden layers that the critic's heads share, None for all.
-        actor_heads: Whether each task has a linear actor head of its own.
-        initialisation: How the first weights are drawn, see ``mtrl.algo.networks``.
-        use_sde: Must be False; stable-baselines3 passes it.
-        optimizer_class: Optimiser of every network.
-        optimizer_kwargs: Its arguments.
-
     Raises:
-        ValueError: heads on a single task, or more hidden layers shared than there are.
+        ValueError: Heads on a single task, ``use_sde``, or an impossible architecture.
     """
+
+    actor_class: type[BasePolicy]
 
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Box,
         lr_schedule: Schedule,
-        actor_layers: Sequence[int] = (256, 256),
-        critic_layers: Sequence[int] = (256, 256),
-        layer_norm: bool = False,
-        n_critics: int = 2,
-        n_tasks: int = 1,
-        critic_heads: bool = False,
-        shared_layers: int | None = None,
-        actor_heads: bool = False,
-        initialisation: str = "torch",
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = FusedAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        **architecture: Any,
     ) -> None:
+        of = self.architecture = Architecture(**architecture)
         if use_sde:
             raise ValueError("state-dependent exploration (use_sde) is not supported: leave it False")
-        if (critic_heads or actor_heads) and n_tasks < 2:
+        if (of.critic_heads or of.actor_heads) and of.n_tasks < 2:
             raise ValueError("heads per task need more than one task: use variant=shared for a single one")
-        self._arguments = {
-            "actor_layers": list(actor_layers),
-            "critic_layers": list(critic_layers),
-            "layer_norm": layer_norm,
-            "n_critics": n_critics,
-            "n_tasks": n_tasks,
-            "critic_heads": critic_heads,
-            "shared_layers": shared_layers,
-            "actor_heads": actor_heads,
-            "initialisation": initialisation,
-        }
         super().__init__(
             observation_space,
             action_space,
             lr_schedule,
-            net_arch={"pi": list(actor_layers), "qf": list(critic_layers)},
-            n_critics=n_critics,
+            net_arch={"pi": list(of.actor_layers), "qf": list(of.critic_layers)},
+            n_critics=of.n_critics,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
         )
 
     def make_actor(self, features_extractor: Any = None) -> BasePolicy:
         """Build the actor."""
-        of = self._arguments
-        heads = of["n_tasks"] if of["actor_heads"] else 1
-        actor = self.actor_class(self.observation_space, self.action_space, of["actor_layers"], heads)
-        initialise(actor.net, of["initialisation"], ACTOR_OUTPUT)
+        of = self.architecture
+        heads = of.n_tasks if of.actor_heads else 1
+        actor = self.actor_class(self.observation_space, self.action_space, of.actor_layers, heads)
+        initialise(actor.net, of.initialisation, ACTOR_OUTPUT)
         return actor.to(self.device)
 
     def make_critic(self, features_extractor: Any = None) -> StackedCritic:
         """Build the critics."""
-        of = self._arguments
-        heads = of["n_tasks"] if of["critic_heads"] else 1
+        of = self.architecture
         critic = StackedCritic(
             self.observation_space,
             self.action_space,
-            of["critic_layers"],
-            of["layer_norm"],
-            of["n_critics"],
-            heads,
-            of["shared_layers"],
+            of.critic_layers,
+            of.layer_norm,
+            of.n_critics,
+            of.n_tasks if of.critic_heads else 1,
+            of.shared_layers,
         )
-        initialise(critic.net, of["initialisation"], CRITIC_OUTPUT)
+        initialise(critic.net, of.initialisation, CRITIC_OUTPUT)
         return critic.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -127,7 +115,7 @@ class _StackedPolicy:
             "lr_schedule": self._dummy_schedule,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
-            **self._arguments,
+            **asdict(self.architecture),
         }
 
 
@@ -138,7 +126,7 @@ class StackedSACPolicy(_StackedPolicy, SACPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        self.register_buffer("reward_scales", torch.ones(self._arguments["n_tasks"]))
+        self.register_buffer("reward_scales", torch.ones(self.architecture.n_tasks))
 
 
 class StackedTD3Policy(_StackedPolicy, TD3Policy):
@@ -148,71 +136,62 @@ class StackedTD3Policy(_StackedPolicy, TD3Policy):
 
 
 def policy_for(
-    algo_class: type[BaseAlgorithm],
-    variant: str,
-    n_tasks: int,
-    *,
-    actor_layers: Sequence[int],
-    critic_layers: Sequence[int],
-    layer_norm: bool = False,
-    initialisation: str = "torch",
-    shared_layers: int | str | None = None,
-    actor_heads: bool = False,
+    algorithm: type[BaseAlgorithm], variant: VariantConfig, n_tasks: int
 ) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
-    """Return the policy class and ``policy_kwargs`` of a variant for an algorithm.
+    """Return the policy class of a variant for an algorithm, and its ``policy_kwargs``.
 
     An algorithm keeps its own ``MlpPolicy`` wherever that can express what is asked for.
 
-    Args:
-        algo_class: The algorithm.
-        variant: ``plain``, ``shared`` or ``multihead``.
-        n_tasks: Number of tasks of the run.
-        actor_layers: Widths of the actor's hidden layers.
-        critic_layers: Widths of the critics' hidden layers.
-        layer_norm: Normalise the hidden layers of the critics.
-        initialisation: How the first weights are drawn, see ``mtrl.algo.networks``.
-        shared_layers: Hidden layers that the heads of ``multihead`` share: a number, or ``all`` (or None).
-        actor_heads: Whether the actor of ``multihead`` has a linear head per task, too.
-
     Raises:
-        ValueError: an unknown variant, ``multihead`` on a single task, more layers shared than there are, or
-            an algorithm that lacks what is asked for.
+        ValueError: The algorithm lacks what is asked for.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant={variant} is not one of {', '.join(VARIANTS)}")
-    heads = variant == "multihead"
-    if heads and n_tasks < 2:
-        raise ValueError(
-            "variant=multihead needs more than one task: use variant=shared, or a set of several tasks"
-        )
-    shared = None if shared_layers in (None, "all") else int(shared_layers)
-    if heads and shared is not None and not 0 <= shared <= len(critic_layers):
-        raise ValueError(f"variant.shared_layers={shared} is not between 0 and {len(critic_layers)}, or all")
-
-    own = algo_class.policy_aliases.get("MlpPolicy")
-    plain = not heads and not layer_norm and initialisation == "torch"
-    if plain and not (isinstance(own, type) and issubclass(own, _StackedPolicy)):
-        return "MlpPolicy", {"net_arch": {"pi": list(actor_layers), "qf": list(critic_layers)}}
-    if issubclass(algo_class, stable_baselines3.SAC):
+    heads = isinstance(variant, MultiheadConfig)
+    actor_layers, critic_layers = list(variant.actor_layers), list(variant.critic_layers)
+    own = algorithm.policy_aliases.get("MlpPolicy")
+    stacked = isinstance(own, type) and issubclass(own, _StackedPolicy)
+    if not stacked and not heads and not variant.layer_norm and variant.initialisation == "torch":
+        return "MlpPolicy", {"net_arch": {"pi": actor_layers, "qf": critic_layers}}
+    if issubclass(algorithm, stable_baselines3.SAC):
         policy = StackedSACPolicy
-    elif issubclass(algo_class, stable_baselines3.TD3):
+    elif issubclass(algorithm, stable_baselines3.TD3):
         policy = StackedTD3Policy
     else:
         if heads:
             option, mend = "variant=multihead", "variant=shared"
-        elif layer_norm:
+        elif variant.layer_norm:
             option, mend = "LayerNorm in the critic", "variant.layer_norm=false"
         else:
-            option, mend = f"initialisation={initialisation}", "leave variant.initialisation out"
-        raise ValueError(f"{algo_class.__name__} has no {option}: use SAC, TD3 or DDPG, or {mend}")
-    kwargs = {
-        "actor_layers": list(actor_layers),
-        "critic_layers": list(critic_layers),
-        "layer_norm": layer_norm,
+            option, mend = f"initialisation={variant.initialisation}", "leave variant.initialisation out"
+        raise ValueError(f"{algorithm.__name__} has no {option}: use SAC, TD3 or DDPG, or {mend}")
+    arguments: dict[str, Any] = {
+        "actor_layers": actor_layers,
+        "critic_layers": critic_layers,
+        "layer_norm": variant.layer_norm,
         "n_tasks": n_tasks,
     }
-    if initialisation != "torch":
-        kwargs["initialisation"] = initialisation
+    if variant.initialisation != "torch":
+        arguments["initialisation"] = variant.initialisation
     if heads:
-        kwargs |= {"critic_heads": True, "shared_layers": shared, "actor_heads": actor_heads}
-    return policy, kwargs
+        shared = None if variant.shared_layers == "all" else int(variant.shared_layers)
+        arguments |= {"critic_heads": True, "shared_layers": shared, "actor_heads": variant.actor_heads}
+    return policy, arguments
+
+
+def build_policy(
+    algorithm: type[BaseAlgorithm],
+    variant: VariantConfig,
+    n_tasks: int,
+    observation_space: spaces.Box,
+    action_space: spaces.Box,
+) -> BasePolicy:
+    """Return the policy that ``algorithm`` would make for ``variant``, with new weights, without an algorithm.
+
+    Raises:
+        ValueError: The algorithm lacks what is asked for.
+    """
+    policy, arguments = policy_for(algorithm, variant, n_tasks)
+    if isinstance(policy, str):
+        policy = algorithm.policy_aliases[policy]
+    if issubclass(algorithm, stable_baselines3.DDPG):
+        arguments["n_critics"] = 1
+    return policy(observation_space, action_space, lambda _: 1.0, **arguments)

@@ -4,6 +4,7 @@ Nothing here imports torch or MuJoCo: a mistake in a configuration is answered b
 Step counts accept ``1e6`` and become integers; every frequency is in environment steps.
 """
 
+import importlib
 import re
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -85,6 +86,24 @@ def require_layers(key: str, widths: list[int]) -> None:
     """Refuse widths of layers that make no network."""
     valid = bool(widths) and all(width > 0 for width in widths)
     require(valid, f"{key}={widths} must be a list of one or more widths above 0")
+
+
+def load_class(path: str) -> type:
+    """Return the class at a dotted path.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"algo.cls={path} does not exist ({error}): name a class such as stable_baselines3.SAC"
+        ) from error
+    if not isinstance(found, type):
+        raise ConfigurationError(f"algo.cls={path} is not a class: name one such as stable_baselines3.SAC")
+    return found
 
 
 OWN_SAC = "mtrl.algo.SAC"

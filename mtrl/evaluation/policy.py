@@ -8,7 +8,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from mtrl import __version__
-from mtrl.algo.policies import policy_for
+from mtrl.algo.policies import build_policy
 from mtrl.checkpoint.model import read_normaliser, read_weights
-from mtrl.checks import load_class
+from mtrl.config import OPTIONS, VariantConfig
+from mtrl.config.types import load_class
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import Normaliser
 from mtrl.errors import ConfigurationError, DamagedError, LoadError, RunError
@@ -95,16 +96,13 @@ def build_from_run(run: Run, setting: Setting, model: Path, device: str) -> Base
     Raises:
         LoadError: The class is gone or none of ours, or the weights do not fit.
     """
-    algo, variant = _section(run.config, "algo"), _section(run.config, "variant")
-    cls = _algorithm(run.path, algo.get("cls"))
+    cls = _algorithm(run.path, _section(run.config, "algo").get("cls"))
     made_by = f"{run.path} was trained by mtrl {setting.version or 'of unknown version'}"
     mend = "load it with that version, or name another checkpoint"
     try:
-        policy, kwargs = _policy_of(cls, variant, len(setting.tasks))
-        kwargs |= _section(_section(algo, "kwargs"), "policy_kwargs")
-        policy = cls.policy_aliases[policy] if isinstance(policy, str) else policy
-        space = observation_space(len(setting.tasks), variant.get("name") != "plain")
-        network = policy(space, action_space(), _no_learning, **kwargs).to(device)
+        variant = _variant_of(_section(run.config, "variant"))
+        space = observation_space(len(setting.tasks), variant.task_id)
+        network = build_policy(cls, variant, len(setting.tasks), space, action_space()).to(device)
         weights = read_weights(model, device)[0]["policy"]
         # Critics are of no use here; a policy without an actor of its own is taken as a whole.
         actor = getattr(network, "actor", None)
@@ -136,23 +134,15 @@ def _algorithm(path: Path, name: object) -> type[OffPolicyAlgorithm]:
     return cls
 
 
-def _policy_of(
-    cls: type[OffPolicyAlgorithm], variant: Mapping[str, Any], n_tasks: int
-) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
-    layers = {key: variant[key] for key in ("actor_layers", "critic_layers")}
-    for key, widths in layers.items():
-        if not widths or not all(isinstance(width, int) and 0 < width <= _LARGEST_WIDTH for width in widths):
-            raise ValueError(f"variant.{key} is {widths}")
-    return policy_for(
-        cls,
-        variant["name"],
-        n_tasks,
-        **layers,
-        layer_norm=bool(variant.get("layer_norm", False)),
-        initialisation=str(variant.get("initialisation", "torch")),
-        shared_layers=variant.get("shared_layers"),
-        actor_heads=bool(variant.get("actor_heads", False)),
-    )
+def _variant_of(values: Mapping[str, Any]) -> VariantConfig:
+    """Return the variant that a run's configuration names; keys that older versions lack have their defaults."""
+    cls = OPTIONS["variant"][values["name"]]
+    defaults = {"layer_norm": False, "initialisation": "torch", "shared_layers": "all", "actor_heads": False}
+    values = {field.name: values.get(field.name, defaults.get(field.name)) for field in fields(cls)}
+    for key in ("actor_layers", "critic_layers"):
+        if not all(isinstance(width, int) and width <= _LARGEST_WIDTH for width in values[key]):
+            raise ValueError(f"variant.{key} is {values[key]}")
+    return cls(**values)
 
 
 def build_from_zip(files: ModelFiles, trust: bool, device: str) -> BasePolicy:

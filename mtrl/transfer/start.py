@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from mtrl.algo.make import policy_of
-from mtrl.checks import load_class
+from mtrl.algo.policies import build_policy
 from mtrl.config import Config
+from mtrl.config.types import load_class
 from mtrl.env.make import make_evaluation_env
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import TaskNormalize
@@ -272,14 +272,9 @@ def _check_reward(cfg: Config, source: Source) -> None:
 
 def _initial_state(cfg: Config) -> State:
     """Return the ``state_dict`` that this run's policy begins with, without its environments."""
-    algo_class = load_class(cfg.algo.cls)
-    policy, kwargs = policy_of(cfg)
-    if isinstance(policy, str):
-        policy = algo_class.policy_aliases[policy]
-    if issubclass(algo_class, stable_baselines3.DDPG):
-        kwargs = kwargs | {"n_critics": 1}
-    spaces = observation_space(len(cfg.env.tasks), cfg.variant.task_id), action_space()
-    return policy(*spaces, lambda _: 1.0, **kwargs).state_dict()
+    n_tasks = len(cfg.env.tasks)
+    spaces = observation_space(n_tasks, cfg.variant.task_id), action_space()
+    return build_policy(load_class(cfg.algo.cls), cfg.variant, n_tasks, *spaces).state_dict()
 
 
 def freeze(cfg: Config, agent: OffPolicyAlgorithm) -> None:

@@ -14,16 +14,25 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.nn import functional as F
 
 from mtrl import algo
-from mtrl.algo.networks import SORTED, StackedMLP, group_by_task
+from mtrl.algo.networks import SORTED, StackedCritic, StackedMLP, group_by_task
 from mtrl.algo.optimizer import FusedAdam
-from mtrl.algo.policies import StackedCritic, StackedSACPolicy, StackedTD3Policy, policy_for
+from mtrl.algo.policies import StackedSACPolicy, StackedTD3Policy, build_policy, policy_for
 from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.config import OPTIONS
 
 torch.set_num_threads(1)
 
 TASKS, OBS = 4, 5
 SPACE = spaces.Box(-np.inf, np.inf, (OBS + TASKS,), np.float32)
 ACTION = spaces.Box(-1, 1, (2,), np.float32)
+
+
+def variant(name, actor=(16,), critic=(24, 12), **options):
+    """Return the typed variant of that name; heads share every layer unless they say otherwise."""
+    defaults = {"layer_norm": False, "initialisation": "torch"}
+    if name == "multihead":
+        defaults |= {"shared_layers": "all", "actor_heads": False}
+    return OPTIONS["variant"][name](name, list(actor), list(critic), **(defaults | options))
 
 
 def plain_loop(net: StackedMLP, x: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
@@ -160,8 +169,8 @@ def test_initial_weights_are_those_of_metaworld_algorithms_where_asked_for():
 
 
 def test_networks_of_stable_baselines3_give_way_to_those_that_can_be_initialised_otherwise():
-    layers = {"actor_layers": [8], "critic_layers": [16, 16], "initialisation": "metaworld_algorithms"}
-    policy, kwargs = policy_for(stable_baselines3.TD3, "shared", 3, **layers)
+    asked = variant("shared", initialisation="metaworld_algorithms")
+    policy, kwargs = policy_for(stable_baselines3.TD3, asked, 3)
     assert policy is StackedTD3Policy
     assert kwargs["initialisation"] == "metaworld_algorithms"
 
@@ -196,22 +205,20 @@ ALGORITHMS = {
     "stock sac": stable_baselines3.SAC,
 }
 VARIANTS = {
-    "plain": {"variant": "plain"},
-    "shared": {"variant": "shared"},
-    "shared with LayerNorm": {"variant": "shared", "layer_norm": True},
-    "multihead, separate": {"variant": "multihead", "shared_layers": 0},
-    "multihead, linear heads": {"variant": "multihead", "shared_layers": "all", "actor_heads": True},
+    "plain": variant("plain"),
+    "shared": variant("shared"),
+    "shared with LayerNorm": variant("shared", layer_norm=True),
+    "multihead, separate": variant("multihead", shared_layers=0),
+    "multihead, linear heads": variant("multihead", actor_heads=True),
 }
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, variant, tmp_path):
-    algo_class, options = ALGORITHMS[algorithm], VARIANTS[variant]
-    one_hot = options["variant"] != "plain"
-    policy, kwargs = policy_for(
-        algo_class, n_tasks=TASKS, actor_layers=[16], critic_layers=[24, 12], **options
-    )
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, name, tmp_path):
+    algo_class, asked = ALGORITHMS[algorithm], VARIANTS[name]
+    one_hot = asked.task_id
+    policy, kwargs = policy_for(algo_class, asked, TASKS)
     model = algo_class(
         policy,
         DummyVecEnv([lambda task=task: Line(task, one_hot) for task in range(TASKS)]),
@@ -245,52 +252,53 @@ def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, var
 
 
 def test_ddpg_keeps_a_single_critic():
-    policy, kwargs = policy_for(
-        stable_baselines3.DDPG, "multihead", TASKS, actor_layers=[8], critic_layers=[8], shared_layers=0
-    )
+    asked = variant("multihead", critic=[8], shared_layers=0)
+    policy, kwargs = policy_for(stable_baselines3.DDPG, asked, TASKS)
     env = DummyVecEnv([lambda: Line(0, True)])
     model = stable_baselines3.DDPG(policy, env, policy_kwargs=kwargs, buffer_size=10, device="cpu")
-    assert model.critic.n_critics == 1
-    assert model.critic.net.layers[0].weight.shape == (TASKS, OBS + 2, 8)
+    alone = build_policy(stable_baselines3.DDPG, asked, TASKS, SPACE, ACTION)
+    for made in (model.policy, alone):
+        assert made.critic.n_critics == 1
+        assert made.critic.net.layers[0].weight.shape == (TASKS, OBS + 2, 8)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_policy_built_alone_has_the_shapes_of_the_one_its_algorithm_makes(algorithm, name):
+    asked, cls = VARIANTS[name], ALGORITHMS[algorithm]
+    policy, kwargs = policy_for(cls, asked, TASKS)
+    own = {"n_tasks": TASKS} if cls is algo.SAC else {}
+    env = DummyVecEnv([lambda: Line(0, asked.task_id)])
+    model = cls(policy, env, policy_kwargs=kwargs, buffer_size=10, device="cpu", **own)
+    spaces = model.observation_space, model.action_space
+    alone = build_policy(cls, asked, TASKS, *spaces).state_dict()
+    assert {key: value.shape for key, value in alone.items()} == {
+        key: value.shape for key, value in model.policy.state_dict().items()
+    }
 
 
 def test_algorithms_keep_their_own_networks_where_those_suffice():
-    layers = {"actor_layers": [8], "critic_layers": [16, 16]}
+    asked = variant("shared", [8], [16, 16])
     for algo_class in (stable_baselines3.SAC, stable_baselines3.TD3):
-        assert policy_for(algo_class, "shared", 3, **layers) == (
-            "MlpPolicy",
-            {"net_arch": {"pi": [8], "qf": [16, 16]}},
-        )
-    assert policy_for(stable_baselines3.TD3, "shared", 3, layer_norm=True, **layers)[0] is StackedTD3Policy
-    policy, kwargs = policy_for(algo.SAC, "plain", 3, **layers)
+        own = ("MlpPolicy", {"net_arch": {"pi": [8], "qf": [16, 16]}})
+        assert policy_for(algo_class, asked, 3) == own
+    assert policy_for(stable_baselines3.TD3, variant("shared", layer_norm=True), 3)[0] is StackedTD3Policy
+    policy, kwargs = policy_for(algo.SAC, variant("plain", [8], [16, 16]), 3)
     assert policy is StackedSACPolicy
-    assert kwargs == {**layers, "layer_norm": False, "n_tasks": 3}
+    assert kwargs == {"actor_layers": [8], "critic_layers": [16, 16], "layer_norm": False, "n_tasks": 3}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("asked", "message"),
     [
-        ({"variant": "multi-head"}, "not one of plain, shared, multihead"),
-        ({"n_tasks": 1}, "needs more than one task"),
-        ({"shared_layers": 3}, "not between 0 and 2"),
-        ({"shared_layers": -1}, "not between 0 and 2"),
-        ({"algo_class": stable_baselines3.PPO}, "PPO has no variant=multihead"),
-        (
-            {"algo_class": stable_baselines3.PPO, "variant": "shared", "layer_norm": True},
-            "PPO has no LayerNorm in the critic",
-        ),
+        (variant("multihead"), "PPO has no variant=multihead: use SAC, TD3 or DDPG, or variant=shared"),
+        (variant("shared", layer_norm=True), "PPO has no LayerNorm in the critic"),
+        (variant("plain", initialisation="metaworld_algorithms"), "PPO has no initialisation=metaworld_algo"),
     ],
 )
-def test_impossible_variants_are_refused(arguments, message):
-    arguments = {
-        "algo_class": algo.SAC,
-        "variant": "multihead",
-        "n_tasks": 3,
-        "actor_layers": [8],
-        "critic_layers": [8, 8],
-    } | arguments
+def test_what_an_algorithm_has_no_networks_for_is_refused(asked, message):
     with pytest.raises(ValueError, match=message):
-        policy_for(**arguments)
+        policy_for(stable_baselines3.PPO, asked, 3)
 
 
 @pytest.mark.parametrize("kwargs", [{"critic_heads": True}, {"actor_heads": True}, {"use_sde": True}])

@@ -13,7 +13,7 @@ from saved_runs import TASKS, of_version, save_run, with_last
 from stable_baselines3 import SAC, TD3
 
 import mtrl
-from mtrl.checks import load_class
+from mtrl.config.types import load_class
 from mtrl.env.make import make_vec_env
 from mtrl.errors import LoadError
 from mtrl.evaluation.policy import load
@@ -131,7 +131,6 @@ def test_observations_of_another_size_are_refused(run):
         ({"env__tasks": ["reach-v3"]}, "does not hold its weights"),
         ({"env__tasks": ["reach-v2", "push-v3"]}, "tasks that do not exist"),
         ({"env__horizon": 501}, "horizon=501"),
-        ({"algo__kwargs": {"policy_kwargs": {"no_such": 1}}}, "no_such"),
     ],
 )
 def test_a_run_that_cannot_be_built_is_refused_in_one_sentence(copy, values, sentence):
