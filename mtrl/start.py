@@ -1,7 +1,6 @@
 """A run and the runs it needs: the source of a transfer before it, the same run from scratch after it."""
 
 import errno
-import json
 import logging
 import sys
 import time
@@ -16,11 +15,20 @@ from mtrl.checks import replay_bytes
 from mtrl.config import Config, HardwareConfig
 from mtrl.config.compose import Composition, compose_run
 from mtrl.curriculum.stages import notices
-from mtrl.errors import TRY_AGAIN, ConfigurationError, NonFinite, Preempted, RunEndedError, RunError
+from mtrl.errors import (
+    TRY_AGAIN,
+    ConfigurationError,
+    DamagedError,
+    NonFinite,
+    Preempted,
+    RunEndedError,
+    RunError,
+)
 from mtrl.experiment import is_learned, run_directory, source_run
 from mtrl.hardware import cuda_available
 from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import described, find_model
+from mtrl.rundir.read import read_json
 from mtrl.rundir.run import Run, flatten
 from mtrl.signals import Signals
 from mtrl.training.record import Recorder
@@ -72,10 +80,9 @@ def read_earlier(path: Path) -> Earlier | None:
 
 def _status(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads((path / "status.json").read_text())
-    except (OSError, ValueError):
+        return read_json(path / "status.json")
+    except DamagedError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def changed_keys(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -13,8 +13,8 @@ from mtrl.curriculum.curriculum import begin_curriculum
 from mtrl.env.make import choose_backend, make_training_env
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.evaluation.protocol import Evaluation
+from mtrl.rundir.environment import versions
 from mtrl.rundir.models import read_lineage, write_lineage
-from mtrl.rundir.write import versions
 from mtrl.start import changed_keys, check_layer_norm, reuse_hardware
 from mtrl.training.callbacks import Session, Stop
 from mtrl.transfer.start import freeze, prepare_transfer, source_success

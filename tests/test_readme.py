@@ -244,11 +244,11 @@ def test_an_override_in_the_text_composes(span):
     assert span in REFUSED, refusals
 
 
-@pytest.mark.parametrize("command", [*of_module("mtrl.evaluation.protocol"), *of_module("mtrl.status")])
+@pytest.mark.parametrize("command", [*of_module("mtrl.evaluation"), *of_module("mtrl.status")])
 def test_a_command_that_reads_runs_works(command, trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     module, *words = words_of(command)[2:]
-    if module == "mtrl.evaluation.protocol":
+    if module == "mtrl.evaluation":
         from mtrl.evaluation.__main__ import main
 
         words += ["--episodes", "1"]

@@ -14,10 +14,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import DamagedError
+from mtrl.rundir.read import read_json
 
 _ARRAY, _SCALAR = "__array__", "__scalar__"
-_LARGEST_JSON = 64 * 2**20
-"""Bytes of a JSON file beyond which it is certainly no state of a run."""
 
 
 def write_values(json_path: Path, npz_path: Path, values: Mapping[str, Any]) -> None:
@@ -45,25 +44,6 @@ def read_values(json_path: Path, npz_path: Path) -> dict[str, Any]:
         raise DamagedError(
             f"{json_path.name} and {npz_path.name} do not belong together ({error})"
         ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the table in a JSON file.
-
-    Raises:
-        DamagedError: It is missing, too long, or holds something else.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise DamagedError(f"{path.name} is too long")
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{path.name} is not JSON") from error
-    if not isinstance(content, dict):
-        raise DamagedError(f"{path.name} holds no table of values")
-    return content
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:

@@ -19,7 +19,7 @@ from mtrl.algo.finite import check_finite
 from mtrl.checkpoint import segments
 from mtrl.checkpoint.model import load_weights, write_model
 from mtrl.checkpoint.segments import Segment
-from mtrl.checkpoint.state import AgentState, Stateful, read_json, read_values, write_values
+from mtrl.checkpoint.state import AgentState, Stateful, read_values, write_values
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir.layout import (
     ARRAYS,
@@ -32,6 +32,7 @@ from mtrl.rundir.layout import (
     step_checkpoints,
     step_of,
 )
+from mtrl.rundir.read import read_json
 from mtrl.rundir.write import discard, new_directory, recover, sha256, write_json
 
 logger = logging.getLogger(__name__)

@@ -120,11 +120,3 @@ def evaluate(
             for task in played
         )
     )
-
-
-if __name__ == "__main__":
-    import sys
-
-    from mtrl.evaluation.__main__ import main
-
-    sys.exit(main())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from mtrl.errors import ConfigurationError
+from mtrl.rundir.read import parse_json
 
 _NAME = "run.lock"
 
@@ -112,7 +113,7 @@ def holder_of(path: Path) -> str | None:
 
 def _holder(descriptor: int) -> str:
     try:
-        facts = json.loads(os.pread(descriptor, 4096, 0))
+        facts = parse_json(os.pread(descriptor, 4096, 0))
         return f"process {int(facts['pid'])} on {facts['host']}"
     except (ValueError, KeyError, TypeError):
         return "another process"

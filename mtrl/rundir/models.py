@@ -1,7 +1,6 @@
-"""Find the model that a transfer starts from, and tell its content. Imports neither torch nor MuJoCo."""
+"""The saved models of runs: where they lie, what they contain, what their weights began with. Imports nothing heavy."""
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,61 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.config import Config
-from mtrl.errors import ConfigurationError
+from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir.layout import MODEL, NORMALISER, SCORE, best_model, checkpoints_of, run_of, step_checkpoints
+from mtrl.rundir.read import read_json
 from mtrl.rundir.write import write_json
 
 LINEAGE = "lineage.json"
-
-_LARGEST_FILE = 4 * 2**20
-"""Bytes of a file beyond which it is certainly none of these."""
-
-
-def write_lineage(run: Path, lineage: Mapping[str, Any]) -> None:
-    """Write down what the weights of a run began with, in its directory."""
-    write_json(run / LINEAGE, lineage)
-
-
-def read_lineage(run: Path) -> dict[str, Any] | None:
-    """Return what the weights of a run began with, None where they were new or nothing readable says.
-
-    Runs of earlier versions have it in their status alone.
-    """
-    for found in (_table(run / LINEAGE), _table(run / "status.json").get("transfer")):
-        if (
-            isinstance(found, dict)
-            and isinstance(found.get("tasks"), list)
-            and isinstance(found.get("origins"), dict)
-        ):
-            return found
-    return None
-
-
-def recorded_content(experiment: Path, seed: int, source: str) -> str | None:
-    """Return the content that ``source`` had when the newest run of an experiment began from it.
-
-    Args:
-        experiment: Directory of the experiment's runs.
-        seed: Their seed.
-        source: What ``transfer.source`` names, which is not there any more.
-    """
-    named = str(Path(source).absolute())
-    paths = sorted(experiment.glob(f"*/seed={seed}/{LINEAGE}"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(paths):
-        lineage = _table(path)
-        if lineage.get("named") == named and isinstance(lineage.get("sha256"), str):
-            return lineage["sha256"]
-    return None
-
-
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text()) if path.stat().st_size <= _LARGEST_FILE else None
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 CHECKPOINTS = ("best", "last")
 """Which of its models a run directory stands for: the best of its evaluations, or the newest."""
 
@@ -85,39 +35,30 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = "be
     Args:
         source: Where to look.
         key: What refusals put before it.
-        checkpoint: Of a run directory, "best" or "last".
+        checkpoint: Of a run directory, "best" or "last"; if it lacks that one, the other.
 
     Raises:
         ConfigurationError: There is none, or its file is damaged, in one sentence.
     """
-    path = Path(source)
+    path, named = Path(source), f"{key}{source}"
     if path.is_file():
         model = path
     elif (path / MODEL).is_file():
         model = path / MODEL
     elif checkpoints_of(path).is_dir():
-        model = _checkpoint(path, key, checkpoint) / MODEL
-    elif path.exists():
-        raise ConfigurationError(
-            f"{key}{source} holds no model: name a run directory, a checkpoint, or a model.zip"
-        )
+        newest, best = reversed(step_checkpoints(path)), [best_model(path)]
+        folders = (*newest, *best) if checkpoint == "last" else (*best, *newest)
+        models = [folder / MODEL for folder in folders if (folder / MODEL).is_file()]
+        if not models:
+            raise ConfigurationError(f"{named} has no saved model yet: let it train to its first checkpoint")
+        model = models[0]
     else:
-        raise ConfigurationError(
-            f"{key}{source} does not exist: name a run directory, a checkpoint, or a model.zip"
-        )
-    _check_zip(f"{key}{source}", model)
+        problem = "holds no model" if path.exists() else "does not exist"
+        raise ConfigurationError(f"{named} {problem}: name a run directory, a checkpoint, or a model.zip")
+    _check_zip(named, model)
     normaliser, run = model.parent / NORMALISER, run_of(model)
     known = run is not None and (run / "config.yaml").is_file()
     return ModelFiles(model, normaliser if normaliser.is_file() else None, run if known else None)
-
-
-def _checkpoint(run: Path, key: str, which: str) -> Path:
-    newest, best = reversed(step_checkpoints(run)), [best_model(run)]
-    # Where a run has not the one, it has the other.
-    for path in (*newest, *best) if which == "last" else (*best, *newest):
-        if (path / MODEL).is_file():
-            return path
-    raise ConfigurationError(f"{key}{run} has no saved model yet: let it train to its first checkpoint")
 
 
 def _check_zip(named: str, model: Path) -> None:
@@ -135,18 +76,18 @@ def _check_zip(named: str, model: Path) -> None:
 
 
 def saved_step(files: ModelFiles) -> int | None:
-    """Return the environment steps that a model was trained for, None where nothing beside it says.
+    """Return the environment steps that a model was trained for, None if nothing beside it says.
 
     Raises:
-        ConfigurationError: What says it is damaged.
+        ConfigurationError: The file that should say it is damaged.
     """
     score = files.model.parent / SCORE
     if not score.is_file():
         return None
     try:
-        step = json.loads(score.read_text(encoding="utf-8")).get("step")
-    except (ValueError, RecursionError, AttributeError, OSError) as error:
-        raise ConfigurationError(f"{score} cannot be read ({error}): name another checkpoint") from error
+        step = read_json(score).get("step")
+    except DamagedError as error:
+        raise ConfigurationError(f"{score.parent}: {error}: name another checkpoint") from error
     return step if isinstance(step, int) else None
 
 
@@ -162,25 +103,51 @@ def described(source: str) -> str:
     return f"{source}: {which}" + ("" if step is None else f", step {step:,}")
 
 
-def source_content(cfg: Config) -> str:
-    """Return the content of what ``transfer.source`` names.
-
-    A run goes on without its source: where that is gone, the content is what the run recorded as it began.
-
-    Raises:
-        ConfigurationError: There is no model there, and no run that began from one.
-    """
-    source = str(cfg.transfer.source)
-    if not Path(source).exists():
-        recorded = recorded_content(Path(cfg.output) / cfg.experiment, cfg.seed, source)
-        if recorded is not None:
-            return recorded
-    return content(find_model(source))
-
-
 def content(files: ModelFiles) -> str:
     """Return the SHA-256 of the model, and of the normalisation beside it, as hexadecimal digits."""
     digest = hashlib.sha256(files.model.read_bytes())
     if files.normaliser is not None:
         digest.update(files.normaliser.read_bytes())
     return digest.hexdigest()
+
+
+def source_content(cfg: Config) -> str:
+    """Return the content of what ``transfer.source`` names.
+
+    A run continues without its source: if that is gone, the content is what the newest run from it recorded.
+
+    Raises:
+        ConfigurationError: There is no model there, and no run that began from one.
+    """
+    source = Path(str(cfg.transfer.source))
+    if not source.exists():
+        found = (Path(cfg.output) / cfg.experiment).glob(f"*/seed={cfg.seed}/{LINEAGE}")
+        for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+            lineage = _json_if_readable(path)
+            if lineage.get("named") == str(source.absolute()) and isinstance(lineage.get("sha256"), str):
+                return lineage["sha256"]
+    return content(find_model(str(cfg.transfer.source)))
+
+
+def write_lineage(run: Path, lineage: Mapping[str, Any]) -> None:
+    """Record in the directory of a run what its weights began with."""
+    write_json(run / LINEAGE, lineage)
+
+
+def read_lineage(run: Path) -> dict[str, Any] | None:
+    """Return what the weights of a run began with, None if they were new or nothing readable says.
+
+    Runs of earlier versions have it in their status alone.
+    """
+    for found in (_json_if_readable(run / LINEAGE), _json_if_readable(run / "status.json").get("transfer")):
+        known = isinstance(found, dict) and isinstance(found.get("tasks"), list)
+        if known and isinstance(found.get("origins"), dict):
+            return found
+    return None
+
+
+def _json_if_readable(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except DamagedError:
+        return {}

@@ -1,10 +1,8 @@
-"""Read run directories, also of runs that still go on, died, or were damaged. Imports no torch, no MuJoCo.
+"""Run directories as objects, also of runs that still train, died, or were damaged. Imports no torch, no MuJoCo.
 
-What can be read is used; what cannot is said in one sentence each (``problems``) and never guessed. Nothing
-in a run directory is executed: see ``runfiles`` for YAML and JSON, ``csvlog`` for CSV.
+What can be read is used. What cannot be read is named in one sentence each (``problems``) and never guessed.
 """
 
-import math
 import os
 import socket
 import time
@@ -15,18 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mtrl.errors import RunError
-from mtrl.rundir.read import Table, UnreadableError, read_json, read_table, read_text, read_yaml, reason
-
-EVALUATION_TEXT = ("task", "goals")
-"""The columns of ``evaluation.csv`` that hold words."""
+from mtrl.errors import DamagedError, RunError
+from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml
 
 PLAN = "plan.txt"
-"""What a sweep writes into its directory: a line that counts its runs, and one for each with where it lives."""
+"""What a sweep writes into its directory: a line that counts its runs, and one for each with its directory."""
 
-LOGS = ("status.json", "evaluation.csv", "metrics.csv", "timing.csv")
-"""What a run writes as it goes on."""
-
+_LOGS = ("status.json", "evaluation.csv", "metrics.csv", "timing.csv")
+_EVALUATION = ("step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length")
 _SILENT = 30 * 60
 """Seconds without a new log row after which a run on another machine is called silent."""
 
@@ -38,7 +32,7 @@ class Run:
         path: The directory that holds ``config.yaml``.
 
     Raises:
-        RunError: If there is no readable configuration, without which the run cannot be placed.
+        RunError: There is no readable configuration, without which the run cannot be placed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,40 +40,37 @@ class Run:
         self.problems: list[str] = []
         try:
             self.config = read_yaml(path / "config.yaml")
-        except UnreadableError as error:
-            raise RunError(f"{path} is left out: its config.yaml {error}") from error
+        except DamagedError as error:
+            raise RunError(f"{path} is left out: its {error}") from error
         self.status = self._json("status.json")
         self.environment = self._json("environment.json")
 
     def _json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        if not path.is_file():
-            self.problems.append(f"{path} is missing: the run died before it was written")
+        if not (self.path / name).is_file():
+            self.problems.append(f"{self.path / name} is missing: the run died before it was written")
             return {}
         try:
-            return read_json(path)
-        except UnreadableError as error:
-            self.problems.append(f"{path} {error}: it is left out")
+            return read_json(self.path / name)
+        except DamagedError as error:
+            self.problems.append(f"{self.path}: {error} and is left out")
             return {}
 
     def _table(self, name: str, text: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
-        path = self.path / name
-        if not path.is_file():
+        if not (self.path / name).is_file():
             return Table({}, [])
         try:
-            table = read_table(path, text, columns)
-        except (OSError, ValueError) as error:
-            self.problems.append(f"{path} cannot be read ({reason(error)}): it is left out")
+            table = read_table(self.path / name, text, columns)
+        except DamagedError as error:
+            self.problems.append(f"{self.path}: {error} and is left out")
             return Table({}, [])
         self.problems.extend(table.problems)
         return table
 
     @cached_property
     def evaluation(self) -> Table:
-        """``evaluation.csv``: one row per task, kind of goals and evaluation; empty where there is none."""
-        needed = ("step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length")
-        table = self._table("evaluation.csv", EVALUATION_TEXT, needed)
-        missing = [name for name in needed[:5] if name not in table.columns]
+        """``evaluation.csv``: one row per task, kind of goals and evaluation; empty if there is none."""
+        table = self._table("evaluation.csv", ("task", "goals"), _EVALUATION)
+        missing = [name for name in _EVALUATION[:5] if name not in table.columns]
         if table.columns and missing:
             self.problems.append(f"{self.path / 'evaluation.csv'} lacks {', '.join(missing)}: it is left out")
             return Table({}, [])
@@ -90,8 +81,7 @@ class Run:
         if not good.all():
             where = f"{self.path / 'evaluation.csv'} has {int((~good).sum())} rows"
             self.problems.append(f"{where} whose success rate or episodes are impossible: they are left out")
-            return table.take(good)
-        return table
+        return table.take(good)
 
     @cached_property
     def training(self) -> Table:
@@ -108,17 +98,20 @@ class Run:
         """The configuration as one level of dotted keys."""
         return flatten(self.config)
 
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of the configuration; empty if it is missing or damaged."""
+        return section(self.config, name)
+
     @property
     def seed(self) -> int | None:
-        """The seed, or None where the configuration names none."""
+        """The seed, or None if the configuration names none."""
         value = self.config.get("seed")
         return value if isinstance(value, int) else None
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The task set by the configuration, else the tasks that were evaluated."""
-        env = self.config.get("env")
-        tasks = env.get("tasks") if isinstance(env, dict) else None
+        tasks = self.section("env").get("tasks")
         if isinstance(tasks, str):
             return (tasks,)
         if isinstance(tasks, list) and tasks and all(isinstance(task, str) for task in tasks):
@@ -142,18 +135,16 @@ class Run:
     @property
     def step(self) -> int:
         """Environment steps done, by the status or the logs, whichever is further."""
-        logged = [
+        logs = [
             table["step"][-1]
             for table in (self.timing, self.evaluation)
-            if len(table) and "step" in table.columns
+            if "step" in table.columns and len(table)
         ]
-        return int(
-            max([_number(self.status.get("step")) or 0, *(value for value in logged if math.isfinite(value))])
-        )
+        return int(max(_number(value) or 0 for value in (self.status.get("step"), *logs)))
 
     @property
     def total_steps(self) -> int | None:
-        """Environment steps asked for, or None where nothing says."""
+        """Environment steps asked for, or None if nothing says."""
         value = _number(self.status.get("total_steps")) or _number(self.config.get("total_steps"))
         return int(value) if value else None
 
@@ -161,7 +152,7 @@ class Run:
     def state(self) -> str:
         """``finished``, ``running``, ``interrupted`` or ``failed`` as logged, or ``died``, or ``silent``.
 
-        A run that says it is running but whose process is gone from this machine has died; one on another
+        A run whose status is running but whose process is gone from this machine has died. A run on another
         machine that has logged nothing for half an hour is silent.
         """
         state = self.status.get("state")
@@ -171,13 +162,12 @@ class Run:
             return state
         pid = self.starts[-1].get("pid") if self.starts else None
         if isinstance(pid, int) and self.host == socket.gethostname():
-            return "running" if _alive(pid) else "died"
-        quiet = time.time() - self.last_written
-        return "silent" if quiet > _SILENT else "running"
+            return "running" if process_exists(pid) else "died"
+        return "silent" if time.time() - self.last_written > _SILENT else "running"
 
     @property
     def last_written(self) -> float:
-        """Time of the newest log, in seconds since 1970; 0 where there is none."""
+        """Time of the newest log, in seconds since 1970; 0 if there is none."""
         return last_written(self.path)
 
     @property
@@ -189,41 +179,49 @@ class Run:
 
 
 def last_written(path: Path) -> float:
-    """Return when the run in ``path`` last wrote a log, in seconds since 1970; 0 where there is none."""
-    paths = [path / name for name in LOGS]
+    """Return when the run in ``path`` last wrote a log, in seconds since 1970; 0 if there is none."""
+    paths = [path / name for name in _LOGS]
     return max((path.stat().st_mtime for path in paths if path.is_file()), default=0.0)
+
+
+def process_exists(pid: int) -> bool:
+    """Tell whether a process of this machine still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     """Return the run directories at or below ``roots``, sorted, and a sentence for each root without one.
 
-    The directory of a sweep holds its plan and not its runs: it stands for those that the plan names.
+    The directory of a sweep holds its plan instead of its runs: it stands for the runs that the plan names.
     """
-    found: dict[Path, None] = {}
-    problems = []
+    found: list[Path] = []
+    problems: list[str] = []
     for root in map(Path, roots):
         if not root.is_dir():
             kind = "is a file" if root.exists() else "does not exist"
             problems.append(f"{root} {kind}: give a run directory or one that holds runs")
             continue
-        runs: list[Path] = []
-        missing: list[str] = []
+        before = len(found) + len(problems)
         for directory, below, files in os.walk(root):
             if _is_run(files):
-                runs.append(Path(directory))
+                found.append(Path(directory))
                 below.clear()
                 continue
             if PLAN in files:
                 planned, absent = _planned(Path(directory))
-                runs += planned
-                missing += absent
+                found += planned
+                problems += absent
             below[:] = sorted(name for name in below if not name.startswith("."))
-        problems += missing
-        if not runs and not missing:
+        if len(found) + len(problems) == before:
             problems.append(f"{root} holds no run: a run directory has a config.yaml and a status.json")
-        found.update(dict.fromkeys(runs))
-    unique = {path.resolve(): path for path in reversed(found)}
-    return sorted(unique.values()), problems
+    # Of two names of one directory, the first counts.
+    return sorted({path.resolve(): path for path in reversed(found)}.values()), problems
 
 
 def _is_run(files: Iterable[str]) -> bool:
@@ -234,8 +232,8 @@ def _planned(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the runs that the plan of a sweep names, and a sentence for each that is not there."""
     try:
         lines = read_text(folder / PLAN).splitlines()[1:]
-    except (ValueError, OSError) as error:
-        return [], [f"{folder / PLAN} cannot be read ({reason(error)}): name its runs themselves"]
+    except DamagedError as error:
+        return [], [f"{folder}: {error}: give the runs of the sweep instead"]
     runs, missing = [], []
     for name in filter(None, map(str.strip, lines)):
         path = _from_where_it_was_planned(Path(name), folder)
@@ -247,7 +245,7 @@ def _planned(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _from_where_it_was_planned(path: Path, folder: Path) -> Path:
-    """Return where a planned run is: the plan is relative to where its sweep was started, above the plan."""
+    """Return where a planned run is: its path is relative to where the sweep was started, above the plan."""
     for base in folder.resolve().parents:
         if (base / path).is_dir():
             return path if base == Path.cwd() else base / path
@@ -270,25 +268,20 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested tables as one level of dotted keys; lists stay values."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{name}."))
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[name] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
+def section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the table ``name`` in ``values``; empty if it is missing or something else."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+    # NaN, the infinities, and integers that no float holds are outside.
+    known = isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+    return float(value) if known else None

@@ -15,7 +15,8 @@ import numpy as np
 
 from mtrl.config.compose import Composition
 from mtrl.experiment import differences
-from mtrl.rundir.write import environment, write_json, write_yaml
+from mtrl.rundir.environment import environment
+from mtrl.rundir.write import write_json, write_yaml
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """The file that a search writes its trials to, held by one process at a time."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from mtrl.errors import ConfigurationError
 from mtrl.rundir.lock import lock
+from mtrl.rundir.read import parse_json
 
 MEND = "move it aside, or begin another search with name=..."
 
@@ -56,11 +56,9 @@ def open_journal(journal: Path) -> JournalFileBackend:
             guard.release()
     for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            raise ConfigurationError(f"{journal} is damaged in line {number}: {MEND}")
+            parse_json(line)
+        except ValueError as error:
+            raise ConfigurationError(f"{journal} is damaged in line {number}: {MEND}") from error
     return JournalFileBackend(str(journal), lock_obj=guard)
 
 

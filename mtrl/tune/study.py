@@ -1,10 +1,10 @@
 """The trials of a search on disk: begun, gone on with, and queued again where they were left half done."""
 
-import os
 import socket
 from typing import TYPE_CHECKING
 
 from mtrl.errors import ConfigurationError
+from mtrl.rundir.run import process_exists
 from mtrl.tune.plan import Search
 
 if TYPE_CHECKING:
@@ -89,19 +89,9 @@ def _requeue(study: "Study") -> None:
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         host, pid = trial.user_attrs.get("host"), trial.user_attrs.get("pid")
-        if host == socket.gethostname() and isinstance(pid, int) and not _alive(pid):
+        if host == socket.gethostname() and isinstance(pid, int) and not process_exists(pid):
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def begun(study: "Study") -> int:

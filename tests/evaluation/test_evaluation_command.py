@@ -189,7 +189,7 @@ def test_the_official_evaluation_of_mt10_is_fifty_whole_episodes_of_each_task(tm
 def test_the_options_are_read_without_torch():
     for words in (["--help"], ["run", "--episodes", "0"]):
         result = subprocess.run(
-            [sys.executable, "-X", "importtime", "-m", "mtrl.evaluation.protocol", *words],
+            [sys.executable, "-X", "importtime", "-m", "mtrl.evaluation", *words],
             cwd=REPOSITORY,
             capture_output=True,
             text=True,

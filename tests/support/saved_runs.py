@@ -14,7 +14,8 @@ from mtrl.checkpoint.model import save_model
 from mtrl.config.compose import compose_run
 from mtrl.env.make import make_training_env
 from mtrl.experiment import run_directory
-from mtrl.rundir.write import environment, write_json, write_yaml
+from mtrl.rundir.environment import environment
+from mtrl.rundir.write import write_json, write_yaml
 
 TASKS = ("reach-v3", "door-open-v3")
 
