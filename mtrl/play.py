@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mtrl.env.camera import Camera, choose_graphics
 from mtrl.errors import NoGraphicsError
-from mtrl.evaluation.__main__ import add_source_options, check_playable, find_sources
+from mtrl.evaluation.sources import add_source_options, find_sources, read_source
 from mtrl.rundir.run import last_written
 
 _ANSWER_WITHIN = 30.0
@@ -143,13 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     try:
         choose_graphics()
-        from mtrl.evaluation.policy import read_policy
-
         source = _one_run(options.run)
-        policy = read_policy(
-            source, options.checkpoint, trust=options.trust, tasks=options.tasks, seed=options.seed
-        )
-        goals = check_playable(policy, options.goals)
+        policy = read_source(source, options)
+        goals = policy.goals_to_play(options.goals)
         note = policy.setting.version_note(source)
         if note is not None:
             print(f"mtrl: {note}", file=sys.stderr)
@@ -172,7 +168,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.play", description="One video of all tasks of a run, side by side."
     )
-    add_source_options(parser, None)
+    add_source_options(parser, several=False)
     parser.add_argument("--out", type=Path, help="the mp4 to write; play.mp4 in the run directory by default")
     parser.add_argument("--episodes", type=int, default=1, help="of each task, one after the other")
     parser.add_argument("--size", type=int, default=320, help="pixels of a task's picture, each way")
@@ -210,20 +206,7 @@ def frames(
     policy: "Policy", goals: str, size: int, every: int, episodes: int = 1, full: bool = False
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the pictures of the video, each (height, width, 3); arguments as of ``write_video``."""
-    from mtrl.env.make import make_vec_env
-
-    setting, tasks = policy.setting, policy.tasks
-    env = make_vec_env(
-        tasks,
-        1,
-        seed=setting.seed or 0,
-        backend="stock",
-        goals=goals,
-        horizon=setting.horizon,
-        reward=setting.reward,
-        task_id=policy.task_id,
-        workers=1,
-    )
+    env = policy.make_env(1, goals, backend="stock", workers=1)
     camera = Camera(size)
     try:
         for episode in range(episodes):

@@ -2,7 +2,7 @@
 
 Episode *i* of a task plays goal *i* mod 50. Meta-World's own function draws goals with replacement and ends
 an episode at success; on one list of goals the success rates agree, returns and lengths do not.
-``python -m mtrl.evaluation RUN...`` applies it to saved policies.
+The command ``python -m mtrl.evaluation`` applies it to saved policies.
 """
 
 from collections import deque
@@ -26,7 +26,7 @@ COLUMNS = ("step", "task", "goals", "episodes", "success_rate", "mean_return", "
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What the episodes of one task came to."""
+    """The outcome of the episodes of one task."""
 
     task: str
     goals: str
@@ -66,7 +66,7 @@ def evaluate(
     goals: str = "train",
     only: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes of every task and return what they came to.
+    """Play ``episodes`` episodes of every task and return their results.
 
     Args:
         act: The policy; called with the observations of all copies at once.
@@ -79,8 +79,6 @@ def evaluate(
     played = range(len(tasks)) if only is None else sorted(only)
     # Tasks alternate, so that whatever number of copies there is, none waits for the slowest task.
     queue = deque((task, episode % GOALS) for episode in range(episodes) for task in played)
-    playing: list[int | None] = [None] * env.num_envs
-    coming: list[int | None] = [None] * env.num_envs
     returns: list[list[float]] = [[] for _ in tasks]
     lengths: list[list[int]] = [[] for _ in tasks]
     successes: list[list[bool]] = [[] for _ in tasks]

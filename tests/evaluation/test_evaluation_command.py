@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def test_the_table_shows_every_task_with_its_interval(saved, capsys):
         "[0, 79]",
         "mean",
         "1 episode a task",
-        "after 60 steps",
+        "60",
         "Meta-World's own horizon",
     ):
         assert word in out
@@ -98,10 +99,10 @@ def test_a_table_of_several_runs_says_goals_episodes_and_the_step_of_each(saved,
 def test_what_is_played_is_the_best_model_or_the_last_and_it_is_said(saved, tmp_path, capsys):
     run = with_last(shutil.copytree(saved, tmp_path / "run"), 90)
     _, out, _ = answer(capsys, run, "--episodes", 1)
-    assert "after 60 steps" in out
+    assert re.search(r"trained steps .* 60 ", out)
     assert "the best model of each run, chosen by the run's own evaluations" in " ".join(out.split())
     _, out, _ = answer(capsys, run, "--episodes", 1, "--checkpoint", "last")
-    assert "after 90 steps" in out
+    assert re.search(r"trained steps .* 90 ", out)
     assert "best model" not in out
     with pytest.raises(SystemExit):
         main(["--help"])

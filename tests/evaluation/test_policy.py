@@ -171,7 +171,7 @@ def test_weights_that_are_no_numbers_are_refused(copy):
     with torch.no_grad():
         next(model.actor.parameters()).fill_(float("nan"))
     model.save(copy / "checkpoints" / "best" / "model.zip")
-    with pytest.raises(LoadError, match="no numbers"):
+    with pytest.raises(LoadError, match="NaN or infinite"):
         load(copy)
 
 

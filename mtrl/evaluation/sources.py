@@ -1,0 +1,72 @@
+"""Which policies a command takes: its options, and the runs that a directory stands for. Imports no torch."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtrl.rundir.layout import MODEL, checkpoints_of
+from mtrl.rundir.models import CHECKPOINTS
+from mtrl.rundir.run import find_runs
+
+if TYPE_CHECKING:
+    from mtrl.evaluation.policy import Policy
+
+
+def add_source_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
+    """Add the options that name policies, and that describe a zip without its run."""
+    what = "run directories, directories that hold runs, checkpoints, or zips of stable-baselines3"
+    parser.add_argument(
+        "runs" if several else "run", nargs="+" if several else None, metavar="RUN", help=what
+    )
+    parser.add_argument(
+        "--goals",
+        choices=("train", "heldout"),
+        help="the run's own 50 goals, or 50 that no run trains on; as the run was evaluated by default",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        choices=CHECKPOINTS,
+        default=CHECKPOINTS[0],
+        help="of a run: best (the default), which its own evaluations have chosen and which on their goals therefore "
+        "flatters it, or last, its newest",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="unpickle zips that lie in no run; this can run any program"
+    )
+    parser.add_argument(
+        "--tasks",
+        type=lambda words: tuple(words.split(",")),
+        default=(),
+        metavar="TASK,...",
+        help="of such a zip, in the order of its one-hot",
+    )
+    parser.add_argument("--seed", type=int, help="of such a zip: the seed of its training goals")
+
+
+def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what to load and a sentence for what is not there; a directory that holds runs stands for all of them."""
+    sources, problems = [], []
+    for word in words:
+        path = Path(word)
+        one = not path.is_dir() or (path / MODEL).is_file() or (path / "config.yaml").is_file()
+        if one or checkpoints_of(path).is_dir():
+            sources.append(word)
+            continue
+        runs, missing = find_runs([path])
+        sources += map(str, runs)
+        problems += missing
+    return list(dict.fromkeys(sources)), problems
+
+
+def read_source(source: str, options: argparse.Namespace) -> "Policy":
+    """Return the policy that a source and the options of ``add_source_options`` name.
+
+    Raises:
+        LoadError: There is none, in one sentence.
+    """
+    from mtrl.evaluation.policy import read_policy
+
+    return read_policy(
+        source, options.checkpoint, trust=options.trust, tasks=options.tasks, seed=options.seed
+    )
