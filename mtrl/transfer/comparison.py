@@ -1,4 +1,4 @@
-"""A run that began from another one beside the same run from scratch: was the transfer worth it?"""
+"""Compares a transferred run with the same run from scratch: was the transfer worth it?"""
 
 from pathlib import Path
 from typing import Any
@@ -7,26 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from mtrl import statistics
 from mtrl.config import GOALS
 from mtrl.errors import ConfigurationError
-from mtrl.rundir.curves import Curves, curves_of
+from mtrl.rundir.curves import curves_of
 from mtrl.rundir.run import Run
 
 THRESHOLDS = (0.5, 0.8)
-"""Mean success rates whose first evaluation is compared."""
+"""Mean success rates; the two runs are compared by the step at which they first reach each of them."""
 
 
 def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
-    """Return what the evaluations of two run directories say, as plain values.
+    """Return the evaluations of two run directories side by side, as plain values.
 
-    The goals are the training ones if both were evaluated on those, and held-out ones otherwise. ``area`` is
-    the mean height of the success curve over the environment steps that both have evaluations of,
-    ``area_between`` the difference; ``forgetting`` the success on the source's tasks before and after.
+    The goals are the training ones if both runs were evaluated on those, and held-out ones otherwise. ``area`` is
+    the mean height of the success curve over the environment steps that both curves cover, ``area_between`` the
+    difference; ``forgetting`` the success on the source's tasks before and after training.
 
     Raises:
         ConfigurationError: The two have no evaluation of all tasks on the same goals.
     """
-    kinds = {"transfer": _curves(transferred), "scratch": _curves(scratch)}
+    runs = {"transfer": Run(transferred), "scratch": Run(scratch)}
+    kinds = {name: curves_of(run, run.tasks) for name, run in runs.items()}
     goals = next((goals for goals in GOALS if all(goals in found for found in kinds.values())), None)
     if goals is None:
         raise ConfigurationError(
@@ -35,7 +37,7 @@ def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
     curves = {name: found[goals].mean() for name, found in kinds.items()}
     low = max(int(steps[0]) for steps, _ in curves.values())
     high = min(int(steps[-1]) for steps, _ in curves.values())
-    areas = {name: _area(*points, low, high) for name, points in curves.items()}
+    areas = {name: _area(*curve, low, high) for name, curve in curves.items()}
     return {
         "runs": {"transfer": str(transferred), "scratch": str(scratch)},
         "goals": goals,
@@ -43,55 +45,46 @@ def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
         "area": areas,
         "area_between": areas["transfer"] - areas["scratch"],
         "steps_to": {
-            name: {str(threshold): _reached(*points, threshold) for threshold in THRESHOLDS}
-            for name, points in curves.items()
+            name: {str(threshold): _steps_to(*curve, threshold) for threshold in THRESHOLDS}
+            for name, curve in curves.items()
         },
         "final": {name: float(success[-1]) for name, (_, success) in curves.items()},
         "curves": {
             name: {"step": steps.astype(int).tolist(), "success_rate": success.tolist()}
             for name, (steps, success) in curves.items()
         },
-        "forgetting": (Run(transferred).status.get("transfer") or {}).get("source_success", {}),
+        "forgetting": (runs["transfer"].status.get("transfer") or {}).get("source_success", {}),
     }
-
-
-def _curves(path: Path) -> dict[str, Curves]:
-    run = Run(path)
-    return curves_of(run, run.tasks)
 
 
 def _area(steps: NDArray[np.float64], success: NDArray[np.float64], low: int, high: int) -> float:
     if high <= low:
         return float(np.interp(low, steps, success))
-    inside = steps[(steps > low) & (steps < high)]
-    at = np.array([low, *inside, high])
-    return float(np.trapezoid(np.interp(at, steps, success), at) / (high - low))
+    return statistics.area_between_curves(steps, success, [low, high], [0, 0])
 
 
-def _reached(steps: NDArray[np.float64], success: NDArray[np.float64], threshold: float) -> int | None:
-    reached = np.flatnonzero(success >= threshold)
-    return int(steps[reached[0]]) if len(reached) else None
+def _steps_to(steps: NDArray[np.float64], success: NDArray[np.float64], threshold: float) -> int | None:
+    step = statistics.steps_to_threshold(steps, success, threshold)
+    return None if step is None else int(step)
 
 
 def table(comparison: dict[str, Any]) -> Table:
     """Return the comparison for a person to read."""
-    shown = Table(title="the same run from another's weights and from scratch")
-    for column in ("", "transfer", "scratch"):
-        shown.add_column(column, justify="left" if not column else "right")
     low, high = comparison["steps"]
-    area, final = comparison["area"], comparison["final"]
+    sides = ("transfer", "scratch")
+    shown = Table("", *sides, title="the same run with transfer and from scratch")
+    for column in shown.columns[1:]:
+        column.justify = "right"
     shown.add_row(
-        f"mean success over steps {low:,} to {high:,}", f"{area['transfer']:.1%}", f"{area['scratch']:.1%}"
+        f"mean success over steps {low:,} to {high:,}", *(f"{comparison['area'][side]:.1%}" for side in sides)
     )
     for threshold in map(str, THRESHOLDS):
-        reached = [comparison["steps_to"][name][threshold] for name in ("transfer", "scratch")]
-        cells = ["never" if step is None else f"{step:,}" for step in reached]
+        steps = [comparison["steps_to"][side][threshold] for side in sides]
+        cells = ("never" if step is None else f"{step:,}" for step in steps)
         shown.add_row(f"steps to {float(threshold):.0%} success", *cells)
-    shown.add_row("final success", f"{final['transfer']:.1%}", f"{final['scratch']:.1%}")
-    forgetting = comparison["forgetting"]
-    for task, before in forgetting.get("before", {}).items():
-        after = forgetting.get("after", {}).get(task)
-        shown.add_row(
-            f"{task} (source): before, after", f"{before:.1%}, {'' if after is None else f'{after:.1%}'}", ""
-        )
+    shown.add_row("final success", *(f"{comparison['final'][side]:.1%}" for side in sides))
+    after = comparison["forgetting"].get("after", {})
+    for task, before in comparison["forgetting"].get("before", {}).items():
+        change = f"{before:.1%}, {after[task]:.1%}" if task in after else f"{before:.1%}"
+        shown.add_row(f"{task} (source): before, after", change, "")
     return shown
