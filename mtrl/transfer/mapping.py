@@ -1,37 +1,92 @@
-"""Adam's moments of one task set given to another, like the weights they belong to."""
+"""Weights of one task set in the shape of another: which task each comes from, and how networks are mapped.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+A network is read from a policy's ``state_dict`` into one form, whatever the policy: mtrl's stacks and the separate
+layers of stable-baselines3 alike. It is mapped in that form and written in the layout of the run's policy.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
-from mtrl.errors import ConfigurationError
 from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE
 
 State = Mapping[str, torch.Tensor]
 
+MEAN, FRESH = "mean", "fresh"
+"""A new task begins with the mean of the source's tasks, or with the weights it was initialised with."""
 
-@dataclass(slots=True)
-class Linear:
-    """A layer of ``c`` networks side by side: ``weight`` (c, inputs, outputs), ``bias`` (c, 1, outputs)."""
+Origin = int | str
+"""Where the weights of a task come from: the id of a task of the source, ``MEAN`` or ``FRESH``."""
+
+RELATED = {
+    "push-v3": ("reach-v3", "pick-place-v3"),
+    "pick-place-v3": ("push-v3", "reach-v3"),
+    "reach-v3": ("push-v3", "pick-place-v3"),
+    "door-open-v3": ("drawer-open-v3",),
+    "drawer-open-v3": ("drawer-close-v3", "door-open-v3"),
+    "drawer-close-v3": ("drawer-open-v3", "door-open-v3"),
+    "window-open-v3": ("window-close-v3",),
+    "window-close-v3": ("window-open-v3",),
+    "button-press-topdown-v3": ("reach-v3",),
+    "peg-insert-side-v3": ("pick-place-v3", "push-v3"),
+}
+"""From which tasks each transfers well, the most related first: the pairs of the project this one replaces, and for
+the tasks it does not pair those with the same motion."""
+
+
+def origins(source: Sequence[str], target: Sequence[str], new_tasks: str) -> tuple[Origin, ...]:
+    """Return where the weights of each task of ``target`` come from.
+
+    Args:
+        source: Tasks of the source.
+        target: Tasks of the run.
+        new_tasks: What tasks that the source lacks begin with: "related" (the mean where none is), ``MEAN``
+            or ``FRESH``.
+    """
+
+    def origin(task: str) -> Origin:
+        if task in source:
+            return source.index(task)
+        if new_tasks != "related":
+            return new_tasks
+        return next((source.index(other) for other in RELATED.get(task, ()) if other in source), MEAN)
+
+    return tuple(map(origin, target))
+
+
+class Layer(NamedTuple):
+    """A linear layer, or the gain and bias of a layer normalisation, of all networks and their heads.
+
+    ``n`` networks stand side by side (1 actor, 2 critics), each with ``heads`` heads: one for each task, or 1.
+    """
 
     weight: torch.Tensor
+    """(n, heads, inputs, outputs)."""
     bias: torch.Tensor
+    """(n, heads, 1, outputs)."""
 
 
-@dataclass(slots=True)
-class Network:
-    """An actor, or all critics as one stack."""
+class Network(NamedTuple):
+    """An actor, or all critics."""
 
-    layers: list[Linear]
-    norms: list[Linear]
-    """Gains and biases of the layer normalisations, each (c, 1, width)."""
+    layers: list[Layer]
+    norms: list[Layer]
 
     @property
     def widths(self) -> list[int]:
         """Widths of the hidden layers."""
-        return [layer.weight.shape[2] for layer in self.layers[:-1]]
+        return [layer.weight.shape[-1] for layer in self.layers[:-1]]
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that the network takes."""
+        return self.layers[0].weight.shape[2]
+
+    @property
+    def heads(self) -> list[int]:
+        """Heads of each layer."""
+        return [layer.weight.shape[1] for layer in self.layers]
 
 
 def parts_of(state: State) -> list[str]:
@@ -40,34 +95,35 @@ def parts_of(state: State) -> list[str]:
     return [name for name in names if any(key.startswith(f"{name}.") for key in state)]
 
 
-def read_network(state: State, part: str) -> Network:
-    """Return one network of a policy's ``state_dict``."""
-    stacked = _numbers(state, f"{part}.net.layers.")
-    if stacked:
-        read = lambda group: [  # noqa: E731
-            Linear(state[f"{group}{i}.weight"], state[f"{group}{i}.bias"]) for i in _numbers(state, group)
-        ]
-        return Network(read(f"{part}.net.layers."), read(f"{part}.net.norms."))
-    layers = []
-    for together in _plain_names(state, part):
+def read_network(state: State, part: str, n: int = 1) -> Network:
+    """Return one of the networks of a policy's ``state_dict``, of which ``n`` stand side by side."""
+
+    def stacked(prefix: str) -> list[Layer]:
+        pairs = [(state[f"{prefix}{i}.weight"], state[f"{prefix}{i}.bias"]) for i in _numbers(state, prefix)]
+        return [Layer(*(value.unflatten(0, (n, -1)) for value in pair)) for pair in pairs]
+
+    if layers := stacked(f"{part}.net.layers."):
+        return Network(layers, stacked(f"{part}.net.norms."))
+    for copies in _plain_names(state, part):
         # The mean and the deviation of SAC's actor are one layer of the stack.
-        weights = [torch.cat([state[f"{name}.weight"] for name in names]).T for names in together]
-        biases = [torch.cat([state[f"{name}.bias"] for name in names])[None] for names in together]
-        layers.append(Linear(torch.stack(weights), torch.stack(biases)))
+        weights = [torch.cat([state[f"{name}.weight"] for name in names]).T for names in copies]
+        biases = [torch.cat([state[f"{name}.bias"] for name in names])[None] for names in copies]
+        layers.append(Layer(*(torch.stack(each).unflatten(0, (n, -1)) for each in (weights, biases))))
     return Network(layers, [])
 
 
 def write_network(network: Network, like: State, part: str) -> dict[str, torch.Tensor]:
     """Return the entries of a ``state_dict`` with the layout of ``like`` that hold ``network``."""
     written: dict[str, torch.Tensor] = {}
+    layers, norms = ([[value.flatten(0, 1) for value in layer] for layer in group] for group in network)
     if _numbers(like, f"{part}.net.layers."):
-        for group, layers in (("layers", network.layers), ("norms", network.norms)):
-            for i, layer in enumerate(layers):
-                written[f"{part}.net.{group}.{i}.weight"] = layer.weight
-                written[f"{part}.net.{group}.{i}.bias"] = layer.bias
+        for group, pairs in (("layers", layers), ("norms", norms)):
+            for i, (weight, bias) in enumerate(pairs):
+                written[f"{part}.net.{group}.{i}.weight"] = weight
+                written[f"{part}.net.{group}.{i}.bias"] = bias
         return written
-    for layer, together in zip(network.layers, _plain_names(like, part), strict=True):
-        for weight, bias, names in zip(layer.weight, layer.bias, together, strict=True):
+    for (weights, biases), copies in zip(layers, _plain_names(like, part), strict=True):
+        for weight, bias, names in zip(weights, biases, copies, strict=True):
             sizes = [like[f"{name}.bias"].shape[0] for name in names]
             for name, rows, values in zip(names, weight.T.split(sizes), bias[0].split(sizes), strict=True):
                 written[f"{name}.weight"], written[f"{name}.bias"] = rows.contiguous(), values.contiguous()
@@ -91,253 +147,98 @@ def _plain_names(state: State, part: str) -> list[list[list[str]]]:
     return [[[f"{part}.mu.{number}"]] for number in _numbers(state, f"{part}.mu.")]
 
 
-MEAN, FRESH = "mean", "fresh"
-"""A new task begins with the mean of the source's tasks, or with the weights it was initialised with."""
-
-RELATED = {
-    "push-v3": ("reach-v3", "pick-place-v3"),
-    "pick-place-v3": ("push-v3", "reach-v3"),
-    "reach-v3": ("push-v3", "pick-place-v3"),
-    "door-open-v3": ("drawer-open-v3",),
-    "drawer-open-v3": ("drawer-close-v3", "door-open-v3"),
-    "drawer-close-v3": ("drawer-open-v3", "door-open-v3"),
-    "window-open-v3": ("window-close-v3",),
-    "window-close-v3": ("window-open-v3",),
-    "button-press-topdown-v3": ("reach-v3",),
-    "peg-insert-side-v3": ("pick-place-v3", "push-v3"),
-}
-"""From which tasks each transfers well, the most related first: the predecessor's pairs, and for the tasks it
-does not pair those with the same motion."""
-
-Origin = int | str
-"""Where the weights of a task come from: the id of a task of the source, ``MEAN`` or ``FRESH``."""
+def inputs_without_task(part: str) -> int:
+    """Return how many numbers a network takes that is not told the task."""
+    return OBSERVATION_SIZE + (ACTION_SIZE if part.startswith("critic") else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side of a transfer."""
-
-    name: str
-    """What to call it in a refusal."""
-    tasks: tuple[str, ...]
-    task_id: bool
-    """Whether observations carry the task's one-hot."""
-
-
-def origins(source: Sequence[str], target: Sequence[str], new_tasks: str) -> list[Origin]:
-    """Return where the weights of each task of ``target`` come from.
+def mismatches(
+    given: Network, own: Network, part: str, n_source_tasks: int
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield what keeps a source's network from being mapped, and the overrides with which it would fit.
 
     Args:
-        source: Tasks of the source.
-        target: Tasks of the run.
-        new_tasks: What tasks that the source lacks begin with: "related" (the mean where none is), ``MEAN``
-            or ``FRESH``.
+        given: Network of the source.
+        own: The same network of the run.
+        part: "actor" or "critic".
+        n_source_tasks: Tasks of the source.
     """
-    found: list[Origin] = []
-    for task in target:
-        if task in source:
-            found.append(source.index(task))
-        elif new_tasks == "related":
-            related = [source.index(other) for other in RELATED.get(task, ()) if other in source]
-            found.append(related[0] if related else MEAN)
-        else:
-            found.append(new_tasks)
-    return found
+    if given.widths != own.widths:
+        what = f"the {part} of the source has layers {given.widths} and that of this run {own.widths}"
+        yield what, {f"variant.{part}_layers": str(given.widths).replace(" ", "")}
+    if given.norms and not own.norms:
+        what = f"the {part} of the source has LayerNorm and that of this run has not"
+        yield what, {"variant.layer_norm": "true"}
+    if own.norms and not given.norms:
+        what = f"the {part} of this run has LayerNorm and that of the source has not"
+        yield what, {"variant.layer_norm": "false"}
+    # Where the widths differ, the layers are compared from the last one on.
+    pairs = zip(reversed(given.heads), reversed(own.heads), strict=False)
+    if any(theirs > 1 == ours for theirs, ours in pairs):
+        shared = sum(heads == 1 for heads in given.heads)
+        layers = "all" if shared == len(given.widths) else str(shared)
+        keys = {"variant.shared_layers": layers} if part == "critic" else {"variant.actor_heads": "true"}
+        n_heads = max(given.heads)
+        what = f"the {part} of the source has a head for each of its {n_heads} tasks and that of this run one for all"
+        yield what, {"variant": "multihead", **keys}
+    told = given.inputs > inputs_without_task(part)
+    if told and own.inputs == inputs_without_task(part) and own.heads[0] == 1 and n_source_tasks > 1:
+        what = f"the {part} of the source is told its {n_source_tasks} tasks and that of this run is not"
+        yield what, {"variant": "shared"}
 
 
 def map_network(
-    given: Network,
-    own: Network,
-    source: Side,
-    target: Side,
-    origin: Sequence[Origin],
-    *,
-    part: str,
-    n: int,
-    moments: bool = False,
+    given: Network, own: Network, origin: Sequence[Origin], part: str, *, moments: bool = False
 ) -> Network:
     """Return the weights of ``given`` in the shape of ``own``.
 
     Args:
         given: Network of the source, without ``mismatches``.
         own: The same network of the run, as initialised.
-        source: Whose network ``given`` is.
-        target: Whose network ``own`` is.
-        origin: Where the weights of each task come from (``origins``).
+        origin: Where the weights of each task of the run come from (``origins``).
         part: "actor", "critic" or one of their targets.
-        n: Networks in the stack, without heads.
-        moments: They are Adam's moments and not weights.
-
-    Raises:
-        ConfigurationError: The source observes something else.
+        moments: The numbers are Adam's moments and not weights.
     """
-    layers = [_map_first(given.layers[0], own.layers[0], source, target, origin, part, n, moments)]
-    for theirs, ours in zip(given.layers[1:], own.layers[1:], strict=True):
-        layers.append(_map_heads(theirs, ours, source, target, origin, part, n))
-    pairs = zip(given.norms, own.norms, strict=True)
-    norms = [_map_heads(theirs, ours, source, target, origin, part, n) for theirs, ours in pairs]
-    return Network(layers, norms)
+    first = _map_first(given.layers[0], own.layers[0], origin, part, moments)
+    layers = [_map_heads(*pair, origin) for pair in zip(given.layers[1:], own.layers[1:], strict=True)]
+    norms = [_map_heads(*pair, origin) for pair in zip(given.norms, own.norms, strict=True)]
+    return Network([first, *layers], norms)
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """One thing in which the networks of a source and of a run differ, so that neither can be mapped."""
-
-    what: str
-    mends: dict[str, str]
-    """Overrides with which the run has what the source has, by key."""
-
-
-def check_algorithm(given: Network, own: Network, source: Side, target: Side, part: str, n: int) -> None:
-    """Refuse networks that only another algorithm has.
-
-    Raises:
-        ConfigurationError: They are; both sides are named.
-    """
-    copies = len(given.layers[0].weight)
-    if copies not in (n, n * len(source.tasks)):
-        raise ConfigurationError(
-            f"the {part} of {source.name} has {copies} networks and that of {target.name} {n}, for they "
-            "are of different algorithms: use the source's with algo=..."
-        )
-    theirs, ours = given.layers[-1].weight.shape[2], own.layers[-1].weight.shape[2]
-    if theirs != ours:
-        raise ConfigurationError(
-            f"the {part} of {source.name} has {theirs} outputs and that of {target.name} {ours}, for they "
-            "are of different algorithms: use the source's with algo=..."
-        )
-
-
-def mismatches(given: Network, own: Network, source: Side, part: str, n: int) -> list[Mismatch]:
-    """Return everything that keeps ``given`` from being mapped to ``own``, arguments as ``map_network``'s."""
-    found = []
-    if given.widths != own.widths:
-        widths = str(given.widths).replace(" ", "")
-        what = f"the {part} of the source has layers {given.widths} and that of this run {own.widths}"
-        found.append(Mismatch(what, {f"variant.{part}_layers": widths}))
-    if len(given.norms) > 0 and not own.norms:
-        what = f"the {part} of the source has LayerNorm and that of this run has not"
-        found.append(Mismatch(what, {"variant.layer_norm": "true"}))
-    if len(own.norms) > 0 and not given.norms:
-        what = f"the {part} of this run has LayerNorm and that of the source has not"
-        found.append(Mismatch(what, {"variant.layer_norm": "false"}))
-    heads = [len(layer.weight) // n for layer in given.layers]
-    ours = [len(layer.weight) // n for layer in own.layers]
-    # With other widths, what is alike at the end is compared.
-    if any(their > 1 == our for their, our in zip(reversed(heads), reversed(ours), strict=False)):
-        first = next(place for place, number in enumerate(heads) if number > 1)
-        shared = "all" if first == len(given.widths) else str(first)
-        own_keys = {"variant.shared_layers": shared} if part == "critic" else {"variant.actor_heads": "true"}
-        what = f"the {part} of the source has a head for each of its {max(heads)} tasks where this run has one for all"
-        found.append(Mismatch(what, {"variant": "multihead", **own_keys}))
-    actions = ACTION_SIZE if part == "critic" else 0
-    blind = own.layers[0].weight.shape[1] == OBSERVATION_SIZE + actions and ours[0] == 1
-    told = given.layers[0].weight.shape[1] > OBSERVATION_SIZE + actions
-    if told and blind and len(source.tasks) > 1:
-        what = f"the {part} of the source is told its {len(source.tasks)} tasks and that of this run is not"
-        found.append(Mismatch(what, {"variant": "shared"}))
-    return found
-
-
-def _map_first(
-    given: Linear,
-    own: Linear,
-    source: Side,
-    target: Side,
-    origin: Sequence[Origin],
-    part: str,
-    n: int,
-    moments: bool,
-) -> Linear:
+def _map_first(given: Layer, own: Layer, origin: Sequence[Origin], part: str, moments: bool) -> Layer:
     """Return the first layer, with rows for the one-hot of the run's tasks where it has any.
 
     A network whose heads begin with this layer is not given the one-hot.
     """
-    observation, one_hot, action = _inputs(given, source, part)
-    if own.weight.shape[1] > observation.shape[1] + action.shape[1]:
-        rows = _rows(one_hot, own, target, origin, n)
-        return _map_heads(
-            Linear(torch.cat([observation, rows, action], dim=1), given.bias),
-            own,
-            source,
-            target,
-            origin,
-            part,
-            n,
-        )
-    mapped = _map_heads(
-        Linear(torch.cat([observation, action], dim=1), given.bias), own, source, target, origin, part, n
-    )
-    if one_hot.shape[1] and not moments:
+    actions = inputs_without_task(part) - OBSERVATION_SIZE
+    one_hots = given.weight.shape[2] - inputs_without_task(part)
+    observation, one_hot, action = given.weight.split([OBSERVATION_SIZE, one_hots, actions], dim=2)
+    if own.weight.shape[2] > inputs_without_task(part):
+        if one_hots:
+            initial = own.weight[:, :, OBSERVATION_SIZE : OBSERVATION_SIZE + len(origin)]
+            rows = _choose(one_hot, initial, origin, dim=2)
+        else:
+            # Without influence at first: the policy acts as its source did, which was not told the task.
+            rows = one_hot.new_zeros(*one_hot.shape[:2], len(origin), one_hot.shape[3])
+        return _map_heads(Layer(torch.cat([observation, rows, action], dim=2), given.bias), own, origin)
+    weight, bias = _map_heads(Layer(torch.cat([observation, action], dim=2), given.bias), own, origin)
+    if one_hots and not moments:
         # What the one-hot added for a task, which is always the same, becomes part of the bias.
-        mapped.bias = mapped.bias + _constant(one_hot, own, source, target, origin, n)
-    return mapped
+        added = one_hot.transpose(1, 2)
+        if own.weight.shape[1] > 1:
+            added = _choose(added, torch.zeros_like(added[:, :1]).expand(-1, len(origin), -1, -1), origin)
+        bias = bias + added
+    return Layer(weight, bias)
 
 
-def _inputs(given: Linear, source: Side, part: str) -> tuple[torch.Tensor, ...]:
-    """Return the rows of the first layer for the observation, the one-hot (perhaps none) and the action."""
-    actions = ACTION_SIZE if part.startswith("critic") else 0
-    one_hot = given.weight.shape[1] - OBSERVATION_SIZE - actions
-    if one_hot not in (0, len(source.tasks)):
-        raise ConfigurationError(
-            f"the {part} of {source.name} takes {given.weight.shape[1]} inputs, which are not Meta-World's "
-            f"{OBSERVATION_SIZE} and a one-hot of {len(source.tasks)}: it was trained on other observations"
-        )
-    return given.weight.split([OBSERVATION_SIZE, one_hot, actions], dim=1)
-
-
-def _constant(
-    one_hot: torch.Tensor, own: Linear, source: Side, target: Side, origin: Sequence[Origin], n: int
-) -> torch.Tensor:
-    """Return what the rows of the one-hot add to the bias of each of the run's heads, or of its only one."""
-    every = one_hot.view(n, -1, *one_hot.shape[1:])
-    # Each of the source's heads meets its own task only.
-    by_task = every[:, 0] if every.shape[1] == 1 else torch.stack([*every.diagonal(0, 1, 2).unbind(-1)], 1)
-    if len(own.weight) == n:
-        return by_task
-    chosen = _choose(by_task, torch.zeros_like(by_task[:, :1]).expand(-1, len(origin), -1), origin, dim=1)
-    return chosen.flatten(0, 1)[:, None]
-
-
-def _rows(one_hot: torch.Tensor, own: Linear, target: Side, origin: Sequence[Origin], n: int) -> torch.Tensor:
-    """Return the rows of the one-hot of the run's tasks, (copies, tasks, outputs)."""
-    if not one_hot.shape[1]:
-        # Without influence at first: the policy acts as its source did, which was not told the task.
-        return one_hot.new_zeros(len(one_hot), len(target.tasks), one_hot.shape[2])
-    initial = own.weight[:, OBSERVATION_SIZE : OBSERVATION_SIZE + len(target.tasks)]
-    if len(initial) != len(one_hot):
-        # With heads on one side only; the mean over the run's heads stands for the initial weights.
-        initial = initial.view(n, -1, *initial.shape[1:]).mean(1).repeat_interleave(len(one_hot) // n, 0)
-    return _choose(one_hot, initial, origin, dim=1)
-
-
-def _map_heads(
-    given: Linear, own: Linear, source: Side, target: Side, origin: Sequence[Origin], part: str, n: int
-) -> Linear:
+def _map_heads(given: Layer, own: Layer, origin: Sequence[Origin]) -> Layer:
     """Return a layer with the heads of the run's tasks."""
-    return Linear(
-        _heads(given.weight, own.weight, source, target, origin, part, n),
-        _heads(given.bias, own.bias, source, target, origin, part, n),
-    )
+    if given.weight.shape[1] == 1:
+        return Layer(*(value.repeat_interleave(own.weight.shape[1], 1) for value in given))
+    return Layer(*(_choose(theirs, ours, origin) for theirs, ours in zip(given, own, strict=True)))
 
 
-def _heads(
-    given: torch.Tensor,
-    own: torch.Tensor,
-    source: Side,
-    target: Side,
-    origin: Sequence[Origin],
-    part: str,
-    n: int,
-) -> torch.Tensor:
-    theirs, ours = len(given) // n, len(own) // n
-    if theirs == 1:
-        return given.repeat_interleave(ours, 0)
-    given, own = given.view(n, theirs, *given.shape[1:]), own.view(n, ours, *own.shape[1:])
-    return _choose(given, own, origin, dim=1).flatten(0, 1)
-
-
-def _choose(given: torch.Tensor, own: torch.Tensor, origin: Sequence[Origin], dim: int) -> torch.Tensor:
+def _choose(given: torch.Tensor, own: torch.Tensor, origin: Sequence[Origin], dim: int = 1) -> torch.Tensor:
     """Return, along ``dim``, what each task of the run begins with."""
     chosen = []
     for task, place in enumerate(origin):
@@ -359,24 +260,11 @@ def map_temperatures(given: torch.Tensor, own: torch.Tensor, origin: Sequence[Or
     return _choose(given, own, origin, dim=0)
 
 
-def map_columns(given: Mapping[str, torch.Tensor], own: torch.Tensor, name: str) -> torch.Tensor:
-    """Return statistics of observations in the shape of ``own``; columns of the one-hot are neutral."""
-    mapped = own.clone()
-    mapped[:OBSERVATION_SIZE] = given[name][:OBSERVATION_SIZE]
-    return mapped
-
-
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def moments_problem(given: Mapping[str, Any], policy: State, part: str) -> str | None:
-    """Return what keeps the state of a source's optimiser from being mapped, None where nothing does.
-
-    Args:
-        given: The source's optimiser.
-        policy: The source's policy.
-        part: "actor" or "critic".
-    """
+    """Return what keeps the state of the optimiser of a source's ``part`` from being mapped; None if nothing does."""
     state = given.get("state")
     if not isinstance(state, dict):
         return "holds no state"
@@ -399,52 +287,31 @@ def map_optimiser(
     given: dict[str, Any],
     policy: State,
     network: torch.nn.Module,
-    source: Side,
-    target: Side,
     origin: Sequence[Origin],
-    *,
     part: str,
     n: int,
 ) -> dict[str, Any]:
-    """Return the state of ``network``'s optimiser with the moments of ``given``.
-
-    Tasks that start fresh have moments of 0.
+    """Return the state of ``network``'s optimiser with the source's moments; of tasks that start fresh, with 0.
 
     Args:
-        given: The source's optimiser.
+        given: The source's optimiser, without a ``moments_problem``.
         policy: The source's policy, whose entries of ``part`` are in the order of its parameters.
         network: The run's actor or critic.
-        source: Whose optimiser ``given`` is.
-        target: Whose network it is.
         origin: Where the weights of each task come from.
         part: "actor" or "critic".
-        n: Networks in the stack, without heads.
+        n: Networks side by side.
     """
     state = network.optimizer.state_dict()
-    theirs = [name for name in policy if name.startswith(f"{part}.")]
-    ours = [f"{part}.{name}" for name, _ in network.named_parameters()]
     if not given["state"]:
         return state
-    own = {
-        name: torch.zeros_like(value, device="cpu")
-        for name, value in zip(ours, network.parameters(), strict=True)
-    }
-    moments: dict[int, dict[str, Any]] = {
-        place: {"step": next(iter(given["state"].values()))["step"]} for place in range(len(ours))
-    }
+    theirs = [name for name in policy if name.startswith(f"{part}.")]
+    own = {f"{part}.{name}": torch.zeros_like(p, device="cpu") for name, p in network.named_parameters()}
+    step = next(iter(given["state"].values()))["step"]
+    moments: dict[int, dict[str, Any]] = {place: {"step": step} for place in range(len(own))}
     for moment in _MOMENTS:
         entries = {name: given["state"][place][moment] for place, name in enumerate(theirs)}
-        mapped = map_network(
-            read_network(entries, part),
-            read_network(own, part),
-            source,
-            target,
-            origin,
-            part=part,
-            n=n,
-            moments=True,
-        )
-        written = write_network(mapped, own, part)
-        for place, name in enumerate(ours):
+        networks = read_network(entries, part, n), read_network(own, part, n)
+        written = write_network(map_network(*networks, origin, part, moments=True), own, part)
+        for place, name in enumerate(own):
             moments[place][moment] = written[name].contiguous()
     return {"state": moments, "param_groups": state["param_groups"]}

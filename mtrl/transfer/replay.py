@@ -1,4 +1,4 @@
-"""Transitions of one task set given to another: those of tasks that both have."""
+"""Transitions of one task set given to another: those of the tasks that both have."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,48 +42,49 @@ def find_transitions(files: ModelFiles) -> Checkpoint:
 
 
 def begin_replay(
-    replay: TaskReplayBuffer, files: ModelFiles, source: Sequence[str], target: Sequence[str], task_id: bool
+    replay: TaskReplayBuffer,
+    checkpoint: Checkpoint,
+    source: Sequence[str],
+    target: Sequence[str],
+    *,
+    task_id: bool,
 ) -> int:
-    """Fill a new buffer with the newest transitions of a source, of tasks that the run has; return how many.
+    """Fill a new buffer with a source's newest transitions of tasks that the run has; return how many.
 
     Args:
         replay: The run's buffer.
-        files: The source.
+        checkpoint: The source's.
         source: Its tasks.
         target: The run's tasks.
         task_id: Whether the run's observations carry the task's one-hot.
     """
-    assert files.run is not None
+    folder = buffer_of(checkpoint.path.parents[1])
     parts: list[Rows] = []
     found = 0
-    for segment in reversed(find_transitions(files).segments):
-        rows = translate(read_arrays(files.run / "buffer" / segment.name), source, target, task_id)
-        parts.insert(0, rows)
-        found += len(rows["tasks"])
+    for segment in reversed(checkpoint.segments):
+        parts.insert(0, _translate(read_arrays(folder / segment.name), source, target, task_id))
+        found += len(parts[0]["tasks"])
         if found >= replay.buffer_size:
             break
     if found == 0:
         return 0
-    joined = {
-        name: np.concatenate([part[name] for part in parts])[-replay.buffer_size :] for name in parts[0]
-    }
-    kept = len(joined["tasks"])
+    kept = min(found, replay.buffer_size)
+    rows = {name: np.concatenate([part[name] for part in parts])[-kept:] for name in parts[0]}
     # What lies between two of them may be missing, so no return looks over several of them.
-    joined["previous"] = np.zeros(kept, dtype=np.int32)
-    replay.restore(kept, joined)
+    rows["previous"] = np.zeros(kept, dtype=np.int32)
+    replay.restore(kept, rows)
     replay.imported = kept
     return kept
 
 
-def translate(rows: Rows, source: Sequence[str], target: Sequence[str], task_id: bool) -> Rows:
-    """Return the transitions of the tasks in ``target``, with its numbers and its one-hot."""
-    number = np.array([target.index(task) if task in target else -1 for task in source])
-    tasks = number[np.asarray(rows["tasks"], dtype=np.int64)]
+def _translate(rows: Rows, source: Sequence[str], target: Sequence[str], task_id: bool) -> Rows:
+    """Return the transitions of the tasks in ``target``, with its task ids and its one-hot."""
+    ids = np.array([target.index(task) if task in target else -1 for task in source])
+    tasks = ids[np.asarray(rows["tasks"], dtype=np.int64)]
     keep = tasks >= 0
     translated = {name: values[keep] for name, values in rows.items() if name != "previous"}
     translated["tasks"] = tasks[keep]
-    one_hot = np.eye(len(target), dtype=np.float32)[tasks[keep]] if task_id else np.zeros((keep.sum(), 0))
+    one_hot = np.eye(len(target), dtype=np.float32)[tasks[keep]][:, : None if task_id else 0]
     for name in ("observations", "next_observations"):
-        seen = translated[name][:, :OBSERVATION_SIZE]
-        translated[name] = np.concatenate([seen, one_hot.astype(np.float32)], axis=1)
+        translated[name] = np.concatenate([translated[name][:, :OBSERVATION_SIZE], one_hot], axis=1)
     return translated

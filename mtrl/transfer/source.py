@@ -12,15 +12,18 @@ from mtrl.errors import ConfigurationError, DamagedError, RunError
 from mtrl.rundir.models import ModelFiles, content, find_model, read_lineage, saved_step
 from mtrl.rundir.run import Run
 from mtrl.tasks import OBSERVATION_SIZE, check_tasks
-from mtrl.transfer.mapping import Side, State, moments_problem, parts_of, read_network
+from mtrl.transfer.mapping import State, moments_problem, parts_of, read_network
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The weights of another run and where they come from."""
 
+    name: str
+    """What to call it in a refusal."""
     files: ModelFiles
-    side: Side
+    tasks: tuple[str, ...]
+    """In the order of its one-hot; empty for a zip without one."""
     policy: dict[str, torch.Tensor]
     """The policy's ``state_dict``."""
     optimisers: dict[str, dict[str, Any]]
@@ -40,6 +43,11 @@ class Source:
     lineage: dict[str, Any] | None
     """What its own weights began with."""
 
+    @property
+    def normalised(self) -> bool:
+        """Whether its networks saw normalised observations."""
+        return self.normaliser is not None and bool(self.normaliser["norm_obs"])
+
 
 def read_source(cfg: Config) -> Source:
     """Return what ``transfer.source`` names, every value of it checked.
@@ -47,74 +55,72 @@ def read_source(cfg: Config) -> Source:
     Raises:
         ConfigurationError: There is no model there, or none that can be placed, in one sentence.
     """
-    name = f"transfer.source={cfg.transfer.source}"
+    key = f"transfer.source={cfg.transfer.source}"
     files = find_model(str(cfg.transfer.source))
     try:
         parameters, variables = read_weights(files.model)
-        policy = _policy(parameters.pop("policy", {}))
+        policy = parameters.pop("policy", {})
+        _check_policy(policy)
         normaliser = None if files.normaliser is None else read_normaliser(files.normaliser)
         log_temperature = _log_temperature(variables.get("log_ent_coef"))
         if "optimiser" in cfg.transfer.parts:
             _check_optimisers(parameters, policy)
     except DamagedError as error:
-        raise ConfigurationError(f"{name} is damaged ({error}): name another checkpoint") from error
+        raise ConfigurationError(f"{key} is damaged ({error}): name another checkpoint") from error
     run = _run_of(files)
     env, algo = _section(run, "env"), _section(run, "algo")
-    side = _side(name, cfg, policy, env)
-    if log_temperature is not None and len(log_temperature) not in (1, len(side.tasks)):
+    tasks = _tasks(key, cfg, policy, env)
+    if log_temperature is not None and len(log_temperature) not in (1, len(tasks)):
         raise ConfigurationError(
-            f"{name} has {len(log_temperature)} temperatures for {len(side.tasks)} tasks: name another checkpoint"
+            f"{key} has {len(log_temperature)} temperatures for {len(tasks)} tasks: name another checkpoint"
         )
     return Source(
-        files,
-        side,
-        policy,
-        parameters,
-        log_temperature,
-        normaliser,
-        algo.get("cls"),
-        env.get("reward"),
-        saved_step(files),
-        content(files),
-        None if run is None else read_lineage(run.path),
+        name=f"the source ({cfg.transfer.source})",
+        files=files,
+        tasks=tasks,
+        policy=policy,
+        optimisers=parameters,
+        log_temperature=log_temperature,
+        normaliser=normaliser,
+        algorithm=algo.get("cls"),
+        reward=env.get("reward"),
+        step=saved_step(files),
+        content=content(files),
+        lineage=None if run is None else read_lineage(run.path),
     )
 
 
-def _policy(weights: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the policy's ``state_dict``.
-
-    Raises:
-        DamagedError: It is none of SAC's, TD3's or DDPG's, or holds a number that is none.
-    """
+def _check_policy(weights: dict[str, Any]) -> None:
+    """Refuse what is none of SAC's, TD3's or DDPG's policies, or holds NaN or infinity."""
     for key, value in weights.items():
         if not torch.is_tensor(value) or not value.is_floating_point():
-            raise DamagedError(f"the weight {key} is none")
+            raise DamagedError(f"the weight {key} is not a table of numbers")
         if not bool(torch.isfinite(value).all()):
             raise DamagedError(f"the weight {key} is NaN or infinite")
     parts = parts_of(weights)
     if not {"actor", "critic"} <= set(parts):
         raise DamagedError("it has networks that mtrl does not know, and not those of SAC, TD3 or DDPG")
     for part in parts:
-        _check_network(weights, part)
-    return weights
+        if not _is_network(weights, part):
+            raise DamagedError(
+                f"its {part} is no network that mtrl knows, or its layers do not fit each other"
+            )
 
 
-def _check_network(weights: State, part: str) -> None:
-    """Refuse a network whose layers do not fit each other."""
+def _is_network(weights: State, part: str) -> bool:
+    """Tell whether mtrl can read a network, and each of its layers takes what the one below it gives."""
     try:
         network = read_network(weights, part)
-        known = bool(network.layers)
-        width = network.layers[0].weight.shape[1] if known else 0
+        width = network.inputs
         for layer in network.layers:
-            copies, inputs, outputs = layer.weight.shape
-            known &= inputs == width and layer.bias.shape == (copies, 1, outputs)
+            _, heads, inputs, outputs = layer.weight.shape
+            if inputs != width or layer.bias.shape != (1, heads, 1, outputs):
+                return False
             width = outputs
-        for norm, width in zip(network.norms, network.widths, strict=bool(network.norms)):
-            known &= norm.weight.shape[1:] == norm.bias.shape[1:] == (1, width)
-    except (KeyError, IndexError, ValueError, RuntimeError) as error:
-        raise DamagedError(f"its {part} is no network that mtrl knows") from error
-    if not known:
-        raise DamagedError(f"its {part} has layers that do not fit each other, or is none that mtrl knows")
+        pairs = zip(network.norms, network.widths, strict=bool(network.norms))
+        return all(norm.weight.shape[2:] == norm.bias.shape[2:] == (1, width) for norm, width in pairs)
+    except (KeyError, IndexError, ValueError, RuntimeError):
+        return False
 
 
 def _log_temperature(value: object) -> torch.Tensor | None:
@@ -143,7 +149,7 @@ def _run_of(files: ModelFiles) -> Run | None:
 
 
 def _section(run: Run | None, name: str) -> dict[str, Any]:
-    """Return a section of the run's configuration; empty for a mere zip."""
+    """Return a section of the run's configuration; empty for a zip without one."""
     if run is None:
         return {}
     found = run.config.get(name)
@@ -157,9 +163,8 @@ def _section(run: Run | None, name: str) -> dict[str, Any]:
     return found
 
 
-def _side(name: str, cfg: Config, policy: State, env: dict[str, Any]) -> Side:
-    """Return the source's tasks, as its run says or as ``transfer.source_tasks`` does for a mere zip."""
-    one_hot = read_network(policy, "actor").layers[0].weight.shape[1] - OBSERVATION_SIZE
+def _tasks(key: str, cfg: Config, policy: State, env: dict[str, Any]) -> tuple[str, ...]:
+    """Return the source's tasks, as its run says or as ``transfer.source_tasks`` does for a zip without one."""
     named = cfg.transfer.source_tasks
     tasks = env.get("tasks", named) if env else named
     try:
@@ -168,20 +173,21 @@ def _side(name: str, cfg: Config, policy: State, env: dict[str, Any]) -> Side:
         if env or tasks:
             check_tasks(tasks)
     except ValueError as error:
-        raise ConfigurationError(f"{name} has tasks that no run has ({error}): name another run") from error
+        raise ConfigurationError(f"{key} has tasks that no run has ({error}): name another run") from error
     if env and named and named != tasks:
         raise ConfigurationError(
-            f"transfer.source_tasks={named} says otherwise than the run it is of, which trained on {tasks}: "
-            "leave it out"
+            f"transfer.source_tasks={named} contradicts the source, whose run was trained on {tasks}: leave it out"
         )
-    if one_hot < 0:
+    inputs = read_network(policy, "actor").inputs
+    if inputs < OBSERVATION_SIZE:
         raise ConfigurationError(
-            f"{name} observes {one_hot + OBSERVATION_SIZE} numbers and Meta-World gives "
-            f"{OBSERVATION_SIZE}: it was trained on another observation"
+            f"{key} observes {inputs} numbers and Meta-World gives {OBSERVATION_SIZE}: it was trained on another "
+            "observation"
         )
+    one_hot = inputs - OBSERVATION_SIZE
     if one_hot and len(tasks) != one_hot:
         raise ConfigurationError(
-            f"{name} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
+            f"{key} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
             "name them in their order with transfer.source_tasks=[...]"
         )
-    return Side(f"the source ({cfg.transfer.source})", tuple(tasks), task_id=one_hot > 0)
+    return tuple(tasks)

@@ -472,7 +472,7 @@ DAMAGES = {
     "tasks do not exist": (with_config("env: {tasks: [rech-v3]}\nalgo: {}\n"), "did you mean 'reach-v3'"),
     "policy is a list": (policy_with(lambda _: [1, 2]), "no table of weights"),
     "policy is NaN": (policy_with(lambda weights: weights | {FIRST: weights[FIRST] * np.nan}), "NaN"),
-    "a weight is a number": (policy_with(lambda weights: weights | {FIRST: 3}), "is none"),
+    "a weight is a number": (policy_with(lambda weights: weights | {FIRST: 3}), "not a table of numbers"),
     "a weight of another shape": (
         policy_with(lambda weights: weights | {FIRST: weights[FIRST][0]}),
         "no network",
@@ -532,7 +532,7 @@ def test_an_optimiser_that_fits_no_weight_is_refused(whole_source, tmp_path):
         (["transfer.source=HERE", "transfer.parts=[]"], r"transfer.parts=\[\] takes nothing"),
         (["transfer.source=HERE", "transfer.parts=[optimiser]"], "optimiser of neither"),
         (["transfer.source=HERE", "transfer.source_tasks=[rech-v3]"], "did you mean 'reach-v3'"),
-        (["transfer.source=HERE", "transfer.source_tasks=[push-v3]"], "says otherwise than the run"),
+        (["transfer.source=HERE", "transfer.source_tasks=[push-v3]"], "contradicts the source, whose run was trained on"),
         (
             ["transfer.source=HERE", "transfer.freeze_steps.actor=9", "hardware.compile=inductor"],
             "transfer.freeze_steps.actor cannot be kept by a compiled update",
