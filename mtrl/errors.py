@@ -88,9 +88,9 @@ class NonFinite(RunEndedError, ArithmeticError):
         self, tensor: str, step: int | None, tasks: list[int], transition: dict[str, Any] | None = None
     ) -> None:
         self.tensor, self.step, self.tasks, self.transition = tensor, step, tasks, transition
-        super().__init__(self.told())
+        super().__init__(self.sentence())
 
-    def told(
+    def sentence(
         self, names: Sequence[str] | None = None, checkpoint: Path | str | None = "<that checkpoint>"
     ) -> str:
         """Return the sentence for a person.

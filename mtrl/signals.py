@@ -33,7 +33,7 @@ class Signals:
     def __init__(self) -> None:
         self._counts = LAUNCHED not in os.environ
         self.received: int | None = None
-        self.farewell: Callable[[Preempted], str] = _farewell
+        self.message_at_exit: Callable[[Preempted], str] = _message_at_exit
         """What to do before the process ends at once, and to say."""
         self._deferred = False
         self._at = 0.0
@@ -94,10 +94,10 @@ class Signals:
                 if numbers[0] in HANDLED and not self._deferred:
                     UNDIVIDED.acquire(timeout=1.0)
                     try:
-                        print(self.farewell(Preempted(numbers[0])), flush=True)
+                        print(self.message_at_exit(Preempted(numbers[0])), flush=True)
                     finally:
                         os._exit(128 + numbers[0])
 
 
-def _farewell(preempted: Preempted) -> str:
+def _message_at_exit(preempted: Preempted) -> str:
     return f"{preempted}: nothing is lost; the same command goes on"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mtrl import start as earlier
 from mtrl.config.compose import compose_run
+from mtrl.training import resume
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,13 @@ from mtrl.config.compose import compose_run
     ],
 )
 def test_compilation_is_reused_on_the_device_that_it_was_chosen_for(monkeypatch, asked, there, gpu, expected):
-    monkeypatch.setattr(earlier, "cuda_available", lambda device: gpu)
+    monkeypatch.setattr(resume, "cuda_available", lambda device: gpu)
     hardware = compose_run([f"hardware.compile={asked}"]).config.hardware
-    reused = earlier.reuse_hardware(hardware, {"hardware": there})
+    reused = resume.reuse_hardware(hardware, there)
     assert reused.compile == expected
 
 
 def test_compilation_of_another_device_is_chosen_anew():
     hardware = compose_run(["hardware.device=cpu"]).config.hardware
-    reused = earlier.reuse_hardware(hardware, {"hardware": {"device": "cuda", "compile": "cuda_graph"}})
+    reused = resume.reuse_hardware(hardware, {"device": "cuda", "compile": "cuda_graph"})
     assert reused.compile == "auto"

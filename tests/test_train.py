@@ -17,7 +17,7 @@ from mtrl.config.compose import compose_run, groups
 from mtrl.env.make import make_vec_env
 from mtrl.errors import ConfigurationError
 from mtrl.evaluation.protocol import Evaluation, TaskResult
-from mtrl.training import callbacks as examiner
+from mtrl.training import callbacks
 
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")
 CLASSES = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
@@ -224,7 +224,7 @@ class Results:
 
 def test_the_best_model_is_that_of_most_success_and_ties_go_by_return(train, tmp_path, monkeypatch):
     results = Results((0.0, 99.0), (0.5, 10.0), (0.5, 20.0), (0.5, 15.0), (0.4, 500.0))
-    monkeypatch.setattr(examiner, "evaluate", results)
+    monkeypatch.setattr(callbacks, "evaluate", results)
     directory = train(tmp_path, "task=reach-v3", "total_steps=250", "evaluation.every=50")
     score = json.loads((directory / "checkpoints" / "best" / "score.json").read_text())
     assert score == {"step": 150, "success_rate": 0.5, "mean_return": 20.0}
@@ -236,7 +236,7 @@ def test_the_best_model_is_that_of_most_success_and_ties_go_by_return(train, tmp
 def test_a_run_stops_when_an_official_evaluation_is_solved_and_not_before(train, tmp_path, monkeypatch):
     """A small evaluation only raises the question: at step 50 the official one denies it."""
     results = Results((0.95, 1.0), (0.8, 1.0), (0.5, 1.0), (1.0, 1.0), (0.9, 1.0))
-    monkeypatch.setattr(examiner, "evaluate", results)
+    monkeypatch.setattr(callbacks, "evaluate", results)
     directory = train(tmp_path, "task=reach-v3", "total_steps=400", "evaluation.every=50", "stop.success=0.9")
     assert results.episodes == [1, 2, 1, 1, 2]
     assert not results.pairs

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
     from mtrl.config.compose import Composition
-    from mtrl.training.callbacks import Session
+    from mtrl.training.callbacks import RunCallbacks
 
 CLOCKS = ("wall", "cpu")
 
@@ -108,8 +108,8 @@ def _measure(
     from mtrl.curriculum.curriculum import begin_curriculum
     from mtrl.env.make import choose_backend, make_training_env
     from mtrl.signals import Signals
-    from mtrl.training.callbacks import Session
-    from mtrl.training.record import Recorder
+    from mtrl.training.callbacks import RunCallbacks
+    from mtrl.training.record import RunRecord
 
     cfg = plain.config
     chosen = hardware.choose(
@@ -120,15 +120,17 @@ def _measure(
     env = make_training_env(cfg, chosen)
     curriculum = begin_curriculum(staged.config, env)
     assert curriculum is not None
-    sessions: dict[str, Session] = {}
+    sessions: dict[str, RunCallbacks] = {}
     with Signals() as signals:
         agent = make_agent(cfg, env, chosen)
         agent.set_logger(Logger(folder=None, output_formats=[]))
         try:
             for name, composition, stages in (("staged", staged, curriculum), ("plain", plain, None)):
-                directory, path = Recorder(folder / name), folder / name
-                directory.start(composition, chosen.as_dict())
-                sessions[name] = Session(composition.config, chosen, directory, Store(path), signals, stages)
+                directory, path = RunRecord(folder / name, composition), folder / name
+                directory.start(chosen)
+                sessions[name] = RunCallbacks(
+                    composition.config, chosen, directory, Store(path), signals, stages
+                )
             # Past the random actions, so that every block has its updates.
             agent.learn(cfg.algo.learning_starts + steps, callback=sessions["staged"], log_interval=None)
             cpu: Rates = {name: [] for name in sessions}
@@ -142,7 +144,7 @@ def _measure(
 
 
 def _block(
-    agent: "OffPolicyAlgorithm", steps: int, session: "Session", cpu: list[float]
+    agent: "OffPolicyAlgorithm", steps: int, session: "RunCallbacks", cpu: list[float]
 ) -> Callable[[], float]:
     """Return a block of learning, which returns its rate by the wall clock and adds that by CPU time to ``cpu``."""
 

@@ -77,8 +77,8 @@ def _measure(
     from mtrl.checkpoint.store import Store
     from mtrl.env.make import choose_backend, make_training_env
     from mtrl.signals import Signals
-    from mtrl.training.callbacks import Session
-    from mtrl.training.record import Recorder
+    from mtrl.training.callbacks import RunCallbacks
+    from mtrl.training.record import RunRecord
 
     cfg = composition.config
     chosen = hardware.choose(
@@ -86,13 +86,13 @@ def _measure(
         choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward),
         hardware.update_work(cfg),
     )
-    directory = Recorder(path)
-    directory.start(composition, chosen.as_dict())
+    directory = RunRecord(path, composition)
+    directory.start(chosen)
     env = make_training_env(cfg, chosen)
     with Signals() as signals:
         agent = make_agent(cfg, env, chosen)
         agent.set_logger(Logger(folder=None, output_formats=[]))
-        session = Session(cfg, chosen, directory, Store(path), signals)
+        session = RunCallbacks(cfg, chosen, directory, Store(path), signals)
         try:
             # Past the random actions, so that every block has its updates.
             agent.learn(cfg.algo.learning_starts + steps, log_interval=None)

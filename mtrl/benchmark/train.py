@@ -97,8 +97,8 @@ def _measure(
     from mtrl.checkpoint.store import Store
     from mtrl.env.make import choose_backend, make_evaluation_env, make_training_env, make_vec_env
     from mtrl.signals import Signals
-    from mtrl.training.callbacks import Session
-    from mtrl.training.record import Recorder
+    from mtrl.training.callbacks import RunCallbacks
+    from mtrl.training.record import RunRecord
 
     cfg = composition.config
     chosen = hardware.choose(
@@ -107,8 +107,8 @@ def _measure(
         hardware.update_work(cfg),
     )
     own_threads = arguments.threads or chosen.torch_threads
-    directory = Recorder(path)
-    directory.start(composition, chosen.as_dict())
+    directory = RunRecord(path, composition)
+    directory.start(chosen)
     stock = {"task_id": cfg.variant.task_id, "horizon": cfg.env.horizon, "reward": cfg.env.reward}
     stock |= {"seed": cfg.seed, "backend": "stock", "workers": 1}
     envs = {
@@ -124,7 +124,7 @@ def _measure(
         }
         for agent in agents.values():
             agent.set_logger(Logger(folder=None, output_formats=[]))
-        session = Session(cfg, chosen, directory, Store(path), signals)
+        session = RunCallbacks(cfg, chosen, directory, Store(path), signals)
         threads = {"ours": own_threads, "sb3": arguments.sb3_threads}
         callbacks = {"ours": session, "sb3": None}
         try:

@@ -1,17 +1,20 @@
-"""What happens around the agent's updates: logs, evaluations, checkpoints, the display, the end."""
+"""What happens around the agent's updates, as four callbacks: logging, evaluation, curriculum, checkpoints.
+
+``RunCallbacks`` says in which order they act. The state of each is a section of every checkpoint.
+"""
 
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -21,17 +24,18 @@ from mtrl.algo.sac import record_q_value
 from mtrl.checkpoint.model import save_model
 from mtrl.checkpoint.state import Stateful
 from mtrl.checkpoint.store import Checkpoint, Store
-from mtrl.config import CheckpointConfig, Config, SACConfig
+from mtrl.config import Config, SACConfig
 from mtrl.curriculum.curriculum import Curriculum, Transition
 from mtrl.env.make import make_evaluation_env
 from mtrl.errors import CheckpointFailedError, Preempted
-from mtrl.evaluation.protocol import COLUMNS, Act, Evaluation, TaskResult, evaluate
+from mtrl.evaluation.protocol import COLUMNS, Evaluation, TaskResult, evaluate
 from mtrl.hardware import Hardware
+from mtrl.rundir.layout import best_model, stage_model
 from mtrl.rundir.write import CsvLog
 from mtrl.signals import Signals
 from mtrl.training.display import ProgressView, result_table
 from mtrl.training.metrics import Clock, Episodes, Every, Metrics
-from mtrl.training.record import Recorder
+from mtrl.training.record import RunRecord
 from mtrl.training.tracker import make_tracker
 
 logger = logging.getLogger(__name__)
@@ -40,141 +44,158 @@ MAX_FAILURES = 3
 """Attempts in a row to save everything, logs and checkpoint, that may fail before the run ends."""
 
 
-class Saver:
-    """Saves everything a run needs to go on.
+class Stop(Exception):
+    """Ends ``learn`` from a callback, at a point where nothing is half done."""
+
+
+@contextmanager
+def undone_by_signal(part: Stateful) -> Iterator[None]:
+    """Set ``part`` back to where the block began if a signal interrupts the block; the next start repeats it."""
+    before = part.get_state()
+    try:
+        yield
+    except Preempted:
+        part.set_state(before)
+        raise
+
+
+class LoggingCallback(BaseCallback):
+    """Writes metrics.csv and timing.csv, mirrors them, and shows the progress.
 
     Args:
-        cfg: When.
-        store: Where the checkpoints lie.
-        directory: The run directory, told of each checkpoint.
-        logs: What else is written there, before each checkpoint.
-        sections: What a checkpoint holds beside the agent, by name.
+        cfg: The run.
+        record: Where the run is written down.
+        due: The schedules of "log", "evaluate" and "save"; a checkpoint holds them in this callback's section.
+        curriculum: The run's curriculum.
+        resumed_at: Step from which an earlier start is continued; None for a new run.
     """
+
+    model: OffPolicyAlgorithm
 
     def __init__(
         self,
-        cfg: CheckpointConfig,
-        store: Store,
-        directory: Recorder,
-        logs: Sequence[CsvLog],
-        sections: Mapping[str, Stateful],
+        cfg: Config,
+        record: RunRecord,
+        due: Mapping[str, Every],
+        curriculum: Curriculum | None,
+        resumed_at: int | None,
     ) -> None:
-        self.every = Every(cfg.every)
-        self._minutes = cfg.minutes
-        self._store, self._directory, self._sections = store, directory, sections
-        self._written: list[CsvLog | Recorder] = [*logs, directory]
-        self._saved_at = time.monotonic()
-        self._failures = 0
+        super().__init__()
+        self.episodes, self.written_at = Episodes(cfg.env.tasks), -1
+        self.metrics = Metrics(
+            record.path,
+            cfg.env.tasks,
+            per_task_temperature=isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task",
+            tensorboard=cfg.logging.tensorboard,
+            tracker=make_tracker(cfg, record.path),
+            resumed_at=resumed_at,
+        )
+        self._first_step = resumed_at or 0
+        self.clock = Clock(first_step=self._first_step)
+        self.view = ProgressView(cfg.total_steps, self._first_step, cfg.logging.progress)
+        self._record, self._due, self._curriculum = record, due, curriculum
+        self._learning_since: float | None = None
+        self._learning_seconds = 0.0
 
-    def restore(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
-        """Set ``agent`` and the sections to what ``checkpoint`` holds."""
-        self._store.restore(checkpoint, agent, self._sections)
+    def get_state(self) -> dict[str, Any]:
+        """Return what the rest of the run and its logs depend on, apart from the agent."""
+        return {
+            "written_at": self.written_at,
+            "due": {name: every.last for name, every in self._due.items()},
+            "logs": {name: log.size for name, log in self.metrics.logs.items()},
+            "seconds": self.clock.seconds,
+        }
 
-    def is_due(self, step: int, *, logged: bool) -> bool:
-        """Tell whether to save at ``step``: by steps, by minutes, or again after a failure.
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``get_state`` was called; the logs lose the rows they were given since."""
+        self.written_at = state["written_at"]
+        for name, every in self._due.items():
+            every.last = state["due"][name]
+        for name, log in self.metrics.logs.items():
+            log.cut(state["logs"][name])
+        self.clock = Clock(state["seconds"], self._first_step)
 
-        Args:
-            step: Environment steps so far.
-            logged: Whether a row of metrics.csv was written at this step; what failed is tried again at each,
-                for the disk may have room again.
-        """
-        again = logged and (self._failures > 0 or any(log.waits for log in self._written))
-        minutes = (time.monotonic() - self._saved_at) / 60
-        return self.every.due(step) or again or minutes >= self._minutes
-
-    def save(self, model: OffPolicyAlgorithm) -> bool:
-        """Save everything, and tell whether that succeeded; the last of several failures in a row is raised.
-
-        Raises:
-            CheckpointFailedError: Nothing could be saved for too long.
-        """
-        try:
-            # First the logs: a checkpoint tells how long they are, and rows that wait end with this process.
-            for log in self._written:
-                log.write()
-            self._store.save(model, self._sections)
-            self._directory.set_checkpoint(model.num_timesteps)
-        except OSError as error:
-            self._failures += 1
-            logger.warning("step %d: nothing could be saved (%s)", model.num_timesteps, error)
-            if self._failures >= MAX_FAILURES:
-                raise CheckpointFailedError(
-                    f"nothing could be saved {MAX_FAILURES} times in a row ({error}): make room on the disk"
-                ) from error
-            return False
-        self._failures = 0
-        self._saved_at = time.monotonic()
+    def _on_step(self) -> bool:
+        if self.locals["dones"].any():
+            self.episodes.record(self.locals["dones"], self.locals["infos"])
         return True
 
+    def _on_rollout_end(self) -> None:
+        self._learning_since = time.perf_counter()
 
-class Examiner:
-    """Evaluates the policy that is being trained, on environments of its own.
+    def _on_rollout_start(self) -> None:
+        self.count_learning()
+        if self.view.wants_rates():
+            self.view.update(self.num_timesteps, self.episodes.success_rates())
+        if self._due["log"].passed(self.num_timesteps):
+            self.write()
+
+    def count_learning(self) -> None:
+        """Count the time of the updates: as the learner measured it, or all the time between two rollouts."""
+        if isinstance(self.model, OverlappedRollouts):
+            self.clock.add("learning", self.model.learning_seconds - self._learning_seconds)
+            self._learning_seconds = self.model.learning_seconds
+        elif self._learning_since is not None:
+            self.clock.add("learning", time.perf_counter() - self._learning_since)
+            self._learning_since = None
+
+    def write(self) -> None:
+        """Write a row, unless the present step has one.
+
+        Raises:
+            NonFinite: A weight is NaN or infinite.
+            UnstableError: The simulation breaks down too often.
+        """
+        step = self.num_timesteps
+        if self.written_at == step:
+            return
+        self.episodes.check_stable()
+        check_finite(self.model)
+        record_q_value(self.model)
+        self.written_at = step
+        self._due["log"].due(step)
+        stage = None if self._curriculum is None else self._curriculum.stage
+        self.metrics.write(step, self.episodes, self.model.logger, self.clock, stage)
+        self._record.update(step=step)
+
+    def close(self) -> None:
+        """Remove the display and flush the logs."""
+        self.view.close()
+        self.metrics.close()
+
+
+class EvaluationCallback(BaseCallback):
+    """Evaluates the policy that is being trained, keeps the best model, and ends the run when it is solved.
 
     Args:
-        cfg: The run's configuration.
+        cfg: The run.
         chosen: What it uses of the machine.
-        directory: Where it is written down.
-        signals: An evaluation ends, without a trace, when a signal comes.
+        record: Where the run is written down.
+        check_signals: Called at every step of an evaluation; raises Preempted if a signal came.
+        logging: Mirrors and shows the results.
+        every: When to evaluate.
     """
 
-    def __init__(self, cfg: Config, chosen: Hardware, directory: Recorder, signals: Signals) -> None:
-        self.cfg, self.chosen, self.signals = cfg, chosen, signals
-        self.log = CsvLog(directory.path / "evaluation.csv", COLUMNS)
+    model: OffPolicyAlgorithm
+
+    def __init__(
+        self,
+        cfg: Config,
+        chosen: Hardware,
+        record: RunRecord,
+        check_signals: Callable[[], None],
+        logging: LoggingCallback,
+        every: Every,
+    ) -> None:
+        super().__init__()
+        self.log = CsvLog(record.path / "evaluation.csv", COLUMNS)
         self.best = (-1.0, -np.inf)
         self.latest: Evaluation | None = None
         self.latest_at = (-1, 0)
         """Step and episodes per task of the latest evaluation."""
-        self._best_path = directory.checkpoints / "best"
+        self._cfg, self._chosen, self._logging, self._every = cfg, chosen, logging, every
+        self._check_signals, self._best_model = check_signals, best_model(record.path)
         self._envs: dict[str, VecEnv] = {}
-
-    def examine(self, model: OffPolicyAlgorithm, episodes: int) -> Evaluation:
-        """Evaluate ``model``, write it down, and keep it if it is the best so far.
-
-        Raises:
-            Preempted: A signal came.
-        """
-        tasks, goals, step = self.cfg.env.tasks, self.cfg.evaluation.goals, model.num_timesteps
-        result = evaluate(self._act(model), self._env(goals), tasks, episodes, goals)
-        self.latest, self.latest_at = result, (step, episodes)
-        rows = [
-            {"step": step, **{name: getattr(row, name) for name in COLUMNS[1:]}} for row in result.results
-        ]
-        self.log.append(rows)
-        if result.score > self.best:
-            try:
-                save_model(self._best_path, model, step=step, score=result.score)
-                self.best = result.score
-            except OSError as error:
-                # The score stays, so that the next good model is tried again.
-                logger.warning("step %d: the best model could not be saved (%s)", step, error)
-        return result
-
-    def success_rates(
-        self, model: OffPolicyAlgorithm, tasks: Sequence[int], episodes: int
-    ) -> dict[int, float]:
-        """Return the success rate of some tasks, by id, on the goals that the run trains on.
-
-        Raises:
-            Preempted: A signal came.
-        """
-        names = self.cfg.env.tasks
-        result = evaluate(self._act(model), self._env("train"), names, episodes, "train", only=tasks)
-        return {names.index(row.task): row.success_rate for row in result.results}
-
-    def _act(self, model: OffPolicyAlgorithm) -> Act:
-        normalizer = model.get_vec_normalize_env()
-
-        def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
-            self.signals.check()
-            seen = obs if normalizer is None else normalizer.normalize_obs(obs)
-            return model.predict(seen, deterministic=True)[0]
-
-        return act
-
-    def _env(self, goals: str) -> VecEnv:
-        if goals not in self._envs:
-            self._envs[goals] = make_evaluation_env(self.cfg, self.chosen, goals)
-        return self._envs[goals]
 
     def get_state(self) -> dict[str, Any]:
         """Return what later evaluations depend on, and the length of the log."""
@@ -188,13 +209,88 @@ class Examiner:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; the log loses the rows it was given since."""
-        success, mean_return = state["best"]
-        self.best = (success, mean_return)
+        self.best, self.latest_at = tuple(state["best"]), tuple(state["latest_at"])
         latest = state["latest"]
         self.latest = None if latest is None else Evaluation(tuple(TaskResult(**row) for row in latest))
-        step, episodes = state["latest_at"]
-        self.latest_at = (step, episodes)
         self.log.cut(state["log"])
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if not self._every.passed(self.num_timesteps):
+            return
+        with undone_by_signal(self):
+            self.evaluate_now(self._cfg.evaluation.episodes)
+            solved = self._is_solved()
+        # Not before: an evaluation that a signal has undone is still due.
+        self._every.due(self.num_timesteps)
+        if solved:
+            raise Stop
+
+    def _is_solved(self) -> bool:
+        """Return whether an official evaluation reaches ``stop.success``; a smaller one only calls for it."""
+        enough, official = self._cfg.stop.success, self._cfg.evaluation.final_episodes
+        if enough is None or self.latest is None or self.latest.success_rate < enough:
+            return False
+        if self.latest_at[1] < official and self.evaluate_now(official).success_rate < enough:
+            return False
+        self._logging.view.say(
+            f"solved: success {self.latest.success_rate:.1%} is at least stop.success={enough}"
+        )
+        return True
+
+    def final(self) -> Evaluation:
+        """Return the official evaluation of the present policy; it is made unless the latest one is it."""
+        # A later start, which may have more steps, must not evaluate at this step again.
+        self._every.due(self.num_timesteps)
+        official = self._cfg.evaluation.final_episodes
+        if self.latest is not None and self.latest_at == (self.num_timesteps, official):
+            return self.latest
+        with undone_by_signal(self):
+            return self.evaluate_now(official)
+
+    def evaluate_now(self, episodes: int) -> Evaluation:
+        """Evaluate the present policy, write down and show the result, and keep the model if it is the best."""
+        tasks, goals, step = self._cfg.env.tasks, self._cfg.evaluation.goals, self.num_timesteps
+        with self._logging.clock.doing("evaluation"):
+            result = evaluate(self._act, self._env(goals), tasks, episodes, goals)
+            self.latest, self.latest_at = result, (step, episodes)
+            self.log.append([{"step": step, **asdict(row)} for row in result.results])
+            if result.score > self.best:
+                try:
+                    save_model(self._best_model, self.model, step=step, score=result.score)
+                    self.best = result.score
+                except OSError as error:
+                    # The score stays, so that the next good model is tried again.
+                    logger.warning("step %d: the best model could not be saved (%s)", step, error)
+        scalars = {"success_rate": result.success_rate, "return": result.mean_return}
+        scalars |= {f"success_rate/{row.task}": row.success_rate for row in result.results}
+        scalars |= {f"return/{row.task}": row.mean_return for row in result.results}
+        self._logging.metrics.mirror(f"evaluation_{goals}", scalars, step)
+        self._logging.view.say(
+            f"step {step:,}: success {result.success_rate:.1%}, return {result.mean_return:,.0f} "
+            f"over {episodes} episodes a task ({self._logging.clock.seconds:,.0f} s)"
+        )
+        return result
+
+    def success_rates(self, tasks: Sequence[int], episodes: int) -> dict[int, float]:
+        """Return the success rate of some tasks, by id, on the goals that the run trains on; nothing is logged."""
+        names = self._cfg.env.tasks
+        with self._logging.clock.doing("evaluation"):
+            result = evaluate(self._act, self._env("train"), names, episodes, "train", only=tasks)
+        return {names.index(row.task): row.success_rate for row in result.results}
+
+    def _act(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._check_signals()
+        normalizer = self.model.get_vec_normalize_env()
+        seen = obs if normalizer is None else normalizer.normalize_obs(obs)
+        return self.model.predict(seen, deterministic=True)[0]
+
+    def _env(self, goals: str) -> VecEnv:
+        if goals not in self._envs:
+            self._envs[goals] = make_evaluation_env(self._cfg, self._chosen, goals)
+        return self._envs[goals]
 
     def close(self) -> None:
         """Release the environments."""
@@ -202,15 +298,170 @@ class Examiner:
             env.close()
 
 
-class Stop(Exception):
-    """Training ends here, at a point where nothing is half done; how a callback ends ``learn``."""
+class CurriculumCallback(BaseCallback):
+    """Follows a curriculum: measures the success where it is due, and begins the next stage where one is over."""
+
+    model: OffPolicyAlgorithm
+
+    def __init__(
+        self,
+        cfg: Config,
+        record: RunRecord,
+        curriculum: Curriculum,
+        logging: LoggingCallback,
+        evaluation: EvaluationCallback,
+    ) -> None:
+        super().__init__()
+        self._cfg, self._record, self._curriculum = cfg, record, curriculum
+        self._logging, self._evaluation = logging, evaluation
+
+    def _on_training_start(self) -> None:
+        curriculum, asked = self._curriculum, self._cfg.curriculum.start_stage
+        if self.num_timesteps == 0:
+            curriculum.first_episodes_began(self.training_env)
+        elif curriculum.stage < asked:
+            why = "curriculum.start_stage asked for the next"
+            self._begin_stage(curriculum.go_to(self.training_env, asked, self.num_timesteps, why))
+        elif 0 < asked < curriculum.stage:
+            logger.warning(
+                "curriculum.start_stage=%d lies behind the present stage %d, which continues",
+                asked,
+                curriculum.stage,
+            )
+        self.write_status()
+
+    def _on_step(self) -> bool:
+        dones = self.locals["dones"]
+        if dones.any():
+            self._curriculum.episodes_ended(self.training_env, dones, self.locals["infos"])
+        return True
+
+    def _on_rollout_start(self) -> None:
+        curriculum, step = self._curriculum, self.num_timesteps
+        success = None
+        if curriculum.look_is_due(step):
+            with undone_by_signal(curriculum):
+                if curriculum.wants_check(step):
+                    tasks, episodes = curriculum.tasks_to_check, self._cfg.curriculum.check_episodes
+                    success = self._evaluation.success_rates(tasks, episodes)
+        transition = curriculum.advance(self.training_env, step, success)
+        if transition is not None:
+            self._begin_stage(transition)
+        if success is not None or transition is not None:
+            tasks = self._cfg.env.tasks
+            shares = dict(zip(tasks, curriculum.rotation.weights, strict=True))
+            names = {tasks[task]: rate for task, rate in (success or {}).items()}
+            logger.info("step %d: stage %d, success %s, shares %s", step, curriculum.stage, names, shares)
+            shares = {f"share/{task}": share for task, share in shares.items()}
+            self._logging.metrics.mirror("curriculum", shares, step)
+            self.write_status()
+
+    def _begin_stage(self, transition: Transition) -> None:
+        """Restrict the replay buffer, keep the model that the last stage ended with, and say why it ended."""
+        self._curriculum.restrict(self.model.replay_buffer)
+        target = stage_model(self._record.path, transition.ended)
+        try:
+            save_model(target, self.model, step=transition.step)
+        except OSError as error:
+            logger.warning("step %d: the model of the stage could not be saved (%s)", transition.step, error)
+        line = f"stage {transition.ended} ended after {transition.steps:,} steps, {transition.why}"
+        self._logging.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
+        logger.info("step %d: %s", transition.step, line)
+        stages = {"stage": transition.begun, "ended": transition.ended, "lasted": transition.steps}
+        self._logging.metrics.mirror("curriculum", stages, transition.step)
+
+    def summary(self) -> str:
+        """Return where the curriculum is, in one line."""
+        return self._curriculum.summary()
+
+    def write_status(self) -> None:
+        """Write down which stage is played and how the earlier ones ended."""
+        curriculum = self._curriculum
+        entry = {"stage": curriculum.stage, "stages": len(curriculum.stages), "began": curriculum.began}
+        entry |= {"summary": self.summary(), "transitions": curriculum.history}
+        self._record.update(curriculum=entry)
 
 
-class Session(BaseCallback):
-    """What happens around the agent's updates: logs, evaluations, checkpoints, the display, the end.
+class CheckpointCallback(BaseCallback):
+    """Saves everything from which a run continues.
 
-    Everything that looks at the whole state happens at the start of a rollout: the transition of the last
-    step is then in the buffer and the updates that follow it are made, which is not so in mid-step.
+    Args:
+        cfg: The run.
+        store: Where the checkpoints lie.
+        record: Told of each checkpoint.
+        logging: Its logs are written before each checkpoint.
+        evaluation: The same.
+        every: When to save, in steps; ``checkpoint.minutes`` counts besides.
+        sections: What a checkpoint holds beside the agent, by name.
+    """
+
+    model: OffPolicyAlgorithm
+
+    def __init__(
+        self,
+        cfg: Config,
+        store: Store,
+        record: RunRecord,
+        logging: LoggingCallback,
+        evaluation: EvaluationCallback,
+        every: Every,
+        sections: Mapping[str, Stateful],
+    ) -> None:
+        super().__init__()
+        self.sections = sections
+        self._minutes, self._every, self._logging = cfg.checkpoint.minutes, every, logging
+        self._store, self._record = store, record
+        self._written: list[CsvLog | RunRecord] = [*logging.metrics.logs.values(), evaluation.log, record]
+        self._saved_at = time.monotonic()
+        self._failures = 0
+
+    def restore(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
+        """Set ``agent`` and the sections to what ``checkpoint`` holds."""
+        self._store.restore(checkpoint, agent, self.sections)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        step = self.num_timesteps
+        # What failed is tried again at each row of metrics.csv, because the disk may have room again.
+        failed = self._failures > 0 or any(log.waits for log in self._written)
+        again = failed and self._logging.written_at == step
+        minutes = (time.monotonic() - self._saved_at) / 60
+        if step > 0 and (self._every.due(step) or again or minutes >= self._minutes):
+            self.save()
+
+    def save(self) -> bool:
+        """Save everything and return whether that succeeded.
+
+        Raises:
+            CheckpointFailedError: It failed several times in a row.
+        """
+        model = self.model
+        try:
+            # First the logs: a checkpoint tells how long they are, and rows that wait end with this process.
+            for log in self._written:
+                log.write()
+            self._store.save(model, self.sections)
+            self._record.set_checkpoint(model.num_timesteps)
+        except OSError as error:
+            self._failures += 1
+            logger.warning("step %d: nothing could be saved (%s)", model.num_timesteps, error)
+            if self._failures >= MAX_FAILURES:
+                raise CheckpointFailedError(
+                    f"nothing could be saved {MAX_FAILURES} times in a row ({error}): make room on the disk"
+                ) from error
+            return False
+        self._failures = 0
+        self._saved_at = time.monotonic()
+        return True
+
+
+class RunCallbacks(CallbackList):
+    """The callbacks of a run, in the order in which they act.
+
+    Everything that looks at the whole state happens at the start of a rollout: the transition of the last step is
+    then in the buffer and the updates that follow it are made, which is not so in the middle of a step.
     """
 
     model: OffPolicyAlgorithm
@@ -219,259 +470,90 @@ class Session(BaseCallback):
         self,
         cfg: Config,
         chosen: Hardware,
-        directory: Recorder,
+        record: RunRecord,
         store: Store,
         signals: Signals,
         curriculum: Curriculum | None = None,
         resumed_at: int | None = None,
     ) -> None:
-        super().__init__()
-        self._closed = False
-        self.cfg, self.chosen, self.directory, self.curriculum = cfg, chosen, directory, curriculum
-        self.signals = signals
-        self.episodes = Episodes(cfg.env.tasks)
-        self.clock = Clock()
-        per_task = isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task"
-        self.metrics = Metrics(
-            directory.path,
-            cfg.env.tasks,
-            per_task_temperature=per_task,
-            tensorboard=cfg.logging.tensorboard,
-            tracker=make_tracker(cfg, directory.path),
-            resumed_at=resumed_at,
+        due = {
+            "log": Every(cfg.logging.every),
+            "evaluate": Every(cfg.evaluation.every),
+            "save": Every(cfg.checkpoint.every),
+        }
+        self.cfg, self.signals = cfg, signals
+        self.logging = LoggingCallback(cfg, record, due, curriculum, resumed_at)
+        self.evaluation = EvaluationCallback(
+            cfg, chosen, record, signals.check, self.logging, due["evaluate"]
         )
-        self.examiner = Examiner(cfg, chosen, directory, signals)
-        self.view = ProgressView(cfg.total_steps, resumed_at or 0, cfg.logging.progress)
-        self._log, self._evaluate = Every(cfg.logging.every), Every(cfg.evaluation.every)
-        self._learning_since: float | None = None
-        self._learning_seconds = 0.0
-        self._written_at = -1
-        self.sections: dict[str, Stateful] = {
-            "session": self,
-            "episodes": self.episodes,
-            "evaluation": self.examiner,
-        }
+        self.looks: list[BaseCallback] = [self.evaluation]
+        sections = {"session": self.logging, "episodes": self.logging.episodes, "evaluation": self.evaluation}
+        self.curriculum = None
         if curriculum is not None:
-            self.sections["curriculum"] = curriculum
-        logs = [*self.metrics.logs.values(), self.examiner.log]
-        self.saver = Saver(cfg.checkpoint, store, directory, logs, self.sections)
-
-    def get_state(self) -> dict[str, Any]:
-        """Return what the rest of the run, and its logs, depend on beside the agent."""
-        return {
-            "written_at": self._written_at,
-            "due": {name: every.last for name, every in self._every().items()},
-            "logs": {name: log.size for name, log in self.metrics.logs.items()},
-            "seconds": self.clock.seconds,
-        }
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where ``get_state`` was called; the logs lose the rows they were given since."""
-        self._written_at = state["written_at"]
-        for name, every in self._every().items():
-            every.last = state["due"][name]
-        for name, log in self.metrics.logs.items():
-            log.cut(state["logs"][name])
-        self.clock = Clock(state["seconds"])
-
-    def _every(self) -> dict[str, Every]:
-        return {"log": self._log, "evaluate": self._evaluate, "save": self.saver.every}
+            self.curriculum = CurriculumCallback(cfg, record, curriculum, self.logging, self.evaluation)
+            self.looks.append(self.curriculum)
+            sections["curriculum"] = curriculum
+        self.checkpoints = CheckpointCallback(
+            cfg, store, record, self.logging, self.evaluation, due["save"], sections
+        )
+        self._closed = False
+        super().__init__([self.logging, *self.looks, self.checkpoints])
 
     def resume(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
         """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
-        self.saver.restore(checkpoint, agent)
-        self.clock.resume_at(checkpoint.step)
+        self.checkpoints.restore(checkpoint, agent)
+
+    def say(self, line: str) -> None:
+        """Show a line above the progress."""
+        self.logging.view.say(line)
 
     def _on_training_start(self) -> None:
+        # From here on there is something to save.
         self.signals.defer()
-        if self.curriculum is None:
-            return
-        if self.num_timesteps == 0:
-            self.curriculum.first_episodes_began(self.training_env)
-        elif self.curriculum.stage < self.cfg.curriculum.start_stage:
-            stage, why = self.cfg.curriculum.start_stage, "curriculum.start_stage asked for the next"
-            transition = self.curriculum.go_to(self.training_env, stage, self.num_timesteps, why)
-            self.curriculum.restrict(self.model.replay_buffer)
-            self._tell(transition)
-        elif 0 < self.cfg.curriculum.start_stage < self.curriculum.stage:
-            logger.warning(
-                "curriculum.start_stage=%d lies behind the present stage %d, which goes on",
-                self.cfg.curriculum.start_stage,
-                self.curriculum.stage,
-            )
-        self._note_curriculum()
-
-    def _on_step(self) -> bool:
-        dones = self.locals["dones"]
-        if dones.any():
-            self.episodes.record(dones, self.locals["infos"])
-            if self.curriculum is not None:
-                self.curriculum.episodes_ended(self.training_env, dones, self.locals["infos"])
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self._learning_since = time.perf_counter()
+        super()._on_training_start()
 
     def _on_rollout_start(self) -> None:
-        self._count_learning()
-        step = self.num_timesteps
-        if self.view.wants_rates():
-            self.view.update(step, self.episodes.success_rates())
-        if step == 0:
+        self.logging.on_rollout_start()
+        try:
             self.signals.check()
-            return
-        logged = self._log.due(step)
-        if logged:
-            self._write_metrics()
-        try:
-            self._look(step)
+            for callback in self.looks:
+                callback.on_rollout_start()
         except Preempted:
-            self.saver.save(self.model)
+            if self.num_timesteps > 0:
+                self.checkpoints.save()
             raise
-        if self.saver.is_due(step, logged=logged):
-            self.saver.save(self.model)
+        self.checkpoints.on_rollout_start()
 
-    def _look(self, step: int) -> None:
-        """Evaluate, and follow the curriculum, where that is due; a signal undoes what it interrupts."""
-        self.signals.check()
-        curriculum = self.curriculum
-        looks = self._evaluate.passed(step) or (curriculum is not None and curriculum.look_is_due(step))
-        with self._undone_by_signal() if looks else nullcontext():
-            if self._evaluate.due(step) and step < self.cfg.total_steps:
-                self._evaluate_now(self.cfg.evaluation.episodes)
-                self._stop_if_solved()
-            if curriculum is not None:
-                self._follow_curriculum(curriculum)
+    def final_evaluation(self) -> Evaluation:
+        """Return the official evaluation of the trained policy; everything is saved, also if that fails.
 
-    @contextmanager
-    def _undone_by_signal(self) -> Iterator[None]:
-        """Go back to where the block began if a signal comes in it; the next start does it again."""
-        before = {name: section.get_state() for name, section in self.sections.items()}
+        Raises:
+            CheckpointFailedError: The last checkpoint could not be written.
+        """
+        self.logging.count_learning()
         try:
-            yield
-        except Preempted:
-            for name, section in self.sections.items():
-                section.set_state(before[name])
-            raise
-
-    def _count_learning(self) -> None:
-        """Tell the clock what the updates took: as the learner says, or all the time between two rollouts."""
-        if isinstance(self.model, OverlappedRollouts):
-            self.clock.add("learning", self.model.learning_seconds - self._learning_seconds)
-            self._learning_seconds = self.model.learning_seconds
-        elif self._learning_since is not None:
-            self.clock.add("learning", time.perf_counter() - self._learning_since)
-            self._learning_since = None
-
-    def _follow_curriculum(self, curriculum: Curriculum) -> None:
-        """Look at the success where that is due, and go on to the next stage where this one is over."""
-        step, success = self.num_timesteps, None
-        if curriculum.wants_check(step):
-            episodes = self.cfg.curriculum.check_episodes
-            with self.clock.doing("evaluation"):
-                success = self.examiner.success_rates(self.model, curriculum.tasks_to_check, episodes)
-        transition = curriculum.advance(self.training_env, step, success)
-        if transition is not None:
-            curriculum.restrict(self.model.replay_buffer)
-            self._tell(transition)
-        if success is not None or transition is not None:
-            shares = dict(zip(self.cfg.env.tasks, curriculum.rotation.weights, strict=True))
-            names = {self.cfg.env.tasks[task]: rate for task, rate in (success or {}).items()}
-            logger.info("step %d: stage %d, success %s, shares %s", step, curriculum.stage, names, shares)
-            shares = {f"share/{task}": share for task, share in shares.items()}
-            self.metrics.mirror("curriculum", shares, step)
-            self._note_curriculum()
-
-    def _tell(self, transition: Transition) -> None:
-        """Keep the model that a stage ended with, and say why it ended."""
-        target = self.directory.checkpoints / f"stage_{transition.ended}"
-        try:
-            save_model(target, self.model, step=transition.step)
-        except OSError as error:
-            logger.warning("step %d: the model of the stage could not be saved (%s)", transition.step, error)
-        line = f"stage {transition.ended} ended after {transition.steps:,} steps, {transition.why}"
-        self.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
-        logger.info("step %d: %s", transition.step, line)
-        stages = {"stage": transition.begun, "ended": transition.ended, "lasted": transition.steps}
-        self.metrics.mirror("curriculum", stages, transition.step)
-
-    def _note_curriculum(self) -> None:
+            result = self.evaluation.final()
+            self.logging.write()
+        finally:
+            saved = self.checkpoints.save()
+        if not saved:
+            raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
         if self.curriculum is not None:
-            curriculum = self.curriculum
-            entry = {"stage": curriculum.stage, "stages": len(curriculum.stages), "began": curriculum.began}
-            entry |= {"summary": curriculum.summary(), "transitions": curriculum.history}
-            self.directory.note("curriculum", entry)
-
-    def _write_metrics(self) -> None:
-        self.episodes.check_stable()
-        check_finite(self.model)
-        record_q_value(self.model)
-        stage = None if self.curriculum is None else self.curriculum.stage
-        self._written_at = self.num_timesteps
-        self.metrics.write(self.num_timesteps, self.episodes, self.model.logger, self.clock, stage)
-        self.directory.set_step(self.num_timesteps)
-
-    def _evaluate_now(self, episodes: int) -> Evaluation:
-        """Evaluate the present policy and show what it came to."""
-        with self.clock.doing("evaluation"):
-            result = self.examiner.examine(self.model, episodes)
-        scalars = {"success_rate": result.success_rate, "return": result.mean_return}
-        scalars |= {f"success_rate/{row.task}": row.success_rate for row in result.results}
-        scalars |= {f"return/{row.task}": row.mean_return for row in result.results}
-        self.metrics.mirror(f"evaluation_{self.cfg.evaluation.goals}", scalars, self.num_timesteps)
-        self.view.say(
-            f"step {self.num_timesteps:,}: success {result.success_rate:.1%}, "
-            f"return {result.mean_return:,.0f} over {episodes} episodes a task ({self.clock.seconds:,.0f} s)"
-        )
+            self.curriculum.write_status()
         return result
 
-    def _stop_if_solved(self) -> None:
-        """End the run once an official evaluation reaches ``stop.success``; a small one only asks for it."""
-        enough, official = self.cfg.stop.success, self.cfg.evaluation.final_episodes
-        latest = self.examiner.latest
-        if enough is None or latest is None or latest.success_rate < enough:
-            return
-        if self.examiner.latest_at[1] < official:
-            latest = self._evaluate_now(official)
-        if latest.success_rate < enough:
-            return
-        self.view.say(f"solved: success {latest.success_rate:.1%} is at least stop.success={enough}")
-        raise Stop
-
-    def finish(self) -> Evaluation:
-        """Make the official evaluation, unless the last one was it, save, and close everything."""
-        self._count_learning()
-        # What is due at this step is made here; a start that goes on from it must not make it again.
-        self._log.due(self.num_timesteps)
-        self._evaluate.due(self.num_timesteps)
-        official = self.cfg.evaluation.final_episodes
-        try:
-            try:
-                with self._undone_by_signal():
-                    if self.examiner.latest_at != (self.num_timesteps, official):
-                        self._evaluate_now(official)
-                if self._written_at != self.num_timesteps:
-                    self._write_metrics()
-            finally:
-                saved = self.saver.save(self.model)
-            if not saved:
-                raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
-        finally:
-            self.close()
-        latest = self.examiner.latest
-        assert latest is not None
-        title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {self.clock.seconds:,.0f} s"
-        Console(file=sys.stdout, markup=False).print(result_table(latest, title))
+    def show(self, result: Evaluation) -> None:
+        """Print the final evaluation and how far the curriculum came."""
+        console = Console(file=sys.stdout, markup=False)
+        seconds = self.logging.clock.seconds
+        title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {seconds:,.0f} s"
+        console.print(result_table(result, title))
         if self.curriculum is not None:
-            self._note_curriculum()
-            Console(file=sys.stdout, markup=False).print(self.curriculum.summary(), soft_wrap=True)
-        return latest
+            console.print(self.curriculum.summary(), soft_wrap=True)
 
     def close(self) -> None:
         """Release the display, the files and the evaluation's environments; again does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        self.view.close()
-        self.metrics.close()
-        self.examiner.close()
+        if not self._closed:
+            self._closed = True
+            self.logging.close()
+            self.evaluation.close()

@@ -153,12 +153,17 @@ class Episodes:
 
 
 class Clock:
-    """Where the wall-clock time goes: everything is environments unless it is said to be something else."""
+    """Measures where the wall-clock time goes; what is not counted as something else is the environments' time.
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    Args:
+        seconds: Seconds of earlier starts.
+        first_step: Environment steps of earlier starts.
+    """
+
+    def __init__(self, seconds: float = 0.0, first_step: int = 0) -> None:
         self._earlier = seconds
         self._started = time.perf_counter()
-        self._mark = (self._started, 0)
+        self._mark = (self._started, first_step)
         self._spent = {"learning": 0.0, "evaluation": 0.0}
 
     @property
@@ -192,10 +197,6 @@ class Clock:
             "environment": 1 - sum(shares.values()),
             **shares,
         }
-
-    def resume_at(self, step: int) -> None:
-        """Count steps from ``step`` on, for a run that was continued."""
-        self._mark = (self._mark[0], step)
 
 
 class Metrics:

@@ -1,4 +1,4 @@
-"""The directory of one run, as its trainer sees it: what state it is in, and what is written about it."""
+"""What is written about one run while it trains: what it is, how far it is, and how it ended."""
 
 import contextlib
 import logging
@@ -16,30 +16,40 @@ import numpy as np
 from mtrl.config.compose import Composition
 from mtrl.experiment import differences
 from mtrl.rundir.environment import environment
+from mtrl.rundir.layout import checkpoints_of, step_checkpoint
 from mtrl.rundir.write import write_json, write_yaml
-
-logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from mtrl.evaluation.protocol import Evaluation
+    from mtrl.hardware import Hardware
 
+logger = logging.getLogger(__name__)
 
 LOGS = ("metrics.csv", "evaluation.csv", "timing.csv")
 
 
-class Recorder:
-    """Writes the files of one run that say what it is and how far it is.
+class RunRecord:
+    """Writes ``config.yaml``, ``environment.json``, ``status.json`` and ``run.log``.
 
     Args:
-        path: The directory; it need not exist.
+        path: The run directory; it need not exist.
+        composition: The run.
+        earlier: The status that the last start left; empty for a new run.
+        changed: What this start does otherwise than the first, in words.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-        self._status: dict[str, Any] = {}
+    def __init__(
+        self,
+        path: Path,
+        composition: Composition,
+        earlier: Mapping[str, Any] | None = None,
+        changed: str = "",
+    ) -> None:
+        self.path, self.earlier = path, dict(earlier or {})
         self.waits = False
-        """Whether the status could not be written as it is."""
+        """Whether the disk had no room for the newest status; ``write`` tries again."""
+        self._composition, self._changed = composition, changed
+        self._status: dict[str, Any] = {}
 
     @contextmanager
     def log(self) -> Iterator[None]:
@@ -53,62 +63,49 @@ class Recorder:
             logging.getLogger().removeHandler(handler)
             handler.close()
 
-    def start(
-        self,
-        composition: Composition,
-        chosen: Mapping[str, Any],
-        *,
-        step: int = 0,
-        earlier: Mapping[str, Any] | None = None,
-        changed: str = "",
-    ) -> None:
-        """Make the directory, or go on in it, and write down what is about to run, on what.
-
-        Args:
-            composition: The run.
-            chosen: What it uses of the machine.
-            step: Environment steps that were made before this start.
-            earlier: The status that the last start left.
-            changed: What this start does otherwise than the first.
-        """
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+    def start(self, chosen: "Hardware", step: int = 0) -> None:
+        """Write down what is about to run, on what, and after how many steps of earlier starts."""
+        cfg = self._composition.config
+        checkpoints_of(self.path).mkdir(parents=True, exist_ok=True)
         if step == 0:
             # What an earlier start logged before its first checkpoint is made again.
             for name in LOGS:
                 (self.path / name).unlink(missing_ok=True)
         if step == 0 or not (self.path / "config.yaml").is_file():
-            write_yaml(self.path / "config.yaml", {**composition.values, "choices": composition.choices})
+            values = {**self._composition.values, "choices": self._composition.choices}
+            write_yaml(self.path / "config.yaml", values)
         write_json(self.path / "environment.json", environment())
-        starts = (earlier or {}).get("starts")
+        starts = self.earlier.get("starts")
+        this_start = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "step": step,
+            "total_steps": cfg.total_steps,
+            **({"changed": self._changed} if self._changed else {}),
+        }
         self._status = {
             "state": "running",
             "step": step,
-            "total_steps": composition.config.total_steps,
-            "hardware": dict(chosen),
-            "differences": differences(composition, from_recipe=True),
-            "starts": [
-                *(starts if isinstance(starts, list) else []),
-                {
-                    "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                    "host": socket.gethostname(),
-                    "pid": os.getpid(),
-                    "step": step,
-                    "total_steps": composition.config.total_steps,
-                    **({"changed": changed} if changed else {}),
-                },
-            ],
+            "total_steps": cfg.total_steps,
+            "hardware": chosen.as_dict(),
+            "differences": differences(self._composition, from_recipe=True),
+            "starts": [*(starts if isinstance(starts, list) else []), this_start],
             "checkpoint": step or None,
             "result": None,
         }
         self._write()
 
-    def set_step(self, step: int) -> None:
-        """Write down how far the run is; on a full disk it waits for ``write``."""
-        self._status["step"] = step
-        self._write_or_wait()
+    def update(self, **entries: Any) -> None:
+        """Set entries of the status; on a full disk they wait for ``write``."""
+        self._status |= entries
+        try:
+            self._write()
+        except OSError as error:
+            logger.warning("status.json waits to be written (%s)", error)
 
     def set_checkpoint(self, step: int) -> None:
-        """Write down that a checkpoint of ``step`` is on the disk.
+        """Write down that the checkpoint of ``step`` is on the disk.
 
         Raises:
             OSError: The disk is full or broken.
@@ -116,10 +113,26 @@ class Recorder:
         self._status |= {"checkpoint": step, "step": step}
         self._write()
 
-    def note(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write down ``entry`` under a name of its own, in place of an earlier one; it may wait for ``write``."""
-        self._status[name] = dict(entry)
-        self._write_or_wait()
+    def finish(self, step: int, evaluation: "Evaluation") -> None:
+        """Write down that the run is finished, and its result."""
+        result = {
+            "success_rate": evaluation.success_rate,
+            "mean_return": evaluation.mean_return,
+            "tasks": [asdict(row) for row in evaluation.results],
+        }
+        self._status |= {"state": "finished", "step": step, "result": result}
+        self._write()
+
+    def fail(self, state: str, reason: str) -> None:
+        """Write down that the run ended early; ``state`` is "interrupted" or "failed"."""
+        if not self._status:
+            return
+        self._status |= {"state": state, "reason": reason, "result": None}
+        try:
+            self._write()
+        except OSError as error:
+            # The caller is about to print the reason, which a full disk must not hide.
+            logger.error("status.json cannot be written: %s", error)
 
     @property
     def saved_at(self) -> int | None:
@@ -127,32 +140,12 @@ class Recorder:
         return self._status.get("checkpoint")
 
     @property
-    def newest(self) -> Path | None:
+    def newest_checkpoint(self) -> Path | None:
         """The newest checkpoint; None before the first."""
-        return None if self.saved_at is None else self.checkpoints / f"step_{self.saved_at}"
+        return None if self.saved_at is None else step_checkpoint(self.path, self.saved_at)
 
-    def finish(self, step: int, evaluation: "Evaluation") -> None:
-        """Write down that the run is done and what it came to."""
-        result = {
-            "success_rate": evaluation.success_rate,
-            "mean_return": evaluation.mean_return,
-            "tasks": [asdict(row) for row in evaluation.results],
-        }
-        self._end("finished", step, result)
-
-    def fail(self, state: str, reason: str) -> None:
-        """Write down that the run ended before its time: "interrupted" or "failed"."""
-        if not self._status:
-            return
-        self._status["reason"] = reason
-        try:
-            self._end(state, self._status["step"], None)
-        except OSError as error:
-            # The reason is what the caller is about to tell; a full disk must not hide it.
-            logger.error("status.json cannot be written: %s", error)
-
-    def dump(self, transition: Mapping[str, Any] | None) -> None:
-        """Keep the transition that was refused, for whoever looks for the cause, if the disk has room for it."""
+    def keep_refused(self, transition: Mapping[str, Any] | None) -> None:
+        """Keep a transition that is not finite, for whoever looks for the cause, if the disk has room."""
         if transition is None:
             return
         path = self.path / "refused_transition.npz"
@@ -161,10 +154,6 @@ class Recorder:
         except OSError as error:
             logger.error("%s cannot be written: %s", path.name, error)
             path.unlink(missing_ok=True)
-
-    def _end(self, state: str, step: int, result: dict[str, Any] | None) -> None:
-        self._status |= {"state": state, "step": step, "result": result}
-        self._write()
 
     def write(self) -> None:
         """Write the status if it waits to be written.
@@ -175,12 +164,6 @@ class Recorder:
         if self.waits:
             self._write()
 
-    def _write_or_wait(self) -> None:
-        try:
-            self._write()
-        except OSError as error:
-            logger.warning("status.json waits to be written (%s)", error)
-
     def _write(self) -> None:
         self.waits = True
         write_json(self.path / "status.json", self._status)
@@ -188,12 +171,12 @@ class Recorder:
 
 
 class _RunLog(logging.FileHandler):
-    """``run.log``, whose lines a full disk may cost, but nothing else."""
+    """``run.log``: a full disk may cost it lines, but must not disturb the run."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Let the line go: the terminal has it, and a traceback for every line would hide it there."""
 
     def close(self) -> None:
-        """Close the file, also where the last lines have no room."""
+        """Close the file, also if the last lines have no room."""
         with contextlib.suppress(OSError):
             super().close()

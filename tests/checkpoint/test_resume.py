@@ -282,14 +282,14 @@ def test_fresh_moves_the_earlier_run_aside(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("error", "code", "hint"),
     [
-        (Preempted(15), 143, "; {command} goes on"),
+        (Preempted(15), 143, "; {command} continues the run"),
         (OSError(errno.ENOSPC, "no room"), 75, "; {command} tries again from the last checkpoint"),
     ],
 )
 def test_the_command_that_goes_on_with_a_fresh_run_is_named_without_fresh(
     tmp_path, monkeypatch, capsys, error, code, hint
 ):
-    def end(_):
+    def end(*_):
         raise error
 
     monkeypatch.setattr("mtrl.train.train", end)

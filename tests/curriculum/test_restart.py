@@ -70,11 +70,15 @@ def test_where_a_start_stage_leads_is_said(train, tmp_path, capsys, caplog):
     capsys.readouterr()
     train(tmp_path, *words, "total_steps=60", "curriculum.start_stage=2")
     said = capsys.readouterr().out
-    assert "it ended in stage 0: with a larger total_steps, curriculum.start_stage=2 goes on there" in said
+    advice = "with a larger total_steps, the run continues in stage 2 (curriculum.start_stage)"
+    assert f"it ended in stage 0: {advice}" in said
+        "it ended in stage 0: with a larger total_steps, the run continues in stage 2 (curriculum.start_stage)"
+        in said
+    )
     assert status(path)["curriculum"]["stage"] == 0
     train(tmp_path, *words, "total_steps=90", "curriculum.start_stage=2")
     train(tmp_path, *words, "total_steps=120", "curriculum.start_stage=1")
-    assert "curriculum.start_stage=1 lies behind the present stage 2, which goes on" in caplog.text
+    assert "curriculum.start_stage=1 lies behind the present stage 2, which continues" in caplog.text
     assert status(path)["curriculum"]["stage"] == 2
 
 

@@ -19,7 +19,7 @@ def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(nurse
     begun = threading.Thread(
         target=lambda: nursery.begin(
             tmp_path,
-            call=["endless_run", [60]],
+            call=["wait_at", [60, 60]],
             kill_when=[str(tmp_path / "go"), 0],
             kill_after=0,
             signal=signal.SIGKILL,

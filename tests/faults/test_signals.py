@@ -27,7 +27,7 @@ def test_a_signal_in_mid_episode_loses_no_step(nursery, whole, tmp_path, number)
 def test_a_signal_during_an_evaluation_is_obeyed_and_the_evaluation_made_again(
     nursery, whole, tmp_path, step
 ):
-    answer = nursery.run(tmp_path, call=["signal_self", [signal.SIGTERM, step, True]])
+    answer = nursery.run(tmp_path, call=["signal_in_evaluation", [signal.SIGTERM, step]])
     left = Left(tmp_path)
     assert answer["code"] == 143, answer["said"]
     assert left.verify() == step

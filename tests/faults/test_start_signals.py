@@ -143,7 +143,7 @@ def _read(path):
             [
                 ("mtrl.train", "find_checkpoint"),
                 ("mtrl.train", "make_training_env"),
-                ("mtrl.checkpoint.Store", "restore"),
+                ("mtrl.checkpoint.store.Store", "restore"),
             ]
         )
         for k, number in enumerate([signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
@@ -156,7 +156,7 @@ def test_a_signal_while_a_run_is_restored(nursery, whole, halfway, owner, name, 
     assert time.monotonic() - begun < 30
     assert answer["code"] == 128 + number, answer["said"]
     assert answer["said"].splitlines()[-1] == (
-        f"{number.name}: saved at step {before} in {halfway.path}; the same command goes on"
+        f"{number.name}: saved at step {before} in {halfway.path}; the same command continues the run"
     )
     assert "Traceback" not in answer["said"]
     assert halfway.verify() == before

@@ -4,6 +4,7 @@ import errno
 import os
 import pydoc
 import resource
+import signal
 import time
 from pathlib import Path
 
@@ -184,68 +185,82 @@ def poison_action(step):
     OffPolicyAlgorithm._sample_action = sample_action
 
 
+def before_each_step(do):
+    """Let runs in this process call ``do`` with the agent and its callbacks before each step of training is logged."""
+    from mtrl.training.callbacks import RunCallbacks
+
+    original = RunCallbacks._on_step
+
+    def on_step(self):
+        do(self.model, self)
+        return original(self)
+
+    RunCallbacks._on_step = on_step
+
+
 def poison_weights(step):
     """Make a weight NaN at a vector step of training."""
     import torch
 
-    from mtrl.training.callbacks import Session
-
-    original = Session._on_step
-
-    def on_step(self):
-        if self.model.num_timesteps == step:
+    def poison(model, _):
+        if model.num_timesteps == step:
             with torch.no_grad():
-                next(self.model.critic.parameters()).view(-1)[0] = float("nan")
-        return original(self)
+                next(model.critic.parameters()).view(-1)[0] = float("nan")
 
-    Session._on_step = on_step
+    before_each_step(poison)
 
 
 def poison_transitions(step, task):
     """Make what is held of a task too large for the loss, at a vector step of training."""
-    from mtrl.training.callbacks import Session
 
-    original = Session._on_step
-
-    def on_step(self):
-        if self.model.num_timesteps == step:
-            buffer = self.model.replay_buffer
+    def poison(model, _):
+        if model.num_timesteps == step:
+            buffer = model.replay_buffer
             buffer.observations[buffer.tasks == task, 0] = 3e38
-        return original(self)
 
-    Session._on_step = on_step
+    before_each_step(poison)
 
 
-def signal_self(number, step, evaluation=False):
-    """Send this process a signal at a step of training, or in the first evaluation from it on."""
-    from mtrl.training.callbacks import Examiner, Session
+def signal_self(number, step):
+    """Send this process a signal at a step of training."""
+    sent = []
 
-    owner, name = (Examiner, "examine") if evaluation else (Session, "_on_step")
-    original, sent = getattr(owner, name), []
+    def send(model, _):
+        if not sent and model.num_timesteps >= step:
+            sent.append(True)
+            os.kill(os.getpid(), number)
 
-    def patched(self, *args):
-        at = args[0].num_timesteps if evaluation else self.model.num_timesteps
-        if not sent and at >= step:
+    before_each_step(send)
+
+
+def signal_in_evaluation(number, step):
+    """Send this process a signal in the first evaluation from a step on."""
+    from mtrl.training.callbacks import EvaluationCallback
+
+    original, sent = EvaluationCallback.evaluate_now, []
+
+    def evaluate_now(self, *args):
+        if not sent and self.num_timesteps >= step:
             sent.append(True)
             os.kill(os.getpid(), number)
         return original(self, *args)
 
-    setattr(owner, name, patched)
+    EvaluationCallback.evaluate_now = evaluate_now
 
 
 def interrupt_at(monkeypatch, steps):
     """Let a signal arrive at each of the steps of training, once."""
-    from mtrl.training.callbacks import Session
+    from mtrl.training.callbacks import RunCallbacks
 
-    waiting, original = list(steps), Session._on_step
+    monkeypatch.setattr(RunCallbacks, "_on_step", RunCallbacks._on_step)
+    waiting = list(steps)
 
-    def on_step(self):
-        if waiting and self.model.num_timesteps >= waiting[0]:
+    def interrupt(model, callbacks):
+        if waiting and model.num_timesteps >= waiting[0]:
             waiting.pop(0)
-            self.signals.received = 15
-        return original(self)
+            callbacks.signals.received = signal.SIGTERM
 
-    monkeypatch.setattr(Session, "_on_step", on_step)
+    before_each_step(interrupt)
 
 
 def signal_at(number, owner, name):
@@ -263,32 +278,29 @@ def signal_at(number, owner, name):
 
 def two_signals(first, second, step):
     """Send this process two signals within one step of training."""
-    from mtrl.training.callbacks import Session
 
-    original = Session._on_step
-
-    def on_step(self):
-        if self.model.num_timesteps == step:
+    def send(model, _):
+        if model.num_timesteps == step:
             os.kill(os.getpid(), first)
             os.kill(os.getpid(), second)
-        return original(self)
 
-    Session._on_step = on_step
+    before_each_step(send)
 
 
 def limit_file_size(bytes_, begin, end):
     """Let every write beyond a size fail between two steps of training, as on a full disk."""
-    from mtrl.training.callbacks import Session
 
-    original = Session._on_step
+    def limit(model, _):
+        full = begin <= model.num_timesteps < end
+        size = bytes_ if full else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-    def on_step(self):
-        full = begin <= self.model.num_timesteps < end
-        limit = bytes_ if full else resource.RLIM_INFINITY
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-        return original(self)
+    before_each_step(limit)
 
-    Session._on_step = on_step
+
+def wait_at(step, seconds):
+    """Let a run wait at a step of training."""
+    before_each_step(lambda model, _: time.sleep(seconds) if model.num_timesteps == step else None)
 
 
 def no_room_for(name):
@@ -302,20 +314,6 @@ def no_room_for(name):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     np.savez = savez
-
-
-def endless_run(seconds):
-    """Let a run take its time at step 60."""
-    from mtrl.training.callbacks import Session
-
-    original = Session._on_step
-
-    def on_step(self):
-        if self.model.num_timesteps == 60:
-            time.sleep(seconds)
-        return original(self)
-
-    Session._on_step = on_step
 
 
 def break_simulation(every):

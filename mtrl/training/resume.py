@@ -1,0 +1,186 @@
+"""What an earlier start of a run left, and whether this start may continue it. Imports neither torch nor MuJoCo."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtrl.config import Config, HardwareConfig
+from mtrl.config.compose import Composition
+from mtrl.errors import ConfigurationError, DamagedError, RunError
+from mtrl.experiment import is_learned
+from mtrl.hardware import cuda_available
+from mtrl.rundir.environment import versions
+from mtrl.rundir.read import read_json
+from mtrl.rundir.run import Run, flatten
+
+if TYPE_CHECKING:
+    from mtrl.checkpoint.store import Checkpoint, Store
+
+logger = logging.getLogger(__name__)
+
+_NOT_COMPARED = ("choices", "fresh", "dry_run", "output", "task", "experiment", "seed", "phase")
+"""Keys that say nothing about the run itself, or that others spell out."""
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """What is in a run directory before this start."""
+
+    config: dict[str, Any] | None
+    """None if ``config.yaml`` is missing or damaged."""
+    status: dict[str, Any]
+    """Empty if ``status.json`` is missing or damaged."""
+
+    def is_done(self, total_steps: int, enough: float | None) -> bool:
+        """Return whether the run finished and nothing more is asked for now.
+
+        Args:
+            total_steps: Environment steps asked for now.
+            enough: Success rate that ends the run now; None if only the steps do.
+        """
+        result = self.status.get("result")
+        if self.status.get("state") != "finished" or not isinstance(result, dict):
+            return False
+        solved = enough is not None and result["success_rate"] >= enough
+        return solved or int(self.status.get("step", 0)) >= total_steps
+
+
+def read_earlier_run(path: Path) -> EarlierRun | None:
+    """Return what is in a run directory, or None if no run has started there."""
+    if not any((path / name).exists() for name in ("config.yaml", "status.json", "checkpoints")):
+        return None
+    try:
+        run = Run(path)
+        return EarlierRun(run.config, run.status)
+    except RunError:
+        pass
+    try:
+        return EarlierRun(None, read_json(path / "status.json"))
+    except DamagedError:
+        return EarlierRun(None, {})
+
+
+def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:
+    """Return how the configuration differs from the earlier start's, in words.
+
+    Raises:
+        ConfigurationError: A key that decides what is learned differs.
+    """
+    if earlier is None:
+        return ""
+    if earlier.config is None:
+        logger.warning("config.yaml is missing or damaged: the one in the checkpoint counts")
+        return ""
+    added = sorted(flatten(composition.values).keys() - flatten(earlier.config).keys())
+    if added:
+        logger.warning("keys that the first start did not know: %s", ", ".join(added))
+    changed = changed_keys(earlier.config, composition.values)
+    return ", ".join(f"{key}: {_text(old)} -> {_text(new)}" for key, (old, new) in changed.items())
+
+
+def changed_keys(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the keys with other values than in an earlier configuration, as (earlier, now).
+
+    A key that the earlier configuration lacks was added to the project since; its value then was its default.
+
+    Raises:
+        ConfigurationError: One of them decides what is learned.
+    """
+    before, after = flatten(earlier), flatten(now)
+    changed = {
+        key: (before[key], after.get(key, _ABSENT))
+        for key in before
+        if not key.startswith("choices.") and before[key] != after.get(key, _ABSENT)
+    }
+    learned = ", ".join(
+        f"{key} ({_text(old)} there, {_text(new)} now)"
+        for key, (old, new) in changed.items()
+        if is_learned(key)
+    )
+    if learned:
+        raise ConfigurationError(
+            f"the run directory holds another configuration: {learned}; give the earlier values, or train anew "
+            "with fresh=true"
+        )
+    return {key: values for key, values in changed.items() if key.split(".")[0] not in _NOT_COMPARED}
+
+
+def _text(value: object) -> str:
+    return "absent" if value is _ABSENT else str(value)
+
+
+def find_checkpoint(
+    store: "Store", composition: Composition, status: Mapping[str, Any]
+) -> "Checkpoint | None":
+    """Return the newest whole checkpoint, or None for a run without one.
+
+    Args:
+        store: The run's checkpoints.
+        composition: The run.
+        status: The status that the last start left.
+
+    Raises:
+        ConfigurationError: There were checkpoints and none is whole, or it is another run's.
+    """
+    try:
+        checkpoint = store.newest()
+    except DamagedError as error:
+        raise ConfigurationError(
+            f"no checkpoint in {store.path} is whole ({error}): train anew with fresh=true"
+        ) from error
+    if checkpoint is None:
+        if status.get("checkpoint"):
+            raise ConfigurationError(
+                f"the checkpoints of {store.path} are gone: put them back, or use fresh=true"
+            )
+        return None
+    changed_keys(checkpoint.configuration, composition.values)
+    now = versions()
+    for name, version in checkpoint.versions.items():
+        if now.get(name) != version:
+            logger.warning("%s was %s at the last checkpoint and is %s now", name, version, now.get(name))
+    return checkpoint
+
+
+def reuse_hardware(cfg: HardwareConfig, earlier: Mapping[str, Any]) -> HardwareConfig:
+    """Return ``cfg`` with what it leaves open as an earlier start chose it, so that all is rounded as before.
+
+    What is no longer there (a GPU) is chosen anew.
+    """
+    reused: dict[str, Any] = {}
+    if cfg.device == "auto" and earlier.get("device") == "cpu":
+        reused["device"] = "cpu"
+    device, before = reused.get("device", cfg.device), earlier.get("device")
+    same = device == before or (device == "auto" and isinstance(before, str) and cuda_available(before))
+    if cfg.compile == "auto" and same and earlier.get("compile") is not None:
+        reused["compile"] = earlier["compile"]
+    if cfg.backend == "auto" and earlier.get("backend") == "stock":
+        reused["backend"] = "stock"
+    for key in ("workers", "threads", "torch_threads"):
+        if getattr(cfg, key) is None and isinstance(earlier.get(key), int):
+            reused[key] = earlier[key]
+    return replace(cfg, **reused)
+
+
+def check_hardware(cfg: Config, earlier: Mapping[str, Any], backend: str) -> None:
+    """Refuse to continue a run on hardware choices with which it would not be the same run.
+
+    Raises:
+        ConfigurationError: The checkpoint is of another environment backend, or version 0.1.0 trained the run with
+            its compiled LayerNorm, which rounded otherwise.
+    """
+    if cfg.variant.layer_norm and earlier.get("layer_norm") == "compiled":
+        raise ConfigurationError(
+            "this run was trained with the compiled LayerNorm of mtrl 0.1.0, which this version does not have: "
+            "continue it with mtrl 0.1.0, start a new run from its weights with transfer.source=, or train anew with "
+            "fresh=true"
+        )
+    before = earlier.get("backend", backend)
+    if before != backend:
+        raise ConfigurationError(
+            f"this run's checkpoint holds {before} environments, which {backend} ones cannot continue: "
+            f"use hardware.backend={before} where it can serve, or train anew with fresh=true"
+        )
