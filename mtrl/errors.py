@@ -50,6 +50,12 @@ class NoGraphicsError(RunEndedError, RuntimeError):
     exit_code = REFUSED
 
 
+class EncoderError(RunEndedError, RuntimeError):
+    """A video encoder that is missing or does not work."""
+
+    exit_code = REFUSED
+
+
 class CheckpointFailedError(RunEndedError, RuntimeError):
     """No checkpoint could be written several times in a row."""
 

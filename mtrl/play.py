@@ -5,101 +5,20 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtrl.env.camera import Camera, choose_graphics
-from mtrl.errors import NoGraphicsError
+from mtrl.errors import REFUSED, ConfigurationError, EncoderError, RunEndedError
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
 from mtrl.rundir.run import last_written
-
-_ANSWER_WITHIN = 30.0
-"""Seconds that an encoder is given to say its version."""
-
-
-def write_mp4(pictures: Iterable[NDArray[np.uint8]], out: Path, rate: float) -> None:
-    """Write ``pictures``, each ``(height, width, 3)`` of even sizes, to ``out``.
-
-    Args:
-        pictures: One after the other; they may be made while they are written.
-        out: The file; its directory is made.
-        rate: Pictures in a second.
-
-    Raises:
-        ValueError: There is no encoder, or it does not work, in one sentence.
-        OSError: The file cannot be written.
-    """
-    import imageio
-
-    encoder = find_encoder()
-    new = not out.exists()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # A place that cannot be written is found out here, so that whatever fails below is the encoder's doing.
-    with out.open("ab"):
-        pass
-    try:
-        # yuv420p, which every player reads, wants even sizes.
-        video = imageio.get_writer(
-            out,
-            format="FFMPEG",
-            fps=rate,
-            codec="libx264",
-            macro_block_size=2,
-            pixelformat="yuv420p",
-            ffmpeg_log_level="error",
-        )
-        try:
-            for picture in pictures:
-                try:
-                    video.append_data(picture)
-                except OSError as error:
-                    raise _broken(encoder, str(error)) from error
-        finally:
-            video.close()
-        if not out.stat().st_size:
-            raise _broken(encoder, "it wrote nothing")
-    except BaseException:
-        if new:
-            out.unlink(missing_ok=True)
-        raise
-
-
-def find_encoder() -> str:
-    """Return the ffmpeg that works here, of ``IMAGEIO_FFMPEG_EXE``, the package or the system.
-
-    Raises:
-        ValueError: There is none, or it does not work, in one sentence.
-    """
-    import imageio_ffmpeg
-
-    try:
-        encoder = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise ValueError(f"there is no video encoder: {_MEND}") from error
-    try:
-        said = subprocess.run(
-            [encoder, "-version"], capture_output=True, text=True, check=False, timeout=_ANSWER_WITHIN
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        what = getattr(error, "strerror", None) or "it does not answer"
-        raise _broken(encoder, what) from error
-    if said.returncode != 0 or not said.stdout.startswith("ffmpeg"):
-        raise _broken(encoder, "it is no ffmpeg, or a damaged one")
-    return encoder
-
-
-_MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
-
-
-def _broken(encoder: str, what: str) -> ValueError:
-    lines = [line.strip() for line in what.splitlines() if line.strip()]
-    return ValueError(f"the video encoder {encoder} does not work ({lines[0] if lines else what}): {_MEND}")
-
+from mtrl.tasks import GOALS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,6 +36,9 @@ _FONT, _LEAST_FONT = 0.36, 11
 _FINE = 40
 """Letters are drawn about this high and made smaller: as small as they are shown, whole pixels swallow their spaces."""
 _SOLVED, _OPEN, _GROUND = (76, 175, 80), (200, 200, 200), (24, 24, 24)
+_ANSWER_WITHIN = 30.0
+"""Seconds that an encoder is given to print its version."""
+_PACKAGES = {"imageio": "imageio", "imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 
 
 @dataclass(slots=True)
@@ -130,18 +52,14 @@ class Tile:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the video and return the exit code: 0, or 2 with one sentence where that cannot be done."""
+    """Write the video and return the exit code: 0, or 2 with one sentence if that cannot be done."""
     options = _parse(arguments)
-    missing = [
-        name
-        for name, module in (("imageio", "imageio"), ("imageio-ffmpeg", "imageio_ffmpeg"), ("pillow", "PIL"))
-        if find_spec(module) is None
-    ]
-    if missing:
-        return _refuse(
-            f"{', '.join(missing)} is missing: install it with pip install 'mtrl-metaworld[video]'"
-        )
     try:
+        missing = [name for name, module in _PACKAGES.items() if find_spec(module) is None]
+        if missing:
+            raise ConfigurationError(
+                f"{', '.join(missing)} is missing: install it with pip install 'mtrl-metaworld[video]'"
+            )
         choose_graphics()
         source = _one_run(options.run)
         policy = read_source(source, options)
@@ -149,17 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note = policy.setting.version_note(source)
         if note is not None:
             print(f"mtrl: {note}", file=sys.stderr)
-    except (NoGraphicsError, ValueError) as error:
-        return _refuse(str(error))
-    out = options.out or _place(Path(source), policy.model)
-    try:
-        write_video(policy, goals, out, options.size, options.every, options.episodes, options.full)
-    except ValueError as error:
-        return _refuse(str(error))
-    except OSError as error:
-        return _refuse(
-            f"{out} cannot be written ({error.strerror or error}): choose another place with --out FILE"
-        )
+        folder = Path(source) if Path(source).is_dir() else policy.model.parent
+        out = options.out or folder / "play.mp4"
+        pictures = frames(policy, goals, options.size, options.every, options.episodes, options.full)
+        write_mp4(pictures, out, STEPS_PER_SECOND / options.every)
+    except (RunEndedError, ValueError) as error:
+        print(f"mtrl: {error}", file=sys.stderr)
+        return REFUSED
     print(out)
     return 0
 
@@ -173,7 +87,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=1, help="of each task, one after the other")
     parser.add_argument("--size", type=int, default=320, help="pixels of a task's picture, each way")
     parser.add_argument("--every", type=int, default=4, help="environment steps from picture to picture")
-    parser.add_argument("--full", action="store_true", help="go on to the horizon when every task is solved")
+    parser.add_argument(
+        "--full", action="store_true", help="play to the horizon even if every task is solved"
+    )
     options = parser.parse_args(arguments)
     for name, least in (("episodes", 1), ("size", 64), ("every", 1)):
         if getattr(options, name) < least:
@@ -181,68 +97,59 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def write_video(
-    policy: "Policy", goals: str, out: Path, size: int, every: int, episodes: int = 1, full: bool = False
-) -> None:
-    """Write an mp4 of ``policy`` playing all its tasks in a grid, at the speed of the simulated world.
-
-    Args:
-        policy: A loaded policy.
-        goals: "train" or "heldout".
-        out: The file.
-        size: Pixels of a task's picture, each way.
-        every: Environment steps from picture to picture.
-        episodes: Episodes of each task; episode *i* plays goal *i*.
-        full: Go on to the horizon even when every task is solved.
-
-    Raises:
-        ValueError: There is no encoder, or it does not work, in one sentence.
-        OSError: The file cannot be written.
-    """
-    write_mp4(frames(policy, goals, size, every, episodes, full), out, STEPS_PER_SECOND / every)
+def _one_run(word: str) -> str:
+    """Return the run to show: of a directory that holds several, the one written last."""
+    sources, problems = find_sources([word])
+    if problems:
+        raise ConfigurationError(problems[0])
+    newest = max(sources, key=lambda path: last_written(Path(path)))
+    if len(sources) > 1:
+        print(
+            f"mtrl: {word} holds {len(sources)} runs: this is {newest}, the one written last", file=sys.stderr
+        )
+    return newest
 
 
 def frames(
     policy: "Policy", goals: str, size: int, every: int, episodes: int = 1, full: bool = False
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pictures of the video, each (height, width, 3); arguments as of ``write_video``."""
+    """Yield pictures ``(height, width, 3)`` of ``policy`` playing all its tasks in a grid.
+
+    Args:
+        policy: A loaded policy.
+        goals: "train" or "heldout"; episode *i* of a task plays goal *i* mod 50.
+        size: Pixels of a task's picture, each way.
+        every: Environment steps from picture to picture.
+        episodes: Episodes of each task.
+        full: Play to the horizon even if every task is solved.
+    """
     env = policy.make_env(1, goals, backend="stock", workers=1)
-    camera = Camera(size)
-    try:
+    with closing(env), closing(Camera(size)) as camera:
         for episode in range(episodes):
-            yield from _episode(policy, env, camera, size, every, episode, full)
-    finally:
-        camera.close()
-        env.close()
-
-
-def _episode(
-    policy: "Policy", env: Any, camera: Camera, size: int, every: int, episode: int, full: bool
-) -> Iterator[NDArray[np.uint8]]:
-    for task in range(len(policy.tasks)):
-        env.env_method("set_task", task, episode % 50, indices=[task])
-    obs = env.reset()
-    tiles = [Tile(task) for task in policy.tasks]
-    left = round(_HOLD * STEPS_PER_SECOND)
-    # The last step resets the environments, so its pictures would show the next episode.
-    for step in range(policy.setting.horizon):
-        if step % every == 0:
-            pictures = [camera.picture(*simulation) for simulation in env.env_method("simulation")]
-            yield grid(pictures, tiles, size)
-        obs, rewards, _, infos = env.step(policy.predict(obs)[0])
-        for tile, reward, info in zip(tiles, rewards, infos, strict=True):
-            tile.step += 1
-            tile.total += float(reward)
-            if info["success"] and tile.solved_at is None:
-                tile.solved_at = tile.step
-        if not full and all(tile.solved_at is not None for tile in tiles):
-            left -= 1
-            if left <= 0:
-                return
+            for task in range(len(policy.tasks)):
+                env.env_method("set_task", task, episode % GOALS, indices=[task])
+            obs = env.reset()
+            tiles = [Tile(task) for task in policy.tasks]
+            left = round(_HOLD * STEPS_PER_SECOND)
+            # The last step resets the environments, so its pictures would show the next episode.
+            for step in range(policy.setting.horizon):
+                if step % every == 0:
+                    pictures = [camera.picture(*simulation) for simulation in env.env_method("simulation")]
+                    yield grid(pictures, tiles, size)
+                obs, rewards, _, infos = env.step(policy.predict(obs)[0])
+                for tile, reward, info in zip(tiles, rewards, infos, strict=True):
+                    tile.step += 1
+                    tile.total += float(reward)
+                    if info["success"] and tile.solved_at is None:
+                        tile.solved_at = tile.step
+                if not full and all(tile.solved_at is not None for tile in tiles):
+                    left -= 1
+                    if left <= 0:
+                        break
 
 
 def grid(pictures: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], size: int) -> NDArray[np.uint8]:
-    """Return the pictures ``(size, size, 3)`` in a grid, each above what its tile says."""
+    """Return the pictures ``(size, size, 3)`` in a grid, each above the text of its tile."""
     from PIL import Image, ImageDraw
 
     columns = math.ceil(math.sqrt(len(tiles) * 16 / 9)) if len(tiles) > 3 else len(tiles)
@@ -261,40 +168,91 @@ def grid(pictures: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], size: int
 
 
 def _caption(tile: Tile, width: int, height: int) -> "Image":
-    """Return what stands below a picture, ``width`` by ``height`` pixels."""
+    """Return the text below a picture, ``width`` by ``height`` pixels."""
     from PIL import Image, ImageDraw, ImageFont
 
     letters = max(_FONT * height, min(_LEAST_FONT, 0.4 * height))
     scale = max(1, round(_FINE / letters))
     fine = Image.new("RGB", (scale * width, scale * height), _GROUND)
     draw, font = ImageDraw.Draw(fine), ImageFont.load_default(size=scale * letters)
-    solved = tile.solved_at is not None
-    outcome = f"solved at step {tile.solved_at}" if solved else "not solved yet"
-    left, colour = 0.02 * scale * width, _SOLVED if solved else _OPEN
+    outcome, colour = "not solved yet", _OPEN
+    if tile.solved_at is not None:
+        outcome, colour = f"solved at step {tile.solved_at}", _SOLVED
+    left = 0.02 * scale * width
     draw.text((left, 0.05 * scale * height), tile.task, (255, 255, 255), font)
     draw.text((left, 0.5 * scale * height), f"{outcome} · return {tile.total:,.0f}", colour, font)
     return fine.reduce(scale)
 
 
-def _one_run(word: str) -> str:
-    """Return the run to show: of a directory that holds several, the one written last."""
-    sources, problems = find_sources([word])
-    if problems:
-        raise ValueError(problems[0])
-    if len(sources) == 1:
-        return sources[0]
-    newest = max(sources, key=lambda path: last_written(Path(path)))
-    print(f"mtrl: {word} holds {len(sources)} runs: this is {newest}, the one written last", file=sys.stderr)
-    return newest
+def write_mp4(pictures: Iterable[NDArray[np.uint8]], out: Path, rate: float) -> None:
+    """Write ``pictures``, each ``(height, width, 3)`` of even sizes, to ``out``.
+
+    Args:
+        pictures: One after the other; they may be made while they are written.
+        out: The file; its directory is made.
+        rate: Pictures in a second.
+
+    Raises:
+        EncoderError: There is no encoder, or it does not work.
+        ConfigurationError: The file cannot be written.
+    """
+    import imageio
+
+    encoder = find_encoder()
+    new = not out.exists()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # A place that cannot be written is found out here, so that whatever fails below is the encoder's doing.
+        out.open("ab").close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{out} cannot be written ({error.strerror or error}): choose another place with --out FILE"
+        ) from error
+    # Every player reads yuv420p, which wants even sizes.
+    form = {"format": "FFMPEG", "codec": "libx264", "pixelformat": "yuv420p", "macro_block_size": 2}
+    try:
+        with imageio.get_writer(out, fps=rate, ffmpeg_log_level="error", **form) as video:
+            for picture in pictures:
+                try:
+                    video.append_data(picture)
+                except OSError as error:
+                    raise _broken(encoder, str(error)) from error
+        if not out.stat().st_size:
+            raise _broken(encoder, "it wrote nothing")
+    except BaseException:
+        if new:
+            out.unlink(missing_ok=True)
+        raise
 
 
-def _place(source: Path, model: Path) -> Path:
-    return (source if source.is_dir() else model.parent) / "play.mp4"
+def find_encoder() -> str:
+    """Return the ffmpeg that works here, of ``IMAGEIO_FFMPEG_EXE``, the package or the system.
+
+    Raises:
+        EncoderError: There is none, or it does not work.
+    """
+    import imageio_ffmpeg
+
+    try:
+        encoder = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise EncoderError(f"there is no video encoder: {_MEND}") from error
+    try:
+        command = [encoder, "-version"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_ANSWER_WITHIN)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _broken(encoder, getattr(error, "strerror", None) or "it does not answer") from error
+    if answer.returncode != 0 or not answer.stdout.startswith("ffmpeg"):
+        raise _broken(encoder, "it is no ffmpeg, or a damaged one")
+    return encoder
 
 
-def _refuse(sentence: str) -> int:
-    print(f"mtrl: {sentence}", file=sys.stderr)
-    return 2
+_MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
+
+
+def _broken(encoder: str, reason: str) -> EncoderError:
+    first = next(filter(None, map(str.strip, reason.splitlines())), reason)
+    return EncoderError(f"the video encoder {encoder} does not work ({first}): {_MEND}")
 
 
 if __name__ == "__main__":

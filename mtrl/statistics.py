@@ -5,7 +5,8 @@ The interquartile mean, the stratified bootstrap and the probability of improvem
 values of the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -88,10 +89,7 @@ def stratified_bootstrap(
     Raises:
         ValueError: With fewer than two runs, whose spread says nothing.
     """
-    array = _matrix(scores)
-    generator = np.random.default_rng(seed)
-    parts = [aggregate(_resample(array, count, generator)) for count in _chunks(repetitions, array.size)]
-    return _percentiles(np.concatenate(parts), confidence)
+    return _bootstrap([_matrix(scores)], aggregate, repetitions, confidence, seed)
 
 
 def bootstrap_band(
@@ -141,14 +139,8 @@ def improvement_interval(
     ours: ArrayLike, theirs: ArrayLike, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
     """Return the bootstrap interval of ``probability_of_improvement``, each side resampled by itself."""
-    first, second = _matrix(ours), _matrix(theirs)
-    generator = np.random.default_rng(seed)
-    size = first.size * len(second)
-    parts = [
-        probability_of_improvement(_resample(first, count, generator), _resample(second, count, generator))
-        for count in _chunks(repetitions, size)
-    ]
-    return _percentiles(np.concatenate(parts), confidence)
+    groups = [_matrix(ours), _matrix(theirs)]
+    return _bootstrap(groups, probability_of_improvement, repetitions, confidence, seed)
 
 
 def area_between_curves(
@@ -182,9 +174,7 @@ def steps_to_threshold(steps: ArrayLike, values: ArrayLike, threshold: float) ->
 
 def _quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
-        raise ValueError(
-            f"a confidence of {confidence} is no probability: give one between 0 and 1, such as 0.95"
-        )
+        raise ValueError(f"confidence={confidence} is not between 0 and 1: give a probability such as 0.95")
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
@@ -197,19 +187,23 @@ def _matrix(scores: ArrayLike) -> Array:
     return array
 
 
-def _chunks(repetitions: int, size: int) -> list[int]:
-    most = max(1, _CHUNK // max(size, 1))
-    return [min(most, repetitions - start) for start in range(0, repetitions, most)]
-
-
-def _resample(scores: Array, count: int, generator: np.random.Generator) -> Array:
-    runs, tasks = scores.shape
-    drawn = generator.integers(runs, size=(count, runs, tasks))
-    return scores[drawn, np.arange(tasks)]
-
-
-def _percentiles(values: Array, confidence: float) -> Interval:
+def _bootstrap(
+    groups: Sequence[Array], statistic: Callable[..., Array], repetitions: int, confidence: float, seed: int
+) -> Interval:
+    """Return the percentile interval of a statistic of groups, runs of each drawn with replacement for each task."""
     _quantile(confidence)
+    generator = np.random.default_rng(seed)
+    # Comparing two groups holds every pair of their runs.
+    size = groups[0].size * math.prod(map(len, groups[1:]))
+    most = max(1, _CHUNK // size)
+    values = []
+    for start in range(0, repetitions, most):
+        samples = []
+        for scores in groups:
+            runs, tasks = scores.shape
+            drawn = generator.integers(runs, size=(min(most, repetitions - start), runs, tasks))
+            samples.append(scores[drawn, np.arange(tasks)])
+        values.append(statistic(*samples))
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(values, [tail, 100 - tail])
+    low, high = np.percentile(np.concatenate(values), [tail, 100 - tail])
     return Interval(float(low), float(high))

@@ -1,4 +1,4 @@
-"""``python -m mtrl.status DIR...``: where every run of a sweep stands, as one table. Imports no torch."""
+"""``python -m mtrl.status DIR...``: how far every run of a sweep is, as one table. Imports no torch."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mtrl.errors import REFUSED
 from mtrl.rundir.run import Run, read_runs
 
 _COLOURS = {
@@ -27,16 +29,15 @@ _COLOURS = {
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Return what the table shows of a run, as plain values; None where the run says nothing.
+    """Return what the table shows of a run, as plain values; None for what is unknown.
 
-    ``success`` is the mean over tasks of the newest evaluation on the training goals (of the held-out ones
-    where there are no others), ``steps_per_second`` the newest speed, ``eta_seconds`` the time left at it.
+    ``success`` is the mean over tasks of the newest evaluation on the training goals (on the held-out ones
+    if there are no others), ``steps_per_second`` the newest speed, ``eta_seconds`` the time left at it.
     """
+    speeds = run.timing.columns.get("steps_per_second", ())
+    speed = float(speeds[-1]) if len(speeds) and math.isfinite(speeds[-1]) else None
     state, step, total = run.state, run.step, run.total_steps
-    speed = _last(run, "steps_per_second")
-    left = None
-    if state == "running" and speed and total:
-        left = max(0.0, (total - step) / speed)
+    left = max(0.0, (total - step) / speed) if state == "running" and speed and total else None
     return {
         "run": str(run.path),
         "state": state,
@@ -71,14 +72,17 @@ def render(rows: Sequence[dict[str, Any]]) -> Table:
     for name in ("step", "success", "steps/s", "ETA"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("host")
-    common = _common_prefix([row["run"] for row in rows])
-    for row in rows:
+    # The folders that all runs share are not repeated in every row; a single run keeps its whole path.
+    parts = [row["run"].split("/") for row in rows]
+    folders = zip(*(part[:-1] for part in parts), strict=False)
+    shared = len(list(takewhile(lambda names: len(set(names)) == 1, folders))) if len(rows) > 1 else 0
+    for row, part in zip(rows, parts, strict=True):
         total = row["total_steps"]
-        share = f" ({100 * row['step'] / total:.0f}%)" if total else ""
+        of = f" / {count(total)} ({100 * row['step'] / total:.0f}%)" if total else ""
         table.add_row(
-            Text(row["run"][len(common) :]),
+            Text("/".join(part[shared:])),
             Text(row["state"], style=_COLOURS.get(row["state"], "")),
-            f"{count(row['step'])}{' / ' + count(total) if total else ''}{share}",
+            f"{count(row['step'])}{of}",
             "-" if row["success"] is None else f"{100 * row['success']:.1f}%",
             "-" if not row["steps_per_second"] else f"{row['steps_per_second']:,.0f}",
             "-" if row["eta_seconds"] is None else duration(row["eta_seconds"]),
@@ -109,7 +113,7 @@ def duration(seconds: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table and return the exit code: 0, or 2 where no directory holds a run."""
+    """Print the table and return the exit code: 0, or 2 if no directory holds a run."""
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.status", description=(__doc__ or "").partition("\n")[0]
     )
@@ -122,13 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     runs, problems = read_runs(options.directories)
     rows = [summary(run) for run in runs]
-    for problem in problems:
+    for problem in (*problems, *(problem for row in rows for problem in row["problems"])):
         print(problem, file=sys.stderr)
     if not rows:
-        return 2
-    for row in rows:
-        for problem in row["problems"]:
-            print(problem, file=sys.stderr)
+        return REFUSED
     if options.json:
         for row in rows:
             print(json.dumps(row))
@@ -136,28 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A file or a pipe has no width: there, a row is one line however long.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     console.print(render(rows))
-    states = Counter(row["state"] for row in rows)
-    console.print(
-        f"{len(rows)} runs: {', '.join(f'{number} {state}' for state, number in states.most_common())}"
-    )
+    states = Counter(row["state"] for row in rows).most_common()
+    console.print(f"{len(rows)} runs: {', '.join(f'{number} {state}' for state, number in states)}")
     return 0
-
-
-def _last(run: Run, column: str) -> float | None:
-    if column not in run.timing.columns or not len(run.timing):
-        return None
-    value = float(run.timing[column][-1])
-    return value if math.isfinite(value) else None
-
-
-def _common_prefix(paths: Sequence[str]) -> str:
-    if len(paths) < 2:
-        return ""
-    parts = [path.split("/") for path in paths]
-    shared = 0
-    while all(len(part) > shared + 1 and part[shared] == parts[0][shared] for part in parts):
-        shared += 1
-    return "".join(f"{name}/" for name in parts[0][:shared])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tiny_runs import REPOSITORY
 from mtrl import play
 from mtrl.env import camera as graphics
 from mtrl.env.camera import choose_graphics
-from mtrl.errors import NoGraphicsError
+from mtrl.errors import ConfigurationError, EncoderError, NoGraphicsError
 from mtrl.play import Tile, grid, main, write_mp4
 
 TASKS = ("drawer-close-v3", "reach-v3")
@@ -77,8 +77,8 @@ def test_no_encoder_is_one_sentence(monkeypatch, tmp_path):
         raise RuntimeError("No ffmpeg exe could be found.")
 
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
-    with pytest.raises(ValueError, match="no video encoder"):
-        play.write_video(None, "train", tmp_path / "a.mp4", 64, 4)
+    with pytest.raises(EncoderError, match="no video encoder"):
+        write_mp4([], tmp_path / "a.mp4", 20)
 
 
 FAILING = """#!/bin/sh
@@ -95,7 +95,7 @@ def test_a_broken_encoder_is_named_and_not_the_place(monkeypatch, tmp_path, enco
         (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", encoder)
     pictures = [np.zeros((64, 64, 3), np.uint8)] * 300
-    with pytest.raises(ValueError, match=f"the video encoder {encoder} does not work"):
+    with pytest.raises(EncoderError, match=f"the video encoder {encoder} does not work"):
         write_mp4(pictures, tmp_path / "a.mp4", 20)
     assert not (tmp_path / "a.mp4").exists()
 
@@ -104,7 +104,7 @@ def test_a_place_that_cannot_be_written_is_named_and_not_the_encoder(tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "a.mp4", tmp_path):
-        with pytest.raises(OSError, match=r"directory|exists"):
+        with pytest.raises(ConfigurationError, match=r"cannot be written \((File exists|Is a directory)"):
             write_mp4([np.zeros((64, 64, 3), np.uint8)], place, 20)
 
 
@@ -113,7 +113,8 @@ def shown(monkeypatch):
     """Stand for the graphics and the encoder, and note whose video is written."""
     found = []
     monkeypatch.setattr(play, "choose_graphics", lambda: "egl")
-    monkeypatch.setattr(play, "write_video", lambda policy, *rest: found.append(policy))
+    monkeypatch.setattr(play, "frames", lambda policy, *rest: found.append(policy))
+    monkeypatch.setattr(play, "write_mp4", lambda *rest: None)
     return found
 
 
@@ -171,7 +172,7 @@ _RECORD = """
 import sys
 import numpy as np
 from mtrl.env.camera import choose_graphics
-from mtrl.errors import NoGraphicsError
+from mtrl.errors import ConfigurationError, EncoderError, NoGraphicsError
 try:
     choose_graphics()
 except NoGraphicsError as error:
@@ -223,7 +224,7 @@ _BESIDE = """
 import sys
 import numpy as np
 from mtrl.env.camera import choose_graphics
-from mtrl.errors import NoGraphicsError
+from mtrl.errors import ConfigurationError, EncoderError, NoGraphicsError
 try:
     choose_graphics()
 except NoGraphicsError as error:

@@ -1,6 +1,6 @@
 """Drawing without a screen: the OpenGL that MuJoCo uses, and an upright camera.
 
-The choice must be made before MuJoCo is imported, so nothing here imports it at the top.
+The OpenGL must be chosen before MuJoCo is imported, so nothing here imports it at the top.
 """
 
 import os
@@ -26,39 +26,29 @@ _TRY = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>
 def choose_graphics() -> str:
     """Set ``MUJOCO_GL`` to what draws on this machine without a screen, and return it.
 
-    What the variable already holds is tried and left as it is; a system other than Linux is left alone.
+    If the variable is set, its value is tried and left as it is; a system other than Linux is left alone.
 
     Raises:
-        NoGraphicsError: Neither EGL nor OSMesa works, or what the variable holds does not.
+        NoGraphicsError: Neither EGL nor OSMesa works, or the variable's value does not.
     """
     chosen = os.environ.get("MUJOCO_GL", "")
     if not sys.platform.startswith("linux"):
         return chosen
+    for name in [chosen] if chosen else ["egl", "osmesa"]:
+        # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
+        variables = os.environ | {"MUJOCO_GL": name}
+        tried = subprocess.run([sys.executable, "-c", _TRY], env=variables, capture_output=True, check=False)
+        if tried.returncode == 0:
+            os.environ["MUJOCO_GL"] = name
+            return name
     if chosen:
-        if _draws(chosen):
-            return chosen
         raise NoGraphicsError(
             f"MUJOCO_GL={chosen} cannot draw here: unset it, and what can is chosen (EGL or OSMesa)"
         )
-    for name in ("egl", "osmesa"):
-        if _draws(name):
-            os.environ["MUJOCO_GL"] = name
-            return name
     raise NoGraphicsError(
         "neither EGL nor OSMesa can draw here: install one of them, on Debian and Ubuntu with "
         "apt-get install libegl1 libgl1-mesa-dri (or libosmesa6)"
     )
-
-
-def _draws(name: str) -> bool:
-    # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
-    tried = subprocess.run(
-        [sys.executable, "-c", _TRY],
-        env=os.environ | {"MUJOCO_GL": name},
-        capture_output=True,
-        check=False,
-    )
-    return tried.returncode == 0
 
 
 class Camera:
