@@ -1,9 +1,9 @@
-"""Actors and critics on stacked networks, with stable-baselines3's interface."""
+"""Actors and critics as stacks of networks that are evaluated at once, with stable-baselines3's interface."""
 
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -13,21 +13,12 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import nn
 from torch.nn import functional as F
 
-LAYER_NORM_EPSILON = 1e-5
-"""Added to the variance, as torch.nn.LayerNorm does."""
-
 
 def normalised_relu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return relu(layer_norm(x) * weight + bias), each network with its own gain and bias.
-
-    Args:
-        x: Shape (n, rows, width).
-        weight: Gain, shape (n, 1, width).
-        bias: Shape (n, 1, width).
-    """
+    """Return relu(layer_norm(x) * weight + bias) of ``x`` (n, rows, width); gain and bias have (n, 1, width)."""
     # torch's own gain and bias are the same for every network; its code is vectorised only where it is given some
     units = _units(x.shape[-1], x.dtype, x.device)
-    return torch.relu_(torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], *units, LAYER_NORM_EPSILON), weight))
+    return torch.relu_(torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], *units), weight))
 
 
 @cache
@@ -52,7 +43,7 @@ class Grouping(NamedTuple):
     shares: list[int] | None = None
 
 
-MOST_PLACES = 2
+_MOST_PLACES = 2
 """Places per transition up to which equally many for every task are cheaper than a product for each."""
 
 SORTED = Grouping(None, None)
@@ -66,7 +57,7 @@ def group_by_task(tasks: torch.Tensor, n_tasks: int) -> Grouping:
     sorted_tasks = tasks[order]
     rank = torch.arange(len(tasks), device=tasks.device) - (counts.cumsum(0) - counts)[sorted_tasks]
     rows = int(counts.max())
-    if n_tasks * rows > MOST_PLACES * len(tasks):
+    if n_tasks * rows > _MOST_PLACES * len(tasks):
         return Grouping(order, order.argsort(), counts.tolist())
     place = sorted_tasks * rows + rank
     gather = tasks.new_zeros(n_tasks * rows)
@@ -76,12 +67,21 @@ def group_by_task(tasks: torch.Tensor, n_tasks: int) -> Grouping:
     return Grouping(gather, scatter)
 
 
+def task_of(obs: torch.Tensor, n_tasks: int) -> torch.Tensor:
+    """Return the task of each observation, shape (batch,), from the one-hot at its end."""
+    return obs[:, -n_tasks:].argmax(1)
+
+
+def _first(parameter: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the first k layers of a stack; all of them without a view, whose gradient would be a copy."""
+    return parameter if k == len(parameter) else parameter[:k]
+
+
 class StackedLinear(nn.Module):
     """``n`` linear layers side by side: ``weight`` (n, inputs, outputs), ``bias`` (n, 1, outputs)."""
 
     def __init__(self, n: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.n = n
         # the range of torch.nn.Linear
         bound = inputs**-0.5 if inputs else 0.0
         self.weight = nn.Parameter(torch.empty(n, inputs, outputs).uniform_(-bound, bound))
@@ -89,10 +89,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (k, batch, inputs) to (k, batch, outputs) by the first k layers, usually all."""
-        k = x.shape[0]
-        if k == self.n:
-            return torch.baddbmm(self.bias, x, self.weight)
-        return torch.baddbmm(self.bias[:k], x, self.weight[:k])
+        return torch.baddbmm(_first(self.bias, len(x)), x, _first(self.weight, len(x)))
 
 
 class StackedLayerNorm(nn.Module):
@@ -105,10 +102,7 @@ class StackedLayerNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise the last dimension of (k, batch, width) by the first k normalisations, usually all."""
-        k = x.shape[0]
-        if k == len(self.weight):
-            return normalised_relu(x, self.weight, self.bias)
-        return normalised_relu(x, self.weight[:k], self.bias[:k])
+        return normalised_relu(x, _first(self.weight, len(x)), _first(self.bias, len(x)))
 
 
 class StackedMLP(nn.Module):
@@ -124,9 +118,6 @@ class StackedMLP(nn.Module):
         layer_norm: Normalise each hidden layer before its ReLU.
         n_heads: Number of tasks that have a head of their own; 1 for a network without heads.
         shared_layers: How many hidden layers the heads share; None for all, which leaves linear heads.
-
-    Raises:
-        ValueError: ``shared_layers`` is negative or more than there are hidden layers.
     """
 
     def __init__(
@@ -140,13 +131,11 @@ class StackedMLP(nn.Module):
         shared_layers: int | None = None,
     ) -> None:
         super().__init__()
-        shared = len(layers) if shared_layers is None else shared_layers
-        if not 0 <= shared <= len(layers):
-            raise ValueError(
-                f"shared_layers={shared} is not between 0 and {len(layers)}, the number of hidden layers"
-            )
         self.n, self.n_heads, self.outputs = n, n_heads, outputs
-        self.shared_layers = shared if n_heads > 1 else len(layers) + 1
+        self.shared_layers = len(layers) if shared_layers is None else shared_layers
+        if n_heads == 1:
+            # every layer is shared, the last one too
+            self.shared_layers = len(layers) + 1
         widths = [inputs, *layers, outputs]
         copies = [n * (n_heads if index >= self.shared_layers else 1) for index in range(len(widths) - 1)]
         self.layers = nn.ModuleList(
@@ -228,51 +217,11 @@ class StackedMLP(nn.Module):
         return every[:, torch.arange(len(tasks), device=tasks.device), tasks]
 
 
-INITIALISATIONS = ("torch", "metaworld_algorithms")
-ACTOR_OUTPUT, CRITIC_OUTPUT = 1e-3, 3e-3
-"""Bounds of the last layer of actor and critics in ``metaworld_algorithms`` (its ``rl/networks.py``)."""
-
-
-@torch.no_grad()
-def initialise(net: StackedMLP, scheme: str, output_bound: float) -> None:
-    """Draw the weights of ``net`` anew as ``scheme`` does; ``torch`` leaves them as they are.
-
-    ``metaworld_algorithms``, the code of Meta-World+ (McLean et al. 2025, github.com/rainx0r/metaworld-algorithms):
-    He-uniform weights and no bias in hidden layers, a last layer uniform within ``output_bound``.
-
-    Raises:
-        ValueError: there is no such scheme.
-    """
-    if scheme not in INITIALISATIONS:
-        raise ValueError(f"initialisation={scheme} is not one of {', '.join(INITIALISATIONS)}")
-    if scheme == "torch":
-        return
-    for layer in net.layers[:-1]:
-        bound = (6 / layer.weight.shape[1]) ** 0.5
-        layer.weight.uniform_(-bound, bound)
-        layer.bias.zero_()
-    net.layers[-1].weight.uniform_(-output_bound, output_bound)
-    net.layers[-1].bias.uniform_(-output_bound, output_bound)
-
-
-def task_of(obs: torch.Tensor, n_tasks: int) -> torch.Tensor:
-    """Return the task of each observation, shape (batch,), from the one-hot at its end."""
-    return obs[:, -n_tasks:].argmax(1)
-
-
 class StackedCritic(BaseModel):
     """All Q-functions, and their heads per task, as one stack.
 
-    Entirely separate critics (``shared_layers`` 0) see the observation without the one-hot.
-
-    Args:
-        observation_space: Flat Box; with heads, its last ``n_heads`` entries are the task's one-hot.
-        action_space: Flat Box.
-        layers: Widths of the hidden layers.
-        layer_norm: Normalise each hidden layer.
-        n_critics: Number of Q-functions, of which the learner takes the minimum.
-        n_heads: Number of tasks with a head of their own, 1 for none.
-        shared_layers: Hidden layers that the heads share, None for all.
+    With heads, an observation ends with its task's one-hot. Entirely separate critics (``shared_layers`` 0) see
+    the observation without it. The arguments are those of ``StackedMLP``.
     """
 
     def __init__(
@@ -318,17 +267,18 @@ class StackedCritic(BaseModel):
 class StackedActor(BasePolicy):
     """What the actors of SAC and TD3 have in common: a trunk, and optionally a linear head per task."""
 
+    outputs_per_action: ClassVar[int]
+
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Box,
         layers: Sequence[int],
-        outputs_per_action: int,
         n_heads: int = 1,
     ) -> None:
         super().__init__(observation_space, action_space, squash_output=True)
         self.n_heads = n_heads
-        outputs = outputs_per_action * get_action_dim(action_space)
+        outputs = self.outputs_per_action * get_action_dim(action_space)
         self.net = StackedMLP(1, math.prod(observation_space.shape), layers, outputs, n_heads=n_heads)
 
     def outputs(self, obs: torch.Tensor, grouping: Grouping | None = None) -> torch.Tensor:
@@ -343,14 +293,7 @@ class StackedActor(BasePolicy):
 class GaussianActor(StackedActor):
     """SAC's actor: a Gaussian squashed by tanh, its mean and log standard deviation from one layer."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        layers: Sequence[int],
-        n_heads: int = 1,
-    ) -> None:
-        super().__init__(observation_space, action_space, layers, 2, n_heads)
+    outputs_per_action = 2
 
     def forward(self, obs: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
         """Return actions in -1 .. 1, shape (batch, action_dim)."""
@@ -380,15 +323,35 @@ class GaussianActor(StackedActor):
 class DeterministicActor(StackedActor):
     """TD3's and DDPG's actor."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        layers: Sequence[int],
-        n_heads: int = 1,
-    ) -> None:
-        super().__init__(observation_space, action_space, layers, 1, n_heads)
+    outputs_per_action = 1
 
     def forward(self, obs: torch.Tensor, deterministic: bool = True) -> torch.Tensor:
         """Return actions in -1 .. 1, shape (batch, action_dim)."""
         return torch.tanh(self.outputs(obs))
+
+
+INITIALISATIONS = ("torch", "metaworld_algorithms")
+ACTOR_OUTPUT, CRITIC_OUTPUT = 1e-3, 3e-3
+"""Bounds of the last layer of actor and critics in ``metaworld_algorithms`` (its ``rl/networks.py``)."""
+
+
+@torch.no_grad()
+def initialise(net: StackedMLP, scheme: str, output_bound: float) -> None:
+    """Draw the weights of ``net`` anew as ``scheme`` does; ``torch`` leaves them as they are.
+
+    ``metaworld_algorithms``, the code of Meta-World+ (McLean et al. 2025, github.com/rainx0r/metaworld-algorithms):
+    He-uniform weights and no bias in hidden layers, a last layer uniform within ``output_bound``.
+
+    Raises:
+        ValueError: There is no such scheme.
+    """
+    if scheme not in INITIALISATIONS:
+        raise ValueError(f"initialisation={scheme} is not one of {', '.join(INITIALISATIONS)}")
+    if scheme == "torch":
+        return
+    for layer in net.layers[:-1]:
+        bound = (6 / layer.weight.shape[1]) ** 0.5
+        layer.weight.uniform_(-bound, bound)
+        layer.bias.zero_()
+    for parameter in net.layers[-1].parameters():
+        parameter.uniform_(-output_bound, output_bound)

@@ -1,7 +1,6 @@
-"""Which transitions of a ring follow each other in an episode, for n-step returns."""
+"""What a ring of transitions knows of them: which belong to a task, and which follow each other in an episode."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,13 @@ class TaskIndex:
 
     Args:
         n_tasks: Number of tasks.
+        since: Number of the first transition to take in.
+        tasks: Ids of the tasks whose transitions to take in, None for all.
     """
 
-    def __init__(self, n_tasks: int) -> None:
+    def __init__(self, n_tasks: int, since: int = 0, tasks: Sequence[int] | None = None) -> None:
+        self.since, self.tasks = since, sorted(range(n_tasks) if tasks is None else tasks)
+        self._allowed = np.isin(np.arange(n_tasks), self.tasks)
         self._numbers = [np.zeros(0, dtype=np.int64) for _ in range(n_tasks)]
         self._start = np.zeros(n_tasks, dtype=np.int64)
         self._end = np.zeros(n_tasks, dtype=np.int64)
@@ -26,15 +29,16 @@ class TaskIndex:
         return self._end - self._start
 
     def append(self, tasks: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-        """Add transitions, shape (n,), their numbers rising and larger than all before."""
+        """Take in transitions, shape (n,), their numbers rising and larger than all before."""
         for task in np.unique(tasks):
-            new = numbers[tasks == task]
-            start, end = self._start[task], self._end[task]
-            if end + len(new) > len(self._numbers[task]):
+            if not self._allowed[task]:
+                continue
+            new = numbers[(tasks == task) & (numbers >= self.since)]
+            if self._end[task] + len(new) > len(self._numbers[task]):
                 self._resize(task, room=len(new))
-                start, end = self._start[task], self._end[task]
-            self._numbers[task][end : end + len(new)] = new
-            self._start[task], self._end[task] = start, end + len(new)
+            end = self._end[task] + len(new)
+            self._numbers[task][self._end[task] : end] = new
+            self._end[task] = end
 
     def evict(self, oldest: int) -> None:
         """Forget the transitions numbered below ``oldest``."""
@@ -96,89 +100,8 @@ class TaskIndex:
         return drawn
 
 
-def tasks_of(infos: list[dict[str, Any]], n_tasks: int) -> NDArray[np.int64]:
-    """Return the task of each copy's transition, shape (n_envs,); 0 where there is a single one.
-
-    Raises:
-        ValueError: an info has no ``task_id``, or one that is none of the tasks.
-    """
-    if n_tasks == 1:
-        return np.zeros(len(infos), dtype=np.int64)
-    missing = [copy for copy, info in enumerate(infos) if "task_id" not in info]
-    if missing:
-        raise ValueError(
-            f"the info of copy {missing[0]} lacks task_id, which a buffer of {n_tasks} tasks needs"
-        )
-    tasks = np.fromiter((info["task_id"] for info in infos), np.int64, len(infos))
-    unknown = np.flatnonzero((tasks < 0) | (tasks >= n_tasks))
-    if len(unknown):
-        raise ValueError(
-            f"copy {unknown[0]} plays the task {tasks[unknown[0]]}, which is none of the {n_tasks} tasks of this "
-            "buffer: n_tasks must be the number of tasks of the environments"
-        )
-    return tasks
-
-
-def check_one_hot(obs: NDArray[np.float32], tasks: NDArray[np.int64], n_tasks: int) -> None:
-    """Refuse observations, (n_envs, obs_dim), that do not end with the one-hot of their task.
-
-    Raises:
-        ValueError: naming the first copy.
-    """
-    ends = np.reshape(obs, (len(tasks), -1))[:, -n_tasks:]
-    differing = np.flatnonzero((ends != np.eye(n_tasks, dtype=ends.dtype)[tasks]).any(axis=1))
-    if len(differing):
-        copy = differing[0]
-        raise ValueError(
-            f"the observation of copy {copy} ends with {ends[copy].tolist()}, which is not the one-hot of its task "
-            f"{tasks[copy]} among {n_tasks}: heads per task need it"
-        )
-
-
-class Restriction:
-    """The transitions that may be drawn: those of some tasks, from some number on.
-
-    Memory grows with the transitions that may be drawn, at most 16 bytes each.
-
-    Args:
-        n_tasks: Number of tasks.
-        since: Number of the first transition that may be drawn.
-        tasks: Ids of the tasks whose transitions may be drawn.
-    """
-
-    def __init__(self, n_tasks: int, since: int, tasks: Sequence[int]) -> None:
-        self.since, self.tasks = since, sorted(tasks)
-        self._allowed = np.isin(np.arange(n_tasks), self.tasks)
-        self._index = TaskIndex(n_tasks)
-
-    def append(self, tasks: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-        """Take in those of these transitions that may be drawn, shape (n,), their numbers rising."""
-        keep = self._allowed[tasks] & (numbers >= self.since)
-        self._index.append(tasks[keep], numbers[keep])
-
-    def evict(self, oldest: int) -> None:
-        """Forget the transitions numbered below ``oldest``."""
-        self._index.evict(oldest)
-
-    def size(self) -> int:
-        """Return how many transitions may be drawn."""
-        return int(self._index.counts().sum())
-
-    def sample(
-        self, batch_size: int, generator: np.random.Generator, *, balanced: bool
-    ) -> tuple[NDArray[np.int64], bool]:
-        """Draw numbers with replacement, uniformly or balanced; the result is that of ``TaskIndex.sample``."""
-        if balanced:
-            return self._index.sample(batch_size, generator)
-        return self._index.sample_uniformly(batch_size, generator), False
-
-    def get_state(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold; the transitions are known to the ring."""
-        return {"since": self.since, "tasks": list(self.tasks)}
-
-
 class EpisodeChain:
-    """Links each transition of a ring to the one before and the one after it in its episode.
+    """Links each transition of a ring to the one before and the one after it in its episode, for n-step returns.
 
     Copies add their transitions in turns, episodes end, and transitions are dropped, so neighbours in the
     ring are not neighbours in time. What a transition follows is known when it is added and never changes;
@@ -230,7 +153,7 @@ class EpisodeChain:
         return self._previous[rows]
 
     def restore(self, numbers: NDArray[np.int64], previous: NDArray[np.int32], oldest: int) -> None:
-        """Link transitions as ``previous`` told of them, in order; the ring holds them from ``oldest`` on."""
+        """Link transitions by what ``previous`` returned for them, in order; the ring begins at ``oldest``."""
         self._previous[numbers % self._capacity] = previous
         linked = (previous > 0) & (numbers - previous >= oldest)
         offset = previous[linked]

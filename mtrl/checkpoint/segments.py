@@ -1,6 +1,6 @@
 """The replay buffer on disk: immutable files of consecutive transitions, each written once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -89,18 +89,18 @@ def restore(folder: Path, segments: Sequence[Segment], replay: TaskReplayBuffer,
     Raises:
         DamagedError: They do not fit the buffer.
     """
-    replay.reset()
-    oldest = max(0, total - replay.buffer_size)
+    # The first segment may begin with transitions that were overwritten since.
+    oldest = max(0, total - replay.buffer_size, segments[0].low if segments else 0)
+
+    def parts() -> Iterator[dict[str, Any]]:
+        for segment in segments:
+            if segment.high > oldest:
+                skipped = max(0, oldest - segment.low)
+                arrays = read_arrays(folder / segment.name)
+                yield {name: values[skipped:] for name, values in arrays.items()}
+
     try:
-        for number, segment in enumerate(segments):
-            rows = read_arrays(folder / segment.name)
-            if number == 0:
-                # It may begin with transitions that were overwritten since.
-                oldest = max(oldest, segment.low)
-                rows = {name: values[oldest - segment.low :] for name, values in rows.items()}
-                replay.restore(segment.high, rows)
-            else:
-                replay.restore_more(rows, oldest)
+        replay.restore(oldest, parts())
         if replay.total_added != total:
             raise ValueError(f"{replay.total_added:,} of {total:,} are there")
     except (KeyError, ValueError) as error:

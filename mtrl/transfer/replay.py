@@ -72,7 +72,7 @@ def begin_replay(
     rows = {name: np.concatenate([part[name] for part in parts])[-kept:] for name in parts[0]}
     # What lies between two of them may be missing, so no return looks over several of them.
     rows["previous"] = np.zeros(kept, dtype=np.int32)
-    replay.restore(kept, rows)
+    replay.restore(0, [rows])
     replay.imported = kept
     return kept
 

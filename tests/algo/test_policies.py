@@ -235,7 +235,7 @@ def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, nam
     model.save(tmp_path / "model.zip")
     loaded = algo_class.load(tmp_path / "model.zip", env=model.env)
     buffer = model.replay_buffer
-    loaded.replay_buffer.restore(buffer.total_added, buffer.rows(0, buffer.total_added))
+    loaded.replay_buffer.restore(0, [buffer.rows(0, buffer.total_added)])
     loaded.replay_buffer.set_state(buffer.get_state())
     obs = model.env.reset()
     assert np.array_equal(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
+from transitions import ACTION, OBS, buffer, fill, vector_steps
 
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.errors import NonFinite
@@ -13,33 +13,7 @@ from mtrl.hardware import replay_bytes
 
 torch.set_num_threads(1)
 
-OBS = spaces.Box(-np.inf, np.inf, (5,), np.float32)
-ACTION = spaces.Box(-1, 1, (2,), np.float32)
-
-
-def buffer(size=100, n_envs=3, **options):
-    return TaskReplayBuffer(size, OBS, ACTION, device="cpu", n_envs=n_envs, **({"seed": 0} | options))
-
-
-def vector_steps(n, n_envs=3, tasks=(0, 0, 0), seed=0, end=0.15):
-    """Yield the arguments of ``add`` for n vector steps; episodes end at random, half of them by time."""
-    generator = np.random.default_rng(seed)
-    obs = generator.normal(size=(n_envs, 5)).astype(np.float32)
-    for _ in range(n):
-        next_obs = generator.normal(size=(n_envs, 5)).astype(np.float32)
-        done = generator.random(n_envs) < end
-        infos = [{"task_id": task} for task in tasks]
-        for copy in np.flatnonzero(done):
-            infos[copy]["TimeLimit.truncated"] = bool(generator.random() < 0.5)
-        action = generator.uniform(-1, 1, (n_envs, 2)).astype(np.float32)
-        yield obs, next_obs, action, generator.normal(size=n_envs).astype(np.float32), done, infos
-        obs = next_obs
-
-
-def fill(target, steps):
-    for step in steps:
-        target.add(*step)
-    return target
+FULL = fill(buffer(), vector_steps(4))
 
 
 def test_every_transition_is_held_in_order_until_it_is_overwritten():
@@ -168,10 +142,10 @@ def test_the_step_of_a_refused_number_does_not_count_what_another_run_collected(
     *given, own, broken = vector_steps(12)
     source = fill(buffer(), given)
     held, resumed = buffer(), buffer()
-    held.restore(30, source.rows(0, 30))
+    held.restore(0, [source.rows(0, 30)])
     held.imported = 30
     fill(held, [own])
-    resumed.restore(33, held.rows(0, 33))
+    resumed.restore(0, [held.rows(0, 33)])
     resumed.set_state(held.get_state())
     broken[3][1] = np.nan
     for target in (held, resumed):
@@ -190,9 +164,8 @@ def test_restored_buffer_goes_on_exactly_like_the_original(options, size):
     # as a checkpoint does: one segment written long before the other
     cut = low + 20
     parts = [original.rows(low, cut), original.rows(cut, original.total_added)]
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     restored = buffer(size, **(options | {"seed": 7}))
-    restored.restore(original.total_added, rows)
+    restored.restore(low, parts)
     restored.set_state(original.get_state())
     for held in (original, restored):
         fill(held, steps[60:])
@@ -210,7 +183,7 @@ def test_segment_written_early_still_learns_what_followed_it():
     fill(original, steps[5:])
     late = original.rows(5, 10)
     restored = buffer(50, 1, n_steps=4)
-    restored.restore(10, {name: np.concatenate([early[name], late[name]]) for name in early})
+    restored.restore(0, [early, late])
     first, second = (held._get_samples(np.arange(10)) for held in (original, restored))
     assert torch.equal(first.rewards, second.rewards)
     assert torch.equal(first.discounts, second.discounts)
@@ -259,21 +232,15 @@ def test_mean_reward_per_task_counts_only_what_is_held():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: buffer(2, 3), "cannot hold one of 3 copies"),
-        (lambda: buffer(n_steps=0), "at least 1"),
         (lambda: buffer(optimize_memory_usage=True), "leave it False"),
         (lambda: buffer().sample(4), "is empty"),
         (
             lambda: fill(buffer(n_tasks=2, balanced=True), vector_steps(2)).sample(5),
             "does not divide by 2 tasks",
         ),
-        (
-            lambda: fill(buffer(10), vector_steps(2)).restore(
-                5, buffer(100).rows(0, 0) | {"rewards": [0] * 11}
-            ),
-            "fit",
-        ),
-        (lambda: buffer(n_steps=2).restore(0, buffer().rows(0, 0)), "saved with n_steps=1"),
+        (lambda: buffer(10).restore(0, [FULL.rows(0, 6), FULL.rows(6, 12)]), "do not fit a buffer of 10"),
+        (lambda: buffer(n_steps=2).restore(0, [FULL.rows(0, 3)]), "saved with n_steps=1"),
+        (lambda: TaskReplayBuffer(9, ACTION, ACTION).restore(0, [FULL.rows(0, 3)]), "have other shapes"),
     ],
 )
 def test_impossible_requests_are_refused(make, message):
@@ -305,8 +272,6 @@ def test_one_hot_of_another_task_is_refused():
     with pytest.raises(ValueError, match=r"copy 2 ends with .*not the one-hot of its task 1 among 2"):
         held.add(*step)
     assert held.size() == 3
-    with pytest.raises(ValueError, match="cannot end with the one-hot of 6 tasks"):
-        buffer(n_tasks=6, one_hot=True)
 
 
 def test_memory_of_the_index_follows_tasks_that_come_one_after_another():

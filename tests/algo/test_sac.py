@@ -186,7 +186,7 @@ def test_saved_and_loaded_model_acts_and_updates_the_same(options, tmp_path):
     assert_equal(parameters(model), parameters(loaded))
     buffer = model.replay_buffer
     low = buffer.total_added - buffer.size()
-    loaded.replay_buffer.restore(buffer.total_added, buffer.rows(low, buffer.total_added))
+    loaded.replay_buffer.restore(low, [buffer.rows(low, buffer.total_added)])
     loaded.replay_buffer.set_state(buffer.get_state())
     obs = model.env.reset()
     assert np.array_equal(

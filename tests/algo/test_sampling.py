@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_replay import buffer, fill, vector_steps
+from transitions import buffer, fill, vector_steps
 
 torch.set_num_threads(1)
 
@@ -115,7 +115,7 @@ def test_a_restored_buffer_draws_on_exactly(options):
     state = json.loads(json.dumps(original.get_state()))
     restored = held_of(100, **options, vector_steps_made=1)
     restored.restrict(0, (1,))
-    restored.restore(240, original.rows(140, 240))
+    restored.restore(140, [original.rows(140, 240)])
     restored.set_state(state)
     for more in range(3):
         for held in (original, restored):
