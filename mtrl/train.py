@@ -52,10 +52,10 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
         with contextlib.closing(callbacks):
             if checkpoint:
                 lineage = read_lineage(record.path) if cfg.transfer.active else None
-                callbacks.resume(checkpoint, agent)
+                callbacks.checkpoints.restore(checkpoint, agent)
                 # Not before: a checkpoint that is refused leaves what is written about the run as it was.
                 record.start(chosen, done)
-                callbacks.say(f"continuing from step {done:,}")
+                callbacks.logging.view.say(f"continuing from step {done:,}")
             elif transfer:
                 lineage = transfer.begin(agent)
                 before = source_success(cfg, chosen, agent, lineage, signals.check)

@@ -6,7 +6,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -24,7 +24,7 @@ from mtrl.algo.sac import record_q_value
 from mtrl.checkpoint.model import save_model
 from mtrl.checkpoint.state import Stateful
 from mtrl.checkpoint.store import Checkpoint, Store
-from mtrl.config import Config, SACConfig
+from mtrl.config import Config
 from mtrl.curriculum.curriculum import Curriculum, Transition
 from mtrl.env.make import make_evaluation_env
 from mtrl.errors import CheckpointFailedError, Preempted
@@ -36,7 +36,6 @@ from mtrl.signals import Signals
 from mtrl.training.display import ProgressView, result_table
 from mtrl.training.metrics import Clock, Episodes, Every, Metrics
 from mtrl.training.record import RunRecord
-from mtrl.training.tracker import make_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +58,19 @@ def undone_by_signal(part: Stateful) -> Iterator[None]:
         raise
 
 
-class LoggingCallback(BaseCallback):
-    """Writes metrics.csv and timing.csv, mirrors them, and shows the progress.
+class RunCallbacks(CallbackList):
+    """The callbacks of a run, in the order in which they act.
+
+    Everything that looks at the whole state happens at the start of a rollout: the transition of the last step is
+    then in the buffer and the updates that follow it are made, which is not so in the middle of a step.
 
     Args:
         cfg: The run.
-        record: Where the run is written down.
-        due: The schedules of "log", "evaluate" and "save"; a checkpoint holds them in this callback's section.
-        curriculum: The run's curriculum.
+        chosen: What it uses of the machine.
+        record: Where it is written down.
+        store: Where its checkpoints lie.
+        signals: Obeyed at the start of a rollout, when everything can be saved, and in an evaluation.
+        curriculum: Its curriculum.
         resumed_at: Step from which an earlier start is continued; None for a new run.
     """
 
@@ -75,25 +79,101 @@ class LoggingCallback(BaseCallback):
     def __init__(
         self,
         cfg: Config,
+        chosen: Hardware,
         record: RunRecord,
-        due: Mapping[str, Every],
-        curriculum: Curriculum | None,
-        resumed_at: int | None,
+        store: Store,
+        signals: Signals,
+        curriculum: Curriculum | None = None,
+        resumed_at: int | None = None,
     ) -> None:
+        self.cfg, self.chosen, self.record, self.store, self.signals = cfg, chosen, record, store, signals
+        self.curriculum, self.resumed_at = curriculum, resumed_at
+        every = {"log": cfg.logging.every, "evaluate": cfg.evaluation.every, "save": cfg.checkpoint.every}
+        self.due = {name: Every(steps) for name, steps in every.items()}
+        self.logging = LoggingCallback(self)
+        self.evaluation = EvaluationCallback(self)
+        self.stages = None if curriculum is None else CurriculumCallback(self, curriculum)
+        self.checkpoints = CheckpointCallback(self)
+        self._closed = False
+        callbacks = (self.logging, self.evaluation, self.stages, self.checkpoints)
+        super().__init__([callback for callback in callbacks if callback is not None])
+
+    def _on_training_start(self) -> None:
+        # From here on there is something to save.
+        self.signals.defer()
+        super()._on_training_start()
+
+    def _on_rollout_start(self) -> None:
+        self.logging.on_rollout_start()
+        try:
+            self.signals.check()
+            self.evaluation.on_rollout_start()
+            if self.stages is not None:
+                self.stages.on_rollout_start()
+        except Preempted:
+            if self.num_timesteps > 0:
+                self.checkpoints.save()
+            raise
+        self.checkpoints.on_rollout_start()
+
+    def final_evaluation(self) -> Evaluation:
+        """Return the official evaluation of the trained policy; everything is saved, also if that fails.
+
+        Raises:
+            CheckpointFailedError: The last checkpoint could not be written.
+        """
+        self.logging.count_learning()
+        try:
+            result = self.evaluation.final()
+            self.logging.write()
+        finally:
+            saved = self.checkpoints.save()
+        if not saved:
+            raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
+        if self.stages is not None:
+            self.stages.write_status()
+        return result
+
+    def show(self, result: Evaluation) -> None:
+        """Print the final evaluation and how far the curriculum came."""
+        console = Console(file=sys.stdout, markup=False, soft_wrap=True)
+        seconds = self.logging.clock.seconds
+        title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {seconds:,.0f} s"
+        console.print(result_table(result, title))
+        if self.curriculum is not None:
+            console.print(self.curriculum.summary())
+
+    def close(self) -> None:
+        """Release the display, the files and the evaluation's environments; again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.logging.close()
+            self.evaluation.close()
+
+
+class RunCallback(BaseCallback):
+    """One of the callbacks of a run; it reaches the others through ``run``."""
+
+    model: OffPolicyAlgorithm
+
+    def __init__(self, run: RunCallbacks) -> None:
         super().__init__()
+        self.run = run
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class LoggingCallback(RunCallback):
+    """Writes metrics.csv and timing.csv, mirrors them, and shows the progress."""
+
+    def __init__(self, run: RunCallbacks) -> None:
+        super().__init__(run)
+        cfg, self._first_step = run.cfg, run.resumed_at or 0
         self.episodes, self.written_at = Episodes(cfg.env.tasks), -1
-        self.metrics = Metrics(
-            record.path,
-            cfg.env.tasks,
-            per_task_temperature=isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task",
-            tensorboard=cfg.logging.tensorboard,
-            tracker=make_tracker(cfg, record.path),
-            resumed_at=resumed_at,
-        )
-        self._first_step = resumed_at or 0
+        self.metrics = Metrics(cfg, run.record.path, run.resumed_at)
         self.clock = Clock(first_step=self._first_step)
         self.view = ProgressView(cfg.total_steps, self._first_step, cfg.logging.progress)
-        self._record, self._due, self._curriculum = record, due, curriculum
         self._learning_since: float | None = None
         self._learning_seconds = 0.0
 
@@ -101,7 +181,7 @@ class LoggingCallback(BaseCallback):
         """Return what the rest of the run and its logs depend on, apart from the agent."""
         return {
             "written_at": self.written_at,
-            "due": {name: every.last for name, every in self._due.items()},
+            "due": {name: every.last for name, every in self.run.due.items()},
             "logs": {name: log.size for name, log in self.metrics.logs.items()},
             "seconds": self.clock.seconds,
         }
@@ -109,7 +189,7 @@ class LoggingCallback(BaseCallback):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; the logs lose the rows they were given since."""
         self.written_at = state["written_at"]
-        for name, every in self._due.items():
+        for name, every in self.run.due.items():
             every.last = state["due"][name]
         for name, log in self.metrics.logs.items():
             log.cut(state["logs"][name])
@@ -125,9 +205,9 @@ class LoggingCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self.count_learning()
-        if self.view.wants_rates():
+        if self.view.is_due():
             self.view.update(self.num_timesteps, self.episodes.success_rates())
-        if self._due["log"].passed(self.num_timesteps):
+        if self.run.due["log"].passed(self.num_timesteps):
             self.write()
 
     def count_learning(self) -> None:
@@ -153,10 +233,10 @@ class LoggingCallback(BaseCallback):
         check_finite(self.model)
         record_q_value(self.model)
         self.written_at = step
-        self._due["log"].due(step)
-        stage = None if self._curriculum is None else self._curriculum.stage
+        self.run.due["log"].due(step)
+        stage = None if self.run.curriculum is None else self.run.curriculum.stage
         self.metrics.write(step, self.episodes, self.model.logger, self.clock, stage)
-        self._record.update(step=step)
+        self.run.record.update(step=step)
 
     def close(self) -> None:
         """Remove the display and flush the logs."""
@@ -164,37 +244,16 @@ class LoggingCallback(BaseCallback):
         self.metrics.close()
 
 
-class EvaluationCallback(BaseCallback):
-    """Evaluates the policy that is being trained, keeps the best model, and ends the run when it is solved.
+class EvaluationCallback(RunCallback):
+    """Evaluates the policy that is being trained, keeps the best model, and ends the run when it is solved."""
 
-    Args:
-        cfg: The run.
-        chosen: What it uses of the machine.
-        record: Where the run is written down.
-        check_signals: Called at every step of an evaluation; raises Preempted if a signal came.
-        logging: Mirrors and shows the results.
-        every: When to evaluate.
-    """
-
-    model: OffPolicyAlgorithm
-
-    def __init__(
-        self,
-        cfg: Config,
-        chosen: Hardware,
-        record: RunRecord,
-        check_signals: Callable[[], None],
-        logging: LoggingCallback,
-        every: Every,
-    ) -> None:
-        super().__init__()
-        self.log = CsvLog(record.path / "evaluation.csv", COLUMNS)
+    def __init__(self, run: RunCallbacks) -> None:
+        super().__init__(run)
+        self.log = CsvLog(run.record.path / "evaluation.csv", COLUMNS)
         self.best = (-1.0, -np.inf)
         self.latest: Evaluation | None = None
         self.latest_at = (-1, 0)
         """Step and episodes per task of the latest evaluation."""
-        self._cfg, self._chosen, self._logging, self._every = cfg, chosen, logging, every
-        self._check_signals, self._best_model = check_signals, best_model(record.path)
         self._envs: dict[str, VecEnv] = {}
 
     def get_state(self) -> dict[str, Any]:
@@ -214,28 +273,25 @@ class EvaluationCallback(BaseCallback):
         self.latest = None if latest is None else Evaluation(tuple(TaskResult(**row) for row in latest))
         self.log.cut(state["log"])
 
-    def _on_step(self) -> bool:
-        return True
-
     def _on_rollout_start(self) -> None:
-        if not self._every.passed(self.num_timesteps):
+        if not self.run.due["evaluate"].passed(self.num_timesteps):
             return
         with undone_by_signal(self):
-            self.evaluate_now(self._cfg.evaluation.episodes)
+            self.evaluate_now(self.run.cfg.evaluation.episodes)
             solved = self._is_solved()
         # Not before: an evaluation that a signal has undone is still due.
-        self._every.due(self.num_timesteps)
+        self.run.due["evaluate"].due(self.num_timesteps)
         if solved:
             raise Stop
 
     def _is_solved(self) -> bool:
         """Return whether an official evaluation reaches ``stop.success``; a smaller one only calls for it."""
-        enough, official = self._cfg.stop.success, self._cfg.evaluation.final_episodes
+        enough, official = self.run.cfg.stop.success, self.run.cfg.evaluation.final_episodes
         if enough is None or self.latest is None or self.latest.success_rate < enough:
             return False
         if self.latest_at[1] < official and self.evaluate_now(official).success_rate < enough:
             return False
-        self._logging.view.say(
+        self.run.logging.view.say(
             f"solved: success {self.latest.success_rate:.1%} is at least stop.success={enough}"
         )
         return True
@@ -243,8 +299,8 @@ class EvaluationCallback(BaseCallback):
     def final(self) -> Evaluation:
         """Return the official evaluation of the present policy; it is made unless the latest one is it."""
         # A later start, which may have more steps, must not evaluate at this step again.
-        self._every.due(self.num_timesteps)
-        official = self._cfg.evaluation.final_episodes
+        self.run.due["evaluate"].due(self.num_timesteps)
+        official = self.run.cfg.evaluation.final_episodes
         if self.latest is not None and self.latest_at == (self.num_timesteps, official):
             return self.latest
         with undone_by_signal(self):
@@ -252,14 +308,14 @@ class EvaluationCallback(BaseCallback):
 
     def evaluate_now(self, episodes: int) -> Evaluation:
         """Evaluate the present policy, write down and show the result, and keep the model if it is the best."""
-        tasks, goals, step = self._cfg.env.tasks, self._cfg.evaluation.goals, self.num_timesteps
-        with self._logging.clock.doing("evaluation"):
+        tasks, goals, step = self.run.cfg.env.tasks, self.run.cfg.evaluation.goals, self.num_timesteps
+        with self.run.logging.clock.doing("evaluation"):
             result = evaluate(self._act, self._env(goals), tasks, episodes, goals)
             self.latest, self.latest_at = result, (step, episodes)
             self.log.append([{"step": step, **asdict(row)} for row in result.results])
             if result.score > self.best:
                 try:
-                    save_model(self._best_model, self.model, step=step, score=result.score)
+                    save_model(best_model(self.run.record.path), self.model, step=step, score=result.score)
                     self.best = result.score
                 except OSError as error:
                     # The score stays, so that the next good model is tried again.
@@ -267,29 +323,29 @@ class EvaluationCallback(BaseCallback):
         scalars = {"success_rate": result.success_rate, "return": result.mean_return}
         scalars |= {f"success_rate/{row.task}": row.success_rate for row in result.results}
         scalars |= {f"return/{row.task}": row.mean_return for row in result.results}
-        self._logging.metrics.mirror(f"evaluation_{goals}", scalars, step)
-        self._logging.view.say(
+        self.run.logging.metrics.mirror(f"evaluation_{goals}", scalars, step)
+        self.run.logging.view.say(
             f"step {step:,}: success {result.success_rate:.1%}, return {result.mean_return:,.0f} "
-            f"over {episodes} episodes a task ({self._logging.clock.seconds:,.0f} s)"
+            f"over {episodes} episodes a task ({self.run.logging.clock.seconds:,.0f} s)"
         )
         return result
 
     def success_rates(self, tasks: Sequence[int], episodes: int) -> dict[int, float]:
         """Return the success rate of some tasks, by id, on the goals that the run trains on; nothing is logged."""
-        names = self._cfg.env.tasks
-        with self._logging.clock.doing("evaluation"):
+        names = self.run.cfg.env.tasks
+        with self.run.logging.clock.doing("evaluation"):
             result = evaluate(self._act, self._env("train"), names, episodes, "train", only=tasks)
         return {names.index(row.task): row.success_rate for row in result.results}
 
     def _act(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._check_signals()
+        self.run.signals.check()
         normalizer = self.model.get_vec_normalize_env()
         seen = obs if normalizer is None else normalizer.normalize_obs(obs)
         return self.model.predict(seen, deterministic=True)[0]
 
     def _env(self, goals: str) -> VecEnv:
         if goals not in self._envs:
-            self._envs[goals] = make_evaluation_env(self._cfg, self._chosen, goals)
+            self._envs[goals] = make_evaluation_env(self.run.cfg, self.run.chosen, goals)
         return self._envs[goals]
 
     def close(self) -> None:
@@ -298,25 +354,15 @@ class EvaluationCallback(BaseCallback):
             env.close()
 
 
-class CurriculumCallback(BaseCallback):
+class CurriculumCallback(RunCallback):
     """Follows a curriculum: measures the success where it is due, and begins the next stage where one is over."""
 
-    model: OffPolicyAlgorithm
-
-    def __init__(
-        self,
-        cfg: Config,
-        record: RunRecord,
-        curriculum: Curriculum,
-        logging: LoggingCallback,
-        evaluation: EvaluationCallback,
-    ) -> None:
-        super().__init__()
-        self._cfg, self._record, self._curriculum = cfg, record, curriculum
-        self._logging, self._evaluation = logging, evaluation
+    def __init__(self, run: RunCallbacks, curriculum: Curriculum) -> None:
+        super().__init__(run)
+        self._curriculum = curriculum
 
     def _on_training_start(self) -> None:
-        curriculum, asked = self._curriculum, self._cfg.curriculum.start_stage
+        curriculum, asked = self._curriculum, self.run.cfg.curriculum.start_stage
         if self.num_timesteps == 0:
             curriculum.first_episodes_began(self.training_env)
         elif curriculum.stage < asked:
@@ -342,93 +388,72 @@ class CurriculumCallback(BaseCallback):
         if curriculum.look_is_due(step):
             with undone_by_signal(curriculum):
                 if curriculum.wants_check(step):
-                    tasks, episodes = curriculum.tasks_to_check, self._cfg.curriculum.check_episodes
-                    success = self._evaluation.success_rates(tasks, episodes)
+                    tasks, episodes = curriculum.tasks_to_check, self.run.cfg.curriculum.check_episodes
+                    success = self.run.evaluation.success_rates(tasks, episodes)
         transition = curriculum.advance(self.training_env, step, success)
         if transition is not None:
             self._begin_stage(transition)
         if success is not None or transition is not None:
-            tasks = self._cfg.env.tasks
+            tasks = self.run.cfg.env.tasks
             shares = dict(zip(tasks, curriculum.rotation.weights, strict=True))
             names = {tasks[task]: rate for task, rate in (success or {}).items()}
             logger.info("step %d: stage %d, success %s, shares %s", step, curriculum.stage, names, shares)
             shares = {f"share/{task}": share for task, share in shares.items()}
-            self._logging.metrics.mirror("curriculum", shares, step)
+            self.run.logging.metrics.mirror("curriculum", shares, step)
             self.write_status()
 
     def _begin_stage(self, transition: Transition) -> None:
         """Restrict the replay buffer, keep the model that the last stage ended with, and say why it ended."""
         self._curriculum.restrict(self.model.replay_buffer)
-        target = stage_model(self._record.path, transition.ended)
+        target = stage_model(self.run.record.path, transition.ended)
         try:
             save_model(target, self.model, step=transition.step)
         except OSError as error:
             logger.warning("step %d: the model of the stage could not be saved (%s)", transition.step, error)
         line = f"stage {transition.ended} ended after {transition.steps:,} steps, {transition.why}"
-        self._logging.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
+        self.run.logging.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
         logger.info("step %d: %s", transition.step, line)
         stages = {"stage": transition.begun, "ended": transition.ended, "lasted": transition.steps}
-        self._logging.metrics.mirror("curriculum", stages, transition.step)
-
-    def summary(self) -> str:
-        """Return where the curriculum is, in one line."""
-        return self._curriculum.summary()
+        self.run.logging.metrics.mirror("curriculum", stages, transition.step)
 
     def write_status(self) -> None:
         """Write down which stage is played and how the earlier ones ended."""
         curriculum = self._curriculum
         entry = {"stage": curriculum.stage, "stages": len(curriculum.stages), "began": curriculum.began}
-        entry |= {"summary": self.summary(), "transitions": curriculum.history}
-        self._record.update(curriculum=entry)
+        entry |= {"summary": curriculum.summary(), "transitions": curriculum.history}
+        self.run.record.update(curriculum=entry)
 
 
-class CheckpointCallback(BaseCallback):
-    """Saves everything from which a run continues.
+class CheckpointCallback(RunCallback):
+    """Saves everything from which a run continues, every so many steps and minutes."""
 
-    Args:
-        cfg: The run.
-        store: Where the checkpoints lie.
-        record: Told of each checkpoint.
-        logging: Its logs are written before each checkpoint.
-        evaluation: The same.
-        every: When to save, in steps; ``checkpoint.minutes`` counts besides.
-        sections: What a checkpoint holds beside the agent, by name.
-    """
-
-    model: OffPolicyAlgorithm
-
-    def __init__(
-        self,
-        cfg: Config,
-        store: Store,
-        record: RunRecord,
-        logging: LoggingCallback,
-        evaluation: EvaluationCallback,
-        every: Every,
-        sections: Mapping[str, Stateful],
-    ) -> None:
-        super().__init__()
-        self.sections = sections
-        self._minutes, self._every, self._logging = cfg.checkpoint.minutes, every, logging
-        self._store, self._record = store, record
-        self._written: list[CsvLog | RunRecord] = [*logging.metrics.logs.values(), evaluation.log, record]
+    def __init__(self, run: RunCallbacks) -> None:
+        super().__init__(run)
+        self._sections: dict[str, Stateful] = {
+            "session": run.logging,
+            "episodes": run.logging.episodes,
+            "evaluation": run.evaluation,
+        }
+        if run.curriculum is not None:
+            self._sections["curriculum"] = run.curriculum
+        logs = [*run.logging.metrics.logs.values(), run.evaluation.log]
+        self._written: list[CsvLog | RunRecord] = [*logs, run.record]
         self._saved_at = time.monotonic()
         self._failures = 0
 
     def restore(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
-        """Set ``agent`` and the sections to what ``checkpoint`` holds."""
-        self._store.restore(checkpoint, agent, self.sections)
-
-    def _on_step(self) -> bool:
-        return True
+        """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
+        self.run.store.restore(checkpoint, agent, self._sections)
 
     def _on_rollout_start(self) -> None:
         step = self.num_timesteps
         # What failed is tried again at each row of metrics.csv, because the disk may have room again.
         failed = self._failures > 0 or any(log.waits for log in self._written)
-        again = failed and self._logging.written_at == step
+        again = failed and self.run.logging.written_at == step
         minutes = (time.monotonic() - self._saved_at) / 60
-        if step > 0 and (self._every.due(step) or again or minutes >= self._minutes):
+        if step > 0 and (
+            self.run.due["save"].due(step) or again or minutes >= self.run.cfg.checkpoint.minutes
+        ):
             self.save()
 
     def save(self) -> bool:
@@ -442,8 +467,8 @@ class CheckpointCallback(BaseCallback):
             # First the logs: a checkpoint tells how long they are, and rows that wait end with this process.
             for log in self._written:
                 log.write()
-            self._store.save(model, self.sections)
-            self._record.set_checkpoint(model.num_timesteps)
+            self.run.store.save(model, self._sections)
+            self.run.record.set_checkpoint(model.num_timesteps)
         except OSError as error:
             self._failures += 1
             logger.warning("step %d: nothing could be saved (%s)", model.num_timesteps, error)
@@ -455,105 +480,3 @@ class CheckpointCallback(BaseCallback):
         self._failures = 0
         self._saved_at = time.monotonic()
         return True
-
-
-class RunCallbacks(CallbackList):
-    """The callbacks of a run, in the order in which they act.
-
-    Everything that looks at the whole state happens at the start of a rollout: the transition of the last step is
-    then in the buffer and the updates that follow it are made, which is not so in the middle of a step.
-    """
-
-    model: OffPolicyAlgorithm
-
-    def __init__(
-        self,
-        cfg: Config,
-        chosen: Hardware,
-        record: RunRecord,
-        store: Store,
-        signals: Signals,
-        curriculum: Curriculum | None = None,
-        resumed_at: int | None = None,
-    ) -> None:
-        due = {
-            "log": Every(cfg.logging.every),
-            "evaluate": Every(cfg.evaluation.every),
-            "save": Every(cfg.checkpoint.every),
-        }
-        self.cfg, self.signals = cfg, signals
-        self.logging = LoggingCallback(cfg, record, due, curriculum, resumed_at)
-        self.evaluation = EvaluationCallback(
-            cfg, chosen, record, signals.check, self.logging, due["evaluate"]
-        )
-        self.looks: list[BaseCallback] = [self.evaluation]
-        sections = {"session": self.logging, "episodes": self.logging.episodes, "evaluation": self.evaluation}
-        self.curriculum = None
-        if curriculum is not None:
-            self.curriculum = CurriculumCallback(cfg, record, curriculum, self.logging, self.evaluation)
-            self.looks.append(self.curriculum)
-            sections["curriculum"] = curriculum
-        self.checkpoints = CheckpointCallback(
-            cfg, store, record, self.logging, self.evaluation, due["save"], sections
-        )
-        self._closed = False
-        super().__init__([self.logging, *self.looks, self.checkpoints])
-
-    def resume(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
-        """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
-        self.checkpoints.restore(checkpoint, agent)
-
-    def say(self, line: str) -> None:
-        """Show a line above the progress."""
-        self.logging.view.say(line)
-
-    def _on_training_start(self) -> None:
-        # From here on there is something to save.
-        self.signals.defer()
-        super()._on_training_start()
-
-    def _on_rollout_start(self) -> None:
-        self.logging.on_rollout_start()
-        try:
-            self.signals.check()
-            for callback in self.looks:
-                callback.on_rollout_start()
-        except Preempted:
-            if self.num_timesteps > 0:
-                self.checkpoints.save()
-            raise
-        self.checkpoints.on_rollout_start()
-
-    def final_evaluation(self) -> Evaluation:
-        """Return the official evaluation of the trained policy; everything is saved, also if that fails.
-
-        Raises:
-            CheckpointFailedError: The last checkpoint could not be written.
-        """
-        self.logging.count_learning()
-        try:
-            result = self.evaluation.final()
-            self.logging.write()
-        finally:
-            saved = self.checkpoints.save()
-        if not saved:
-            raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
-        if self.curriculum is not None:
-            self.curriculum.write_status()
-        return result
-
-    def show(self, result: Evaluation) -> None:
-        """Print the final evaluation and how far the curriculum came."""
-        console = Console(file=sys.stdout, markup=False)
-        seconds = self.logging.clock.seconds
-        title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {seconds:,.0f} s"
-        console.print(result_table(result, title))
-        if self.curriculum is not None:
-            console.print(self.curriculum.summary(), soft_wrap=True)
-
-    def close(self) -> None:
-        """Release the display, the files and the evaluation's environments; again does nothing."""
-        if not self._closed:
-            self._closed = True
-            self.logging.close()
-            self.evaluation.close()

@@ -1,37 +1,35 @@
-"""What a run measures of itself while it trains: metrics.csv, timing.csv and their mirror in TensorBoard."""
+"""What a run measures of itself while it trains: metrics.csv, timing.csv, and their mirrors."""
 
+import hashlib
 import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from stable_baselines3.common.logger import Logger
 
-from mtrl.errors import UnstableError
+from mtrl.config import Config, SACConfig
+from mtrl.errors import ConfigurationError, UnstableError
 from mtrl.rundir.write import CsvLog
-from mtrl.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-
 WINDOW = 20
 """Episodes of a task over which its training success, return and length are averaged."""
-
 UNSTABLE_WINDOW = 1000
 """Episodes of all tasks among which those whose simulation broke down are counted."""
-
 MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
 """Episodes that may break down, and the share of them, among the latest."""
 
-TIMING = ("step", "seconds", "steps_per_second", "environment", "learning", "evaluation")
-
+_TIMING = ("step", "seconds", "steps_per_second", "environment", "learning", "evaluation")
 _LEARNING = {
     "updates": "train/n_updates",
     "loss/actor": "train/actor_loss",
@@ -41,38 +39,25 @@ _LEARNING = {
     "q_value": "train/q_value",
     "learning_rate": "train/learning_rate",
 }
-
-
-def metrics_columns(tasks: Sequence[str], per_task_temperature: bool) -> list[str]:
-    """Return the header of metrics.csv."""
-    columns = ["step", "episodes", "success_rate"]
-    for measure in ("success_rate", "return", "episode_length"):
-        columns += [f"{measure}/{task}" for task in tasks]
-    columns += list(_LEARNING)
-    if per_task_temperature:
-        columns += [f"temperature/{task}" for task in tasks]
-    return [*columns, "unstable", "stage"]
+"""Columns of metrics.csv and the names under which the algorithms record them."""
 
 
 class Every:
-    """Tells when another ``interval`` environment steps have passed.
+    """A schedule: due at each multiple of ``interval`` environment steps, in however large strides steps come."""
 
-    The moments are multiples of the interval, whatever the number of copies by which steps are counted.
-    """
-
-    def __init__(self, interval: int, step: int = 0) -> None:
+    def __init__(self, interval: int) -> None:
         self.interval = interval
-        self.last = step
+        self.last = 0
 
     def due(self, step: int) -> bool:
-        """Tell whether a multiple of the interval was passed since the last time this was true."""
+        """Return whether a multiple of the interval was passed since this last returned True."""
         passed = self.passed(step)
         if passed:
             self.last = step
         return passed
 
     def passed(self, step: int) -> bool:
-        """Tell what ``due`` would, and change nothing."""
+        """Return what ``due`` would, and change nothing."""
         return step // self.interval > self.last // self.interval
 
 
@@ -81,14 +66,14 @@ class Episodes:
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = tuple(tasks)
-        self.count = 0
-        self.unstable = 0
+        self.count = self.unstable = 0
         self._broken: deque[int] = deque()
         """Numbers of the episodes of the window that broke down."""
         self.recent: list[deque[tuple[bool, float, int]]] = [deque(maxlen=WINDOW) for _ in tasks]
+        """Success, return and length of each task's latest episodes."""
 
     def record(self, dones: np.ndarray, infos: Sequence[Mapping[str, Any]]) -> None:
-        """Take note of the episodes that ended in this vector step."""
+        """Count the episodes that ended in this vector step."""
         for copy in np.flatnonzero(dones):
             info = infos[copy]
             self.count += 1
@@ -134,11 +119,12 @@ class Episodes:
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
+        recent = [list(outcomes) for outcomes in self.recent]
         return {
             "count": self.count,
             "unstable": self.unstable,
             "broken": list(self._broken),
-            "recent": [list(r) for r in self.recent],
+            "recent": recent,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -146,10 +132,7 @@ class Episodes:
         self.count, self.unstable = state["count"], state["unstable"]
         # Checkpoints from before there was a window lack it.
         self._broken = deque(state.get("broken", ()))
-        self.recent = [
-            deque(((bool(s), float(r), int(n)) for s, r, n in outcomes), maxlen=WINDOW)
-            for outcomes in state["recent"]
-        ]
+        self.recent = [deque(map(tuple, outcomes), maxlen=WINDOW) for outcomes in state["recent"]]
 
 
 class Clock:
@@ -190,77 +173,64 @@ class Clock:
         since, steps = now - self._mark[0], step - self._mark[1]
         shares = {what: spent / since for what, spent in self._spent.items()}
         self._mark, self._spent = (now, step), dict.fromkeys(self._spent, 0.0)
-        return {
-            "step": step,
-            "seconds": self.seconds,
-            "steps_per_second": steps / since,
-            "environment": 1 - sum(shares.values()),
-            **shares,
-        }
+        rate, environment = steps / since, 1 - sum(shares.values())
+        row = {"step": step, "seconds": self.seconds, "steps_per_second": rate, "environment": environment}
+        return row | shares
 
 
 class Metrics:
-    """Writes rows of metrics.csv and timing.csv and mirrors them.
+    """Writes rows of metrics.csv and timing.csv, and mirrors them to TensorBoard and Weights & Biases.
 
     Args:
+        cfg: The run.
         directory: The run directory.
-        tasks: The task set.
-        per_task_temperature: Whether the learner has one temperature per task.
-        tensorboard: Mirror to TensorBoard.
-        tracker: Mirror to this one, too.
-        resumed_at: Step from which an earlier start is continued; TensorBoard hides what that told of later ones.
+        resumed_at: Step from which an earlier start is continued; TensorBoard hides what it holds of later ones.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        tasks: Sequence[str],
-        *,
-        per_task_temperature: bool,
-        tensorboard: bool,
-        tracker: Tracker | None = None,
-        resumed_at: int | None = None,
-    ) -> None:
-        self.tasks = tuple(tasks)
-        self._metrics = CsvLog(directory / "metrics.csv", metrics_columns(tasks, per_task_temperature))
-        self._timing = CsvLog(directory / "timing.csv", TIMING)
+    def __init__(self, cfg: Config, directory: Path, resumed_at: int | None = None) -> None:
+        self.tasks = tasks = tuple(cfg.env.tasks)
+        columns = ["step", "episodes", "success_rate"]
+        for measure in ("success_rate", "return", "episode_length"):
+            columns += [f"{measure}/{task}" for task in tasks]
+        columns += _LEARNING
+        if isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task":
+            columns += [f"temperature/{task}" for task in tasks]
+        columns += ["unstable", "stage"]
+        self.logs = {
+            "metrics": CsvLog(directory / "metrics.csv", columns),
+            "timing": CsvLog(directory / "timing.csv", _TIMING),
+        }
+        self._tracker = None if cfg.logging.wandb == "off" else begin_wandb(cfg, directory)
         self._writer: SummaryWriter | None = None
-        self._tracker = tracker
-        if tensorboard:
-            from torch.utils import tensorboard as torch_tensorboard
+        if cfg.logging.tensorboard:
+            from torch.utils import tensorboard
 
-            self._writer = torch_tensorboard.SummaryWriter(
-                str(directory / "tensorboard"), purge_step=None if resumed_at is None else resumed_at + 1
-            )
-
-    @property
-    def logs(self) -> dict[str, CsvLog]:
-        """The files by name."""
-        return {"metrics": self._metrics, "timing": self._timing}
+            purge = None if resumed_at is None else resumed_at + 1
+            self._writer = tensorboard.SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
 
     def write(self, step: int, episodes: Episodes, learner: Logger, clock: Clock, stage: int | None) -> None:
         """Append a row to each file; ``learner`` holds what the algorithm logged since the last one."""
         logged = learner.name_to_value
+        recorded = _LEARNING | {
+            f"temperature/{task}": f"train/ent_coef/{index}" for index, task in enumerate(self.tasks)
+        }
         row: dict[str, object] = {"step": step, "stage": stage, **episodes.row()}
-        row |= {column: _plain(logged[name]) for column, name in _LEARNING.items() if name in logged}
-        for index, task in enumerate(self.tasks):
-            if f"train/ent_coef/{index}" in logged:
-                row[f"temperature/{task}"] = _plain(logged[f"train/ent_coef/{index}"])
+        row |= {column: _plain(logged[name]) for column, name in recorded.items() if name in logged}
         timing = clock.row(step)
-        self._metrics.append([row])
-        self._timing.append([timing])
+        self.logs["metrics"].append([row])
+        self.logs["timing"].append([timing])
         self.mirror("training", row, step)
         self.mirror("timing", timing, step)
 
     def mirror(self, group: str, values: Mapping[str, object], step: int) -> None:
-        """Write scalars to TensorBoard and the tracker under ``group``."""
+        """Write scalars to TensorBoard and Weights & Biases under ``group``."""
         scalars = {
             f"{group}/{name}": value
             for name, value in values.items()
             if name != "step" and isinstance(value, int | float)
         }
         if self._tracker is not None:
-            self._tracker.log(scalars, step)
+            self._tracker.log({**scalars, "step": step})
         with self._unless_disk_is_full():
             if self._writer is not None:
                 for name, value in scalars.items():
@@ -272,7 +242,7 @@ class Metrics:
             if self._writer is not None:
                 self._writer.close()
         if self._tracker is not None:
-            self._tracker.close()
+            self._tracker.finish()
 
     @contextmanager
     def _unless_disk_is_full(self) -> Iterator[None]:
@@ -284,6 +254,40 @@ class Metrics:
             logger.warning("TensorBoard gets nothing more from this start (%s)", error)
 
 
-def _plain(value: Any) -> float:  # (a number of numpy, torch or Python)
+def _plain(value: Any) -> float:
     number = float(value)
     return int(number) if number.is_integer() and isinstance(value, int) else number
+
+
+def begin_wandb(cfg: Config, directory: Path) -> Any:
+    """Return a run of Weights & Biases, online or in files that ``wandb sync`` uploads.
+
+    The configuration is sent along; environment variables and code are not.
+
+    Raises:
+        ConfigurationError: wandb cannot begin.
+    """
+    import wandb
+
+    folder = directory.absolute()
+    try:
+        run = wandb.init(
+            project="mtrl",
+            # The same directory is the same run, however often it was continued.
+            id=hashlib.sha256(str(folder).encode()).hexdigest()[:16],
+            resume="allow",
+            name=f"{directory.parent.name}/{directory.name}",
+            group=cfg.experiment,
+            config=asdict(cfg),
+            dir=folder,
+            mode=cfg.logging.wandb,
+            settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
+        )
+    except wandb.Error as error:
+        raise ConfigurationError(
+            f"logging.wandb={cfg.logging.wandb} cannot begin ({error}): use logging.wandb=offline"
+        ) from error
+    # wandb's own step only grows, and several groups are logged at one environment step.
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+    return run

@@ -16,6 +16,7 @@ import mtrl
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint import segments
 from mtrl.checkpoint.state import read_values, write_values
+from mtrl.config.compose import compose_run
 from mtrl.errors import DamagedError
 from mtrl.rundir.write import CsvLog, new_directory, recover, write_json
 from mtrl.training.metrics import Clock, Episodes, Metrics
@@ -155,7 +156,7 @@ def test_a_small_file_without_room_stays_as_it_was_with_nothing_beside_it(tmp_pa
 
 
 def test_a_mirror_without_room_ends_neither_the_run_nor_its_logs(tmp_path, monkeypatch, caplog):
-    metrics = Metrics(tmp_path, ["reach-v3"], per_task_temperature=False, tensorboard=True)
+    metrics = Metrics(compose_run(["logging.tensorboard=true"]).config, tmp_path)
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from mtrl.tasks import MT10, MT50
-from mtrl.training import display as progress
+from mtrl.training import display
 from mtrl.training.display import ProgressView
 
 RATES = {task: number / 20 for number, task in enumerate(MT10)}
@@ -26,7 +26,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(display, "time", clock)
     return clock
 
 
@@ -88,7 +88,7 @@ def test_a_plain_line_tells_everything_of_every_task(clock, tasks):
 def test_a_plain_line_before_an_episode_has_ended_says_so(clock):
     view, file = make("lines", terminal=True)
     clock.now += 20
-    view.update(100)
+    view.update(100, {})
     view.close()
     assert file.getvalue().rstrip().endswith("left · no episode has ended yet")
 
@@ -97,7 +97,7 @@ def test_lines_come_seldom_and_rates_are_asked_for_only_then(clock):
     view, file = make("lines", terminal=False)
     for _ in range(60):
         clock.now += 1
-        if view.wants_rates():
+        if view.is_due():
             view.update(1000, RATES)
     assert len(file.getvalue().splitlines()) == 4
 
@@ -113,7 +113,7 @@ def test_auto_is_a_bar_on_a_terminal(clock):
 def test_off_shows_nothing_at_all(clock):
     view, file = make("off", terminal=True)
     clock.now += 100
-    assert not view.wants_rates()
+    assert not view.is_due()
     view.update(10_000, RATES)
     view.say("a line")
     view.close()
