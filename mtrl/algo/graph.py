@@ -1,12 +1,15 @@
-"""The update as a CUDA graph: recorded once, then replayed without launching its kernels one by one."""
+"""The update as a CUDA graph: recorded once, then replayed without launching its kernels one by one.
+
+The bookkeeping around the graph is tested on a processor; the graph itself has not been tested on a GPU.
+"""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
-from mtrl.algo.update import Batch, Outcome, update
+from mtrl.algo.update import Batch, update
 
 if TYPE_CHECKING:
     from mtrl.algo.sac import SAC
@@ -18,33 +21,34 @@ WARM_UP = 3
 
 
 class GraphedUpdate:
-    """Stands for ``update``: the same result, from a recording where one fits.
+    """Replaces ``update``: the same result, from a recording where one fits.
 
     A recording repeats the numbers and the addresses it was made with: when the shapes of the batch, an option
     of the update or the place of a tensor changes, the update is recorded anew. The learning rates are
     tensors, so a schedule changes nothing. A batch that heads must first group by task has no fixed shape and
-    is computed eagerly, which is said once.
+    is computed eagerly, with one warning.
     """
 
     def __init__(self) -> None:
         self._warmed_up = 0
-        self._said_eager = False
+        self._warned = False
         self._bound_to: tuple | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: Batch | None = None
-        self._result: Outcome | None = None
+        self._losses: torch.Tensor | None = None
 
-    def __call__(self, learner: "SAC", batch: Batch) -> Outcome:
+    def __call__(self, learner: "SAC", batch: Batch) -> torch.Tensor:
         """Make one update; see ``mtrl.algo.update.update``."""
         for optimizer in learner.optimizers():
             optimizer.follow_learning_rate()
         if batch.grouping is not None and batch.grouping.gather is not None:
-            self._say_eager()
+            self._warn()
             return update(learner, batch)
-        with _current(learner.device):
+        # New streams and recordings belong to the current GPU.
+        with torch.cuda.device(learner.device) if learner.device.type == "cuda" else nullcontext():
             return self._repeat(learner, batch)
 
-    def _repeat(self, learner: "SAC", batch: Batch) -> Outcome:
+    def _repeat(self, learner: "SAC", batch: Batch) -> torch.Tensor:
         if self._warmed_up < WARM_UP:
             self._warmed_up += 1
             return self._aside(learner, batch)
@@ -54,37 +58,32 @@ class GraphedUpdate:
             self._bound_to = bound_to
         copy_batch(batch, self._batch)
         self._graph.replay()
-        return Outcome(*(tensor.clone() for tensor in self._result))
+        return self._losses.clone()
 
-    def _say_eager(self) -> None:
-        if not self._said_eager:
+    def _warn(self) -> None:
+        if not self._warned:
             logger.warning(
                 "a batch with unequal shares of the tasks is not recorded as a CUDA graph, so updates on such "
                 "batches are slow: balanced batches (algo.balanced_batches=true) avoid them once every task has "
                 "been played"
             )
-            self._said_eager = True
+            self._warned = True
 
-    def _aside(self, learner: "SAC", batch: Batch) -> Outcome:
+    def _aside(self, learner: "SAC", batch: Batch) -> torch.Tensor:
         """Make the update eagerly on a stream of its own, as the recording will."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            result = update(learner, batch)
+            losses = update(learner, batch)
         torch.cuda.current_stream().wait_stream(stream)
-        return result
+        return losses
 
     def _record(self, learner: "SAC", batch: Batch) -> None:
         self._batch = static_copy(batch)
         self._graph = torch.cuda.CUDAGraph()
         # torch's own stream for recordings stays on the device where it was first needed
         with torch.cuda.graph(self._graph, stream=torch.cuda.Stream()):
-            self._result = update(learner, self._batch)
-
-
-def _current(device: torch.device) -> AbstractContextManager:
-    """Make a GPU the current one, which new streams and recordings belong to."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+            self._losses = update(learner, self._batch)
 
 
 def static_copy(batch: Batch) -> Batch:

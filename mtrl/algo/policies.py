@@ -55,7 +55,7 @@ class _StackedPolicy:
     """Constructor and network factories that the policies of SAC and TD3 share.
 
     Raises:
-        ValueError: Heads on a single task, ``use_sde``, or an impossible architecture.
+        ValueError: ``use_sde``, or an unknown initialisation.
     """
 
     actor_class: type[BasePolicy]
@@ -73,8 +73,6 @@ class _StackedPolicy:
         of = self.architecture = Architecture(**architecture)
         if use_sde:
             raise ValueError("state-dependent exploration (use_sde) is not supported: leave it False")
-        if (of.critic_heads or of.actor_heads) and of.n_tasks < 2:
-            raise ValueError("heads per task need more than one task: use variant=shared for a single one")
         super().__init__(
             observation_space,
             action_space,

@@ -14,13 +14,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from mtrl.algo.finite import check_finite
-from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.errors import NonFinite
 
 
 @cache
 def acting_from_the_start(algorithm: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
-    """Return ``algorithm`` for a policy that can act already: it does from the first step on.
+    """Return ``algorithm`` for a policy that can act already: it acts from the first step on.
 
     stable-baselines3 draws random actions until ``learning_starts``, which here only says when updates begin.
     """
@@ -122,10 +121,9 @@ class OverlappedRollouts(OffPolicyAlgorithm):
         action, buffer_action = super()._sample_action(learning_starts, action_noise, n_envs)
         if not np.isfinite(action).all():
             check_finite(self)
-            copy = int(np.flatnonzero(~np.isfinite(action).all(axis=1))[0])
-            known = isinstance(self.replay_buffer, TaskReplayBuffer) and self.replay_buffer.playing[copy] >= 0
-            tasks = [int(self.replay_buffer.playing[copy])] if known else []
-            raise NonFinite(f"action of copy {copy}", self.num_timesteps, tasks)
+            copy = int(np.argmin(np.isfinite(action).all(axis=1)))
+            task = int(self.replay_buffer.playing[copy])
+            raise NonFinite(f"action of copy {copy}", self.num_timesteps, [task] if task >= 0 else [])
         return action, buffer_action
 
     def _excluded_save_params(self) -> list[str]:

@@ -1,8 +1,6 @@
 """Soft actor-critic for many tasks: stable-baselines3's, its update made lean, with what many tasks need."""
 
 import warnings
-from collections import deque
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +12,6 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from mtrl.algo.finite import check_finite
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy
@@ -22,29 +19,6 @@ from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import OverlappedRollouts
 from mtrl.algo.update import move_targets, prepare, update
 from mtrl.errors import NonFinite
-
-
-def record_q_value(model: OffPolicyAlgorithm) -> None:
-    """Log ``train/q_value``, the mean over critics and one batch, where the algorithm itself does not.
-
-    stable-baselines3's SAC, TD3 and DDPG log losses alone. The batch is spread evenly over the replay buffer, so
-    that no generator is asked: training goes on exactly as it would have without a look at it.
-    """
-    buffer, critic = model.replay_buffer, getattr(model, "critic", None)
-    # mtrl's own records it with every update; another's buffer, and what has no critic, is not known here.
-    if isinstance(model, SAC) or critic is None or not isinstance(buffer, TaskReplayBuffer):
-        return
-    if model._n_updates == 0 or buffer.size() == 0:
-        return
-    batch = buffer.spread(model.batch_size, model._vec_normalize_env)
-    with torch.no_grad():
-        values = critic(batch.observations, batch.actions)
-    means = [float(value.mean()) for value in (values if isinstance(values, tuple) else (values,))]
-    model.logger.record("train/q_value", float(np.mean(means)))
-
-
-_ERRORS_KEPT = 1000
-"""Updates of one call of ``train`` whose errors are kept to find the cause of a loss that is no number."""
 
 
 class SAC(OverlappedRollouts, StableBaselinesSAC):
@@ -121,7 +95,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         if "optimizer_class" not in self.policy_kwargs:
             given = self.policy_kwargs.get("optimizer_kwargs") or {}
             self.policy_kwargs["optimizer_kwargs"] = {"eps": self.adam_epsilon} | given
-        if self.replay_buffer is None and issubclass(self.replay_buffer_class, TaskReplayBuffer):
+        if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         with warnings.catch_warnings():
             # it does apply: the buffer above was given it
@@ -146,7 +120,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
                 critic.q_values = torch.compile(critic.q_values)
 
     def _check_options(self) -> None:
-        """Refuse options that contradict each other."""
+        """Refuse what would silently learn something else than was asked for; ``mtrl.checks`` refuses the rest."""
         for name, choices in (
             ("temperature", ("shared", "per_task")),
             ("reward_scaling", ("none", "per_task")),
@@ -154,51 +128,25 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)} is not one of {', '.join(choices)}")
-        if not issubclass(self.policy_class, StackedSACPolicy):
-            raise ValueError(
-                f"{self.policy_class.__name__} is not a StackedSACPolicy: use MlpPolicy or policy_for"
-            )
         policy_tasks = self.policy_kwargs.get("n_tasks", self.n_tasks)
         if policy_tasks != self.n_tasks:
             raise ValueError(
                 f"the policy is made for {policy_tasks} tasks, the learner for n_tasks={self.n_tasks}"
             )
-        if self.n_tasks < 1:
-            raise ValueError(f"n_tasks={self.n_tasks} must be at least 1")
-        if self.balanced_batches and self.batch_size % self.n_tasks:
-            raise ValueError(
-                f"batch_size={self.batch_size} does not divide by {self.n_tasks} tasks, as balanced_batches "
-                f"needs: use {self.batch_size // self.n_tasks * self.n_tasks or self.n_tasks}"
-            )
-        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
-            raise ValueError(
-                f"max_gradient_norm={self.max_gradient_norm} must be positive, or null for no clipping"
-            )
-        if not self.reward_scale > 0:
-            raise ValueError(f"reward_scale={self.reward_scale} must be positive")
-        if not self.max_reward_ratio >= 1:
-            raise ValueError(f"max_reward_ratio={self.max_reward_ratio} must be at least 1")
-        if self.reward_scales_every < 1:
-            raise ValueError(f"reward_scales_every={self.reward_scales_every} must be at least 1")
         if self.temperature == "per_task" and not str(self.ent_coef).startswith("auto"):
             raise ValueError("a temperature per task is learned: leave ent_coef at auto")
-        if self.use_sde:
-            raise ValueError("state-dependent exploration (use_sde) is not supported: leave it False")
         if self.compile == "cuda_graph" and self.device.type != "cuda":
             raise ValueError("compile=cuda_graph needs a CUDA device: use compile=off")
-        if not issubclass(self.replay_buffer_class, TaskReplayBuffer) and (
-            self.balanced_batches or self.n_tasks > 1 or self.n_steps > 1
-        ):
+        if not issubclass(self.replay_buffer_class, TaskReplayBuffer):
             raise ValueError(
-                f"{self.replay_buffer_class.__name__} knows no tasks: leave replay_buffer_class alone for "
-                "several tasks, balanced batches or n-step returns"
+                f"{self.replay_buffer_class.__name__} knows no tasks: leave replay_buffer_class out"
             )
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         before = self._last_obs
         result = super()._setup_learn(*args, **kwargs)
         # the environments were reset: what comes next does not follow what is in the buffer
-        if self._last_obs is not before and isinstance(self.replay_buffer, TaskReplayBuffer):
+        if self._last_obs is not before:
             self.replay_buffer.end_episodes()
         return result
 
@@ -241,7 +189,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         """Make ``gradient_steps`` updates from batches of ``batch_size``.
 
         Raises:
-            NonFinite: a loss or a weight is NaN or infinite.
+            NonFinite: A loss is NaN or infinite.
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.optimizers())
@@ -249,18 +197,14 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             return
 
         total = torch.zeros(4 + len(self.temperatures()), device=self.device)
-        errors: deque[tuple[torch.Tensor | None, torch.Tensor]] = deque(maxlen=_ERRORS_KEPT)
         for step in range(gradient_steps):
             if self.reward_scaling == "per_task" and (self._n_updates + step) % self.reward_scales_every == 0:
                 self._measure_reward_scales()
-            batch = prepare(self, batch_size)
-            outcome = self._update(self, batch)
-            total += outcome.losses
-            errors.append((batch.tasks, outcome.error))
+            total += self._update(self, prepare(self, batch_size))
             if step % self.target_update_interval == 0:
                 move_targets(self)
         self._n_updates += gradient_steps
-        self._record(total / gradient_steps, errors)
+        self._record(*(total / gradient_steps).tolist())
 
     def _measure_reward_scales(self) -> None:
         """Set the factors of per-task reward scaling from the rewards in the buffer."""
@@ -275,12 +219,18 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         self.policy.reward_scales.copy_(torch.from_numpy(ratios * self.reward_scale))
 
     def _record(
-        self, means: torch.Tensor, errors: Iterable[tuple[torch.Tensor | None, torch.Tensor]]
+        self,
+        actor_loss: float,
+        critic_loss: float,
+        temperature_loss: float,
+        q_value: float,
+        *temperatures: float,
     ) -> None:
         """Log the means over one call of ``train``, as stable-baselines3 does."""
-        actor_loss, critic_loss, temperature_loss, q_value, *temperatures = means.tolist()
-        if not np.isfinite([actor_loss, critic_loss, temperature_loss]).all():
-            self._diagnose(errors, {"actor loss": actor_loss, "critic loss": critic_loss})
+        losses = {"critic": critic_loss, "actor": actor_loss, "temperature": temperature_loss}
+        for name, loss in losses.items():
+            if not np.isfinite(loss):
+                raise NonFinite(f"{name} loss", self.num_timesteps, [])
         record = self.logger.record
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/actor_loss", actor_loss)
@@ -293,28 +243,6 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             for task, temperature in enumerate(temperatures):
                 record(f"train/ent_coef/{task}", temperature)
 
-    def _diagnose(
-        self, errors: Iterable[tuple[torch.Tensor | None, torch.Tensor]], losses: dict[str, float]
-    ) -> None:
-        """Name what made a loss NaN or infinite: transitions of which task, or else the weights.
-
-        The first update with such an error tells the cause: it breaks the weights, and with them the values
-        of every task in the updates that follow.
-        """
-        for tasks, error in errors:
-            squares = error.double().square().sum(0).flatten().to(error.dtype)
-            wrong = ~torch.isfinite(squares)
-            if not wrong.any() and not torch.isfinite(squares.sum()):
-                wrong = squares == squares.max()
-            if wrong.all():
-                break
-            if wrong.any():
-                concerned = [0] if tasks is None else torch.unique(tasks[wrong]).tolist()
-                raise NonFinite("critic loss", self.num_timesteps, concerned)
-        check_finite(self)
-        name = next((name for name, loss in losses.items() if not np.isfinite(loss)), "temperature loss")
-        raise NonFinite(name, self.num_timesteps, [])
-
     def _excluded_save_params(self) -> list[str]:
         return [
             *super()._excluded_save_params(),
@@ -324,3 +252,22 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             "_update",
             "compile",
         ]
+
+
+def record_q_value(model: OffPolicyAlgorithm) -> None:
+    """Log ``train/q_value``, the mean over critics and one batch, where the algorithm itself does not.
+
+    stable-baselines3's SAC, TD3 and DDPG log losses alone. The batch is spread evenly over the replay buffer: it
+    draws no random number, so training is the same as without it.
+    """
+    buffer, critic = model.replay_buffer, getattr(model, "critic", None)
+    # mtrl's own SAC records it with every update; another buffer, or an algorithm without critic, is unknown here.
+    if isinstance(model, SAC) or critic is None or not isinstance(buffer, TaskReplayBuffer):
+        return
+    if model._n_updates == 0 or buffer.size() == 0:
+        return
+    batch = buffer.spread(model.batch_size, model._vec_normalize_env)
+    with torch.no_grad():
+        values = critic(batch.observations, batch.actions)
+    means = [float(value.mean()) for value in (values if isinstance(values, tuple) else (values,))]
+    model.logger.record("train/q_value", float(np.mean(means)))

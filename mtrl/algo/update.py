@@ -19,51 +19,44 @@ class Batch(NamedTuple):
     continues: torch.Tensor
     """Discount of the next value, 0 where the episode terminated, shape (batch, 1)."""
     rewards: torch.Tensor
-    tasks: torch.Tensor | None
-    """Task of each transition, shape (batch,); None where nothing depends on it."""
+    tasks: torch.Tensor
+    """Task of each transition, shape (batch,)."""
     grouping: Grouping | None
     """Where the heads per task find their transitions; None without heads."""
-
-
-class Outcome(NamedTuple):
-    """What one update tells, on the device."""
-
-    losses: torch.Tensor
-    """Losses of actor, critic and temperature, the mean Q-value of the batch, and the temperatures it was made
-    with, shape (5,) or (4 + n_tasks,)."""
-    error: torch.Tensor
-    """How far each critic's value of each transition was from its target, shape (n_critics, batch, 1)."""
 
 
 def prepare(learner: "SAC", batch_size: int) -> Batch:
     """Draw a batch; scale its rewards, and group it by task, as the options ask."""
     data = learner.replay_buffer.sample(batch_size, env=learner._vec_normalize_env)
-    tasks = getattr(data, "tasks", None)
     discounts = learner.gamma if data.discounts is None else data.discounts
     rewards = data.rewards
     if learner.reward_scaling == "per_task":
-        rewards = rewards * learner.policy.reward_scales[tasks].unsqueeze(1)
+        rewards = rewards * learner.policy.reward_scales[data.tasks].unsqueeze(1)
     elif learner.reward_scale != 1.0:
         rewards = rewards * learner.reward_scale
     grouping = None
     if learner.has_heads:
-        grouping = SORTED if data.sorted_by_task else group_by_task(tasks, learner.n_tasks)
+        grouping = SORTED if data.sorted_by_task else group_by_task(data.tasks, learner.n_tasks)
     return Batch(
         data.observations,
         data.actions,
         data.next_observations,
         (1 - data.dones) * discounts,
         rewards,
-        tasks,
+        data.tasks,
         grouping,
     )
 
 
-def update(learner: "SAC", batch: Batch) -> Outcome:
+def update(learner: "SAC", batch: Batch) -> torch.Tensor:
     """Make one update from ``batch``.
 
     As in stable-baselines3: the temperature first, the critics towards the soft target of the old
     temperature, then the actor against the new critics; the target networks are left to the caller.
+
+    Returns:
+        Losses of actor, critic and temperature, the mean Q-value of the batch, and the temperatures it was made
+        with, shape (5,) or (4 + n_tasks,), on the device.
     """
     actions, log_prob = learner.actor.action_log_prob(batch.observations, _grouping(learner.actor, batch))
     log_prob = log_prob.unsqueeze(1)
@@ -72,10 +65,9 @@ def update(learner: "SAC", batch: Batch) -> Outcome:
     temperature_loss = temperature.new_zeros(())
     if learner.ent_coef_optimizer is not None:
         temperature_loss = _update_temperature(learner, batch, log_prob.detach())
-    critic_loss, q_value, error = update_critics(learner, batch, temperature)
+    critic_loss, q_value = update_critics(learner, batch, temperature)
     actor_loss = _update_actor(learner, batch, actions, log_prob, temperature)
-    losses = torch.cat([torch.stack([actor_loss, critic_loss, temperature_loss, q_value]), temperatures])
-    return Outcome(losses, error)
+    return torch.cat([torch.stack([actor_loss, critic_loss, temperature_loss, q_value]), temperatures])
 
 
 def _update_temperature(learner: "SAC", batch: Batch, log_prob: torch.Tensor) -> torch.Tensor:
@@ -99,8 +91,8 @@ def _update_temperature(learner: "SAC", batch: Batch, log_prob: torch.Tensor) ->
 
 def update_critics(
     learner: "SAC", batch: Batch, temperature: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Move the critics towards the soft Bellman target; return their loss, mean Q-value and errors."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move the critics towards the soft Bellman target; return their loss and mean Q-value."""
     critic, grouping = learner.critic, _grouping(learner.critic, batch)
     with torch.no_grad():
         next_actions, next_log_prob = learner.actor.action_log_prob(
@@ -118,7 +110,7 @@ def update_critics(
     q_values.backward(error / target.shape[0], inputs=learner.critic_parameters)
     learner.clip_gradient(learner.critic_parameters)
     critic.optimizer.step()
-    return loss, q_values.detach().mean(), error
+    return loss, q_values.detach().mean()
 
 
 def _update_actor(

@@ -97,14 +97,12 @@ def test_a_refused_transition_without_room_costs_neither_the_reason_nor_the_stat
     assert not (left.path / "refused_transition.npz").exists()
 
 
-@pytest.mark.parametrize("task", [0, 1])
-def test_a_loss_that_is_none_names_its_step_and_task(nursery, tmp_path, task):
-    answer = nursery.run(tmp_path, call=["poison_transitions", [130, task]])
+def test_a_loss_that_is_not_finite_names_its_step(nursery, tmp_path):
+    answer = nursery.run(tmp_path, call=["poison_transitions", [130, 1]])
     left = Left(tmp_path)
     assert answer["code"] == 1, answer["said"]
-    name = ["reach-v3", "push-v3"][task]
-    assert f"critic loss of task {name} is NaN or infinite at step 130" in answer["said"]
-    assert f"critic loss of task {name}" in left.status()["reason"]
+    assert "critic loss is NaN or infinite at step 130" in answer["said"]
+    assert "critic loss" in left.status()["reason"]
     assert left.verify() == 120
 
 
