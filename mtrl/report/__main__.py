@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mtrl.rundir.run import find_runs, read_runs
+from mtrl.status import count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,10 +17,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Where there is no run at all, ``--reference`` prints what was published.
     """
+    options = _parser().parse_args(arguments)
+    directories = options.directories or ["outputs"]
+    if options.reference and not options.directories and not find_runs(directories)[0]:
+        _print_published()
+        return 0
+    if missing := [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]:
+        return _refuse(f"{missing[0]} is missing: install it with pip install 'mtrl-metaworld[report]'")
+    if not all(0 < threshold <= 1 for threshold in options.thresholds):
+        return _refuse("a threshold is a success rate: give numbers above 0 and up to 1, such as 0.8")
+    until = options.at_step
+    if until is not None and not (math.isfinite(until) and until > 0):
+        return _refuse(f"--at-step {until:g} is no number of environment steps: give one such as 1e6")
+    runs, problems = read_runs(directories)
+    if not runs:
+        return _refuse(*problems)
+    from mtrl.report.page import write_report
+    from mtrl.report.study import build_study, comparison_notices, study_notices
+
+    study = build_study(runs, None if until is None else int(until))
+    notices = [*(f"{problem}." for problem in problems), *study_notices(study)]
+    if not any(comparison.kinds for comparison in study.comparisons):
+        print(
+            "no run has a complete evaluation yet: the report shows settings and speed alone", file=sys.stderr
+        )
+    # A directory that does not exist must not decide where the report goes.
+    holding = [os.path.abspath(directory) for directory in directories if find_runs([directory])[0]]
+    root = Path(os.path.commonpath(holding))
+    if options.out is None and root == Path(root.anchor):
+        return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
+    out = options.out or root / "report"
+    try:
+        page = write_report(
+            study, out, f"Report on {root.name}", notices, options.thresholds, options.reference
+        )
+    except OSError as error:
+        return _refuse(f"{out} cannot be written ({error.strerror}): choose another place with --out DIR")
+    for comparison in study.comparisons:
+        notices += comparison_notices(comparison)
+    for notice in notices:
+        print(f"note: {notice}", file=sys.stderr)
+    print(page)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.report",
-        description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput. What stands in "
-        "it is what runs logged, at last with their last model; python -m mtrl.evaluation plays the best one.",
+        description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput. The report shows "
+        "what the runs logged, and their last model at the end; python -m mtrl.evaluation plays the best one.",
     )
     parser.add_argument(
         "directories",
@@ -44,51 +90,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="RATE",
         help="success rates from 0 to 1",
     )
-    options = parser.parse_args(arguments)
-    directories = options.directories or ["outputs"]
-    if options.reference and not options.directories and not find_runs(directories)[0]:
-        from mtrl.report.reference import print_published
+    return parser
 
-        print_published()
-        return 0
-    if find_spec("matplotlib") is None:
-        return _refuse("matplotlib is missing: install it with pip install 'mtrl-metaworld[report]'")
-    if not all(0 < threshold <= 1 for threshold in options.thresholds):
-        return _refuse("a threshold is a success rate: give numbers above 0 and up to 1, such as 0.8")
-    until = options.at_step
-    if until is not None and not (math.isfinite(until) and until > 0):
-        return _refuse(f"--at-step {until:g} is no number of environment steps: give one such as 1e6")
-    runs, problems = read_runs(directories)
-    if not runs:
-        return _refuse(*problems)
-    from mtrl.report.notices import comparison_notices, study_notices
-    from mtrl.report.page import write_report
-    from mtrl.report.study import build_study
 
-    study = build_study(runs, None if until is None else int(until))
-    notices = [*(f"{problem}." for problem in problems), *study_notices(study)]
-    if not any(comparison.kinds for comparison in study.comparisons):
-        print(
-            "no run has a complete evaluation yet: the report shows settings and speed alone", file=sys.stderr
-        )
-    # A name that leads nowhere must not decide where the report goes.
-    holding = [os.path.abspath(directory) for directory in directories if find_runs([directory])[0]]
-    root = Path(os.path.commonpath(holding))
-    if options.out is None and root == Path(root.anchor):
-        return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
-    out = options.out or root / "report"
-    try:
-        page = write_report(
-            study, out, f"Report on {root.name}", notices, options.thresholds, options.reference
-        )
-    except OSError as error:
-        return _refuse(f"{out} cannot be written ({error.strerror}): choose another place with --out DIR")
-    for comparison in study.comparisons:
-        notices += comparison_notices(comparison)
-    for notice in notices:
-        print(f"note: {notice}", file=sys.stderr)
-    print(page)
-    return 0
+def _print_published() -> None:
+    """Print all published results, the task sets in turn and the best of each first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mtrl.report.published import published
+
+    columns = ("set", "method", "success", "", "steps", "protocol", "source")
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for one in published():
+        steps = count(one.steps)
+        table.add_row(one.set, one.method, one.figure, one.aggregate, steps, one.protocol, one.source)
+    # A file or a pipe has no width: there, a row is one line however long.
+    Console(width=None if sys.stdout.isatty() else 250, highlight=False).print(table)
 
 
 def _refuse(*sentences: str) -> int:

@@ -1,5 +1,6 @@
-"""What the runs of a comparison show: final results, curves over seeds, thresholds, forgetting."""
+"""What the runs of a comparison show: final results, curves over seeds, thresholds, forgetting, kept skills."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from mtrl.report.study import Comparison, Group
 from mtrl.rundir.curves import Curves
 from mtrl.rundir.run import Run
 from mtrl.statistics import Interval
+
+Array = NDArray[np.float64]
 
 _POINTS, _PANEL_POINTS = 400, 150
 """Points of a curve over seeds, in a wide figure and in a panel: more than either can show."""
@@ -33,11 +36,11 @@ class Result:
     interquartile_interval: Interval | None
     mean: float
     mean_interval: Interval | None
-    tasks: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    returns: NDArray[np.float64]
-    lengths: NDArray[np.float64]
+    tasks: Array
+    low: Array
+    high: Array
+    returns: Array
+    lengths: Array
 
 
 @dataclass(slots=True)
@@ -49,12 +52,12 @@ class Band:
     """
 
     group: Group
-    runs: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
-    steps: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    runs: list[tuple[Array, Array]]
+    steps: Array
+    mean: Array
     whole: int
-    low: NDArray[np.float64] | None
-    high: NDArray[np.float64] | None
+    low: Array | None
+    high: Array | None
 
 
 @dataclass(slots=True)
@@ -71,35 +74,33 @@ class Pair:
 def results(comparison: Comparison, goals: str) -> list[Result]:
     """Return the final success of every group that was evaluated on ``goals``."""
     found = []
-    for group in comparison.groups:
-        curves = [member.curves[goals] for member in group.with_goals(goals)]
-        if not curves:
-            continue
+    for group in comparison.evaluated(goals):
         scores = group.scores(goals)
-        last = [curve.final() for curve in curves]
-        episodes = np.array([c.episodes[:, i] for c, i in zip(curves, last, strict=True)])
+        last = [(curves, curves.final()) for curves in group.curves(goals)]
+        episodes = np.array([curves.episodes[:, i] for curves, i in last])
         # Seeds count alike, however many episodes each was played: their mean is known as from this many.
-        known = len(curves) ** 2 / (1 / episodes).sum(axis=0)
+        known = len(last) ** 2 / (1 / episodes).sum(axis=0)
         low, high = statistics.wilson_interval(scores.mean(axis=0) * known, known)
-        ends = [float(c.steps[i]) for c, i in zip(curves, last, strict=True)]
-        several = len(curves) > 1
+        ends = [float(curves.steps[i]) for curves, i in last]
+        interquartile = mean = None
+        if len(last) > 1:
+            interquartile = statistics.stratified_bootstrap(scores)
+            mean = statistics.stratified_bootstrap(scores, statistics.mean_score)
         found.append(
             Result(
                 group=group,
-                seeds=len(curves),
+                seeds=len(last),
                 steps=(min(ends), max(ends)),
                 episodes=int(episodes.min()),
                 interquartile_mean=float(statistics.interquartile_mean(scores)),
-                interquartile_interval=statistics.stratified_bootstrap(scores) if several else None,
+                interquartile_interval=interquartile,
                 mean=float(scores.mean()),
-                mean_interval=statistics.stratified_bootstrap(scores, statistics.mean_score)
-                if several
-                else None,
+                mean_interval=mean,
                 tasks=scores.mean(axis=0),
                 low=low,
                 high=high,
-                returns=np.mean([c.returns[:, i] for c, i in zip(curves, last, strict=True)], axis=0),
-                lengths=np.mean([c.lengths[:, i] for c, i in zip(curves, last, strict=True)], axis=0),
+                returns=np.mean([curves.returns[:, i] for curves, i in last], axis=0),
+                lengths=np.mean([curves.lengths[:, i] for curves, i in last], axis=0),
             )
         )
     return found
@@ -107,25 +108,18 @@ def results(comparison: Comparison, goals: str) -> list[Result]:
 
 def pairs(comparison: Comparison, goals: str) -> list[Pair]:
     """Compare the groups, the better one first: each with each, or all with the best if there are many."""
-    groups = [group for group in comparison.groups if group.with_goals(goals)]
-    groups.sort(key=lambda group: -float(group.scores(goals).mean()))
-    chosen = [(a, b) for i, a in enumerate(groups) for b in groups[i + 1 :]]
-    if len(groups) > _MANY_GROUPS:
-        chosen = [(groups[0], other) for other in groups[1:]]
-    bands = {group.label: mean_band(group, goals) for group in groups}
+    scores = [(group, group.scores(goals)) for group in comparison.evaluated(goals)]
+    scores.sort(key=lambda scored: -float(scored[1].mean()))
+    bands = {group.label: mean_band(group, goals) for group, _ in scores}
     found = []
-    for first, second in chosen:
-        ours, theirs = first.scores(goals), second.scores(goals)
-        several = min(len(ours), len(theirs)) > 1
-        found.append(
-            Pair(
-                first,
-                second,
-                float(statistics.probability_of_improvement(ours, theirs)),
-                statistics.improvement_interval(ours, theirs) if several else None,
-                _lead(bands[first.label], bands[second.label]),
-            )
-        )
+    for index, (first, ours) in enumerate(scores[:1] if len(scores) > _MANY_GROUPS else scores):
+        for second, theirs in scores[index + 1 :]:
+            interval = None
+            if min(len(ours), len(theirs)) > 1:
+                interval = statistics.improvement_interval(ours, theirs)
+            probability = float(statistics.probability_of_improvement(ours, theirs))
+            lead = _lead(bands[first.label], bands[second.label])
+            found.append(Pair(first, second, probability, interval, lead))
     return found
 
 
@@ -134,31 +128,26 @@ def _lead(ours: Band, theirs: Band) -> float | None:
     end = min(ours.steps[ours.whole - 1], theirs.steps[theirs.whole - 1])
     if end <= start:
         return None
-    return statistics.area_between_curves(
-        ours.steps[: ours.whole],
-        ours.mean[: ours.whole],
-        theirs.steps[: theirs.whole],
-        theirs.mean[: theirs.whole],
-    )
+    curves = [part[: band.whole] for band in (ours, theirs) for part in (band.steps, band.mean)]
+    return statistics.area_between_curves(*curves)
 
 
 def mean_band(group: Group, goals: str) -> Band:
     """Return the mean success over tasks of a group, with its band over seeds."""
-    curves = [member.curves[goals] for member in group.with_goals(goals)]
-    return _band(group, [(c.steps[c.complete], c.success[:, c.complete]) for c in curves], _POINTS)
+    parts = [(c.steps[c.complete], c.success[:, c.complete]) for c in group.curves(goals)]
+    return _band(group, parts, _POINTS)
 
 
 def task_band(group: Group, goals: str, task: int) -> Band:
     """Return the success of one task, with its band over seeds."""
     parts = []
-    for member in group.with_goals(goals):
-        curves = member.curves[goals]
+    for curves in group.curves(goals):
         known = np.isfinite(curves.success[task])
         parts.append((curves.steps[known], curves.success[task : task + 1, known]))
     return _band(group, parts, _PANEL_POINTS)
 
 
-def _band(group: Group, curves: list[tuple[NDArray[np.float64], NDArray[np.float64]]], points: int) -> Band:
+def _band(group: Group, curves: Sequence[tuple[Array, Array]], points: int) -> Band:
     start, ends = max(steps[0] for steps, _ in curves), [steps[-1] for steps, _ in curves]
     grid = np.unique(np.concatenate([steps for steps, _ in curves]))
     grid = np.unique(np.append(grid[grid >= start], [start, min(ends)]))
@@ -192,51 +181,45 @@ class Reached:
 def reached(group: Group, goals: str, threshold: float) -> Reached:
     """Return when ``threshold`` was first reached in an evaluation."""
     steps, seconds = [], []
-    members = group.with_goals(goals)
+    members = group.evaluated(goals)
     for member in members:
         step = statistics.steps_to_threshold(*member.curves[goals].mean(), threshold)
-        if step is None:
-            continue
-        steps.append(step)
-        when = seconds_at(member.run, step)
-        if when is not None:
-            seconds.append(when)
+        if step is not None:
+            steps.append(step)
+            seconds.append(_seconds_at(member.run, step))
+    timed = [value for value in seconds if value is not None]
     return Reached(
         len(members),
         len(steps),
         float(np.median(steps)) if steps else None,
-        float(np.median(seconds)) if seconds else None,
+        float(np.median(timed)) if timed else None,
     )
 
 
-def seconds_at(run: Run, step: float) -> float | None:
+def _seconds_at(run: Run, step: float) -> float | None:
     """Return the wall-clock seconds of training at a step, or None where ``timing.csv`` does not say."""
-    table = run.timing
-    if not len(table) or not {"step", "seconds"} <= set(table.columns):
+    columns = run.timing.columns
+    if not {"step", "seconds"} <= set(columns):
         return None
-    known = np.isfinite(table["step"]) & np.isfinite(table["seconds"])
+    known = np.isfinite(columns["step"]) & np.isfinite(columns["seconds"])
     if not known.any():
         return None
-    steps, seconds = np.append(0, table["step"][known]), np.append(0, table["seconds"][known])
+    steps, seconds = (np.append(0, columns[name][known]) for name in ("step", "seconds"))
     return float(np.interp(step, steps, seconds))
 
 
-def forgetting(group: Group, goals: str) -> NDArray[np.float64]:
+def forgetting(group: Group, goals: str) -> Array:
     """Return how far the final success of each task lies below its best, mean over runs, ``(tasks,)``.
 
     The best is the highest mean of three evaluations in a row: the highest one of many noisy ones would
     show forgetting where there is none. After Chaudhry et al., "Riemannian Walk" (ECCV 2018).
     """
-    drops = []
-    for member in group.with_goals(goals):
-        curves = member.curves[goals]
-        drops.append([_drop(curves, task) for task in range(len(curves.success))])
+    drops = [[_drop(curves, task) for task in range(len(curves.success))] for curves in group.curves(goals)]
     return np.mean(drops, axis=0)
 
 
 def _drop(curves: Curves, task: int) -> float:
-    final = curves.final()
-    values = curves.success[task, : final + 1]
+    values = curves.success[task, : curves.final() + 1]
     values = values[np.isfinite(values)]
     if len(values) < 4:
         return 0.0
@@ -248,11 +231,11 @@ def stage_starts(group: Group) -> list[tuple[int, float]]:
     """Return (stage, step at which it began) of a group's curriculum, mean over the runs that reached it."""
     starts: dict[int, list[float]] = {}
     for member in group.members:
-        table = member.run.training
-        if not len(table) or not {"step", "stage"} <= set(table.columns):
+        columns = member.run.training.columns
+        if not {"step", "stage"} <= set(columns):
             continue
-        known = np.isfinite(table["stage"]) & (table["stage"] >= 0) & np.isfinite(table["step"])
-        stages, steps = table["stage"][known].astype(int), table["step"][known]
+        known = np.isfinite(columns["stage"]) & (columns["stage"] >= 0) & np.isfinite(columns["step"])
+        stages, steps = columns["stage"][known].astype(int), columns["step"][known]
         for stage in np.unique(stages):
             starts.setdefault(int(stage), []).append(float(steps[stages == stage][0]))
     return [(stage, float(np.mean(steps))) for stage, steps in sorted(starts.items())]
@@ -262,7 +245,47 @@ def sampled_success(group: Group) -> float | None:
     """Return the newest success of training episodes (sampled actions), mean over runs, or None."""
     values = []
     for member in group.members:
-        column = member.run.training.columns.get("success_rate")
-        if column is not None and np.isfinite(column).any():
-            values.append(float(column[np.isfinite(column)][-1]))
+        column = member.run.training.columns.get("success_rate", np.array([]))
+        values += column[np.isfinite(column)][-1:].tolist()
     return float(np.mean(values)) if values else None
+
+
+@dataclass(slots=True)
+class Kept:
+    """The success on a task of the run that a group began from, before the first update and at the end."""
+
+    task: str
+    seeds: int
+    before: float
+    after: float
+
+
+def kept_skills(group: Group) -> list[Kept]:
+    """Return what the runs of a group kept of their sources' success: means over the runs that measured both."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for member in group.members:
+        transfer = member.run.status.get("transfer")
+        success = transfer.get("source_success") if isinstance(transfer, dict) else None
+        before, after = (success.get(name) if isinstance(success, dict) else None for name in _MOMENTS)
+        if isinstance(before, dict) and isinstance(after, dict):
+            for task, rate in before.items():
+                if _is_rate(rate) and _is_rate(after.get(task)):
+                    found.setdefault(task, []).append((rate, after[task]))
+    return [
+        Kept(task, len(rates), *(float(mean) for mean in np.mean(rates, axis=0)))
+        for task, rates in found.items()
+    ]
+
+
+_MOMENTS = ("before", "after")
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def time_share(group: Group, part: str) -> float | None:
+    """Return the share of the time that a part of training took, by ``timing.csv``, mean over runs, or None."""
+    columns = [member.run.timing.columns.get(part, np.array([])) for member in group.members]
+    means = [float(np.nanmean(column)) for column in columns if np.isfinite(column).any()]
+    return float(np.mean(means)) if means else None

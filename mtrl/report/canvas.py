@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import matplotlib
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -53,7 +54,8 @@ _STYLE = {
     "savefig.facecolor": "white",
 }
 
-_QUARTERS = (0, 0.25, 0.5, 0.75, 1)
+_NO_DATE = {"Date": None, "Creator": None}
+"""Equal logs give equal files."""
 
 Draw = Callable[[int], Figure]
 """A drawing by its width in pixels."""
@@ -77,19 +79,20 @@ def dashes(series: int) -> str | tuple[int, tuple[float, ...]]:
     return ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))[series // len(SERIES) % 4]
 
 
-def inline(draw: Draw, width: int, key: str, label: str) -> str:
+def inline(draw: Draw, width: int, key: str, label: str) -> Markup:
     """Return a drawing as SVG for the page: its colours are the page's variables, its ids its own."""
-    text = _svg(draw(width), transparent=True)
+    out = io.StringIO()
+    draw(width).savefig(out, format="svg", transparent=True, metadata=_NO_DATE)
+    text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Tags alone: what stands between them are people's words, such as gamma=0.985.
     text = re.sub(r"<[^>]*>", lambda tag: _for_page(tag[0], key), text)
     text = text.replace("'DejaVu Sans'", "var(--font)")
     most = width * (1.25 if width >= WIDE else 1.6)
-    size = f'<svg class="chart" role="img" aria-label="{_attribute(label)}" style="max-width:{most:.0f}px"'
-    text = re.sub(r"<svg", lambda _: size, text, count=1)
-    head, rest = text.split(">", 1)
-    return re.sub(r' (?:width|height)="[\d.]+pt"', "", head) + ">" + rest
+    size = f'<svg class="chart" role="img" aria-label="{escape(label)}" style="max-width:{most:.0f}px"'
+    head, rest = text.removeprefix("<svg").split(">", 1)
+    return Markup(size + re.sub(r' (?:width|height)="[\d.]+pt"', "", head) + ">" + rest)
 
 
 def _for_page(tag: str, key: str) -> str:
@@ -104,15 +107,9 @@ def save(draw: Draw, width: int, stem: str, legend: Legend = ()) -> None:
     """Write a drawing as ``stem``.svg and ``stem``.png, on white and with its legend."""
     figure = draw(width)
     if legend:
-        _with_legend(figure, legend)
-    figure.savefig(f"{stem}.svg", metadata={"Date": None, "Creator": None})
+        _add_legend(figure, legend)
+    figure.savefig(f"{stem}.svg", metadata=_NO_DATE)
     figure.savefig(f"{stem}.png", dpi=144, metadata={"Software": None})
-
-
-def _svg(figure: Figure, transparent: bool) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
-    return out.getvalue()
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -127,7 +124,7 @@ def new_axes(figure: Figure, left: float, right: float, top: float, bottom: floa
     return figure.add_axes(box)
 
 
-def _with_legend(figure: Figure, legend: Legend) -> None:
+def _add_legend(figure: Figure, legend: Legend) -> None:
     width, height = figure.get_size_inches() * 72
     extra = 12 + 16 * len(legend)
     boxes = [(axes, axes.get_position()) for axes in figure.axes]
@@ -150,13 +147,9 @@ def draw_legend(figure: Figure, legend: Legend) -> None:
         figure.text(40 / width, y, label, va="center", fontsize=10.5)
 
 
-def percent_axis(axis: Axis, limits: Callable, ticks: Sequence[float] = _QUARTERS) -> None:
+def percent_axis(axis: Axis, limits: Callable, ticks: Sequence[float] = (0, 0.25, 0.5, 0.75, 1)) -> None:
     """Make an axis one of rates, from 0 to 100 %."""
     limits(-0.012, 1.012)
     axis.set_major_locator(FixedLocator(list(ticks)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
     axis.grid(visible=True)
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,21 +1,42 @@
 """Write a study as files: the page, the Markdown, and tables and figures beside them."""
 
-import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from markupsafe import Markup, escape
+
 from mtrl import __version__
-from mtrl.report import canvas
-from mtrl.report.chapters import Chapter, Picture, appendix, comparison_chapter
-from mtrl.report.sheets import Sheet
-from mtrl.report.study import Study
+from mtrl.report import analysis, canvas, figures, tables
+from mtrl.report.canvas import SERIES
+from mtrl.report.figures import Picture
+from mtrl.report.published import published
+from mtrl.report.study import Comparison, Study, comparison_notices, horizon_text, plural
+from mtrl.report.tables import Table
 from mtrl.status import count
 
 _LIST = "files.txt"
-"""The tables and figures that a report wrote, by which the next one in its place knows what to remove."""
+"""The tables and figures that a report wrote: the next report in the same place removes them."""
 _LISTED = re.compile(r"(tables/[\w.-]+\.csv|figures/[\w.-]+\.(png|svg))")
+
+
+@dataclass(slots=True)
+class Chapter:
+    """A heading with what stands under it, in order; figures in a list stand side by side."""
+
+    key: str
+    title: str
+    parts: list[Table | Picture | list[Picture]]
+    lead: str = ""
+    notices: Sequence[str] = ()
+
+    def pieces(self) -> Iterator[Table | Picture]:
+        """Yield its tables and figures one by one."""
+        for part in self.parts:
+            yield from part if isinstance(part, list) else [part]
 
 
 def write_report(
@@ -41,35 +62,91 @@ def write_report(
     """
     with canvas.style():
         chapters = [
-            comparison_chapter(comparison, thresholds, with_published) for comparison in study.comparisons
+            *(_comparison_chapter(c, thresholds, with_published) for c in study.comparisons),
+            _run_chapter(study),
         ]
-        chapters.append(appendix(study))
-        out.mkdir(parents=True, exist_ok=True)
         for folder in ("tables", "figures"):
-            (out / folder).mkdir(exist_ok=True)
+            (out / folder).mkdir(parents=True, exist_ok=True)
         _remove_earlier(out)
-        # Listed before they are written: what an interrupted report leaves is known to the next one too.
-        (out / _LIST).write_text("\n".join(_names(chapters)) + "\n", encoding="utf-8")
-        for part in _flat(chapters):
-            if isinstance(part, Sheet):
-                (out / "tables" / f"{part.name}.csv").write_text(part.csv(), encoding="utf-8")
+        pieces = [piece for chapter in chapters for piece in chapter.pieces()]
+        names = ["tables/curves.csv"]
+        for piece in pieces:
+            if isinstance(piece, Table):
+                names.append(f"tables/{piece.name}.csv")
             else:
-                canvas.save(part.draw, part.width, str(out / "figures" / part.name), part.legend)
-    (out / "tables" / "curves.csv").write_text(_raw_curves(study), encoding="utf-8")
-    (out / "report.md").write_text(_markdown(study, title, notices, chapters), encoding="utf-8")
-    page = out / "index.html"
-    page.write_text(_html(study, title, notices, chapters), encoding="utf-8")
-    return page
+                names += [f"figures/{piece.name}.{kind}" for kind in ("png", "svg")]
+        # Listed before they are written: the next report also removes what an interrupted one leaves.
+        (out / _LIST).write_text("\n".join(names) + "\n", encoding="utf-8")
+        for piece in pieces:
+            if isinstance(piece, Table):
+                (out / "tables" / f"{piece.name}.csv").write_text(piece.csv(), encoding="utf-8")
+            else:
+                canvas.save(piece.draw, piece.width, str(out / "figures" / piece.name), piece.legend)
+    (out / "tables" / "curves.csv").write_text(_curves_csv(study), encoding="utf-8")
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(["html.jinja"], default=False),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"prose": _prose, "mark": _mark, "cell": _markdown_cell}
+    values = {
+        "title": title,
+        "facts": _facts(study),
+        "notices": notices,
+        "chapters": chapters,
+        "made": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "version": __version__,
+    }
+    for name in ("report.md", "index.html"):
+        (out / name).write_text(templates.get_template(f"{name}.jinja").render(values), encoding="utf-8")
+    return out / "index.html"
 
 
-def _names(chapters: Sequence[Chapter]) -> list[str]:
-    names = ["tables/curves.csv"]
-    for part in _flat(chapters):
-        if isinstance(part, Sheet):
-            names.append(f"tables/{part.name}.csv")
-        else:
-            names += [f"figures/{part.name}.{kind}" for kind in ("png", "svg")]
-    return names
+def _comparison_chapter(comparison: Comparison, thresholds: Sequence[float], with_published: bool) -> Chapter:
+    """Return the chapter of one comparison: each kind of goals in turn, then published results."""
+    lead = f"{plural(len(comparison.tasks), 'task')}, {comparison.reward} reward, {horizon_text(comparison)}."
+    if len(comparison.tasks) > 1:
+        shown = ", ".join(task.removesuffix("-v3") for task in comparison.tasks[:10])
+        more = len(comparison.tasks) - 10
+        lead += f" {shown}{f' and {more} more' if more > 0 else ''}."
+    entries = published(comparison.title) if with_published else []
+    results = {goals: analysis.results(comparison, goals) for goals in comparison.kinds}
+    parts: list[Table | Picture | list[Picture]] = []
+    for goals, found in results.items():
+        pairs = analysis.pairs(comparison, goals)
+        aggregates = [figures.interquartile_means(comparison, goals, found)]
+        if pairs:
+            aggregates.append(figures.improvement(comparison, goals, pairs))
+        parts += [
+            tables.result_table(comparison, goals, found),
+            figures.curves(comparison, goals, entries),
+            *([figures.panels(comparison, goals)] if len(comparison.tasks) > 1 else []),
+            figures.final(comparison, goals, found),
+            aggregates,
+            tables.threshold_table(comparison, goals, thresholds),
+            *([tables.pair_table(comparison, goals, pairs)] if pairs else []),
+            tables.forgetting_table(comparison, goals),
+            tables.task_table(comparison, goals, found),
+        ]
+    kept = tables.transfer_table(comparison)
+    if kept:
+        parts.append(kept)
+    if entries and results:
+        parts.append(figures.reference(comparison, next(iter(results.values())), entries))
+        parts.append(tables.reference_table(comparison, results, entries))
+    return Chapter(comparison.slug, comparison.heading, parts, lead, comparison_notices(comparison))
+
+
+def _run_chapter(study: Study) -> Chapter:
+    found = [
+        tables.throughput_table(study),
+        tables.settings_table(study),
+        tables.run_table(study),
+        tables.common_settings_table(study),
+        tables.environment_table(study),
+    ]
+    return Chapter("runs", "Runs, speed and settings", [table for table in found if table.rows])
 
 
 def _remove_earlier(out: Path) -> None:
@@ -83,117 +160,44 @@ def _remove_earlier(out: Path) -> None:
             (out / name).unlink(missing_ok=True)
 
 
-def _flat(chapters: Sequence[Chapter]) -> list[Sheet | Picture]:
-    return [
-        piece
-        for chapter in chapters
-        for part in chapter.parts
-        for piece in (part if isinstance(part, list) else [part])
-    ]
-
-
 def _facts(study: Study) -> str:
     groups = sum(len(comparison.groups) for comparison in study.comparisons)
     finished = sum(run.state == "finished" for run in study.runs)
-    steps = sum(run.step for run in study.runs)
-    what = f"{_count(len(study.runs), 'run')} in {_count(groups, 'group')}, {finished} finished"
-    return f"{what}; {count(steps)} environment steps in all."
+    steps = count(sum(run.step for run in study.runs))
+    runs = f"{plural(len(study.runs), 'run')} in {plural(groups, 'group')}, {finished} finished"
+    return f"{runs}; {steps} environment steps in all."
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _html(study: Study, title: str, notices: Sequence[str], chapters: Sequence[Chapter]) -> str:
-    css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    links = "".join(f'<a href="#{chapter.key}">{html.escape(chapter.title)}</a>' for chapter in chapters)
-    body = "\n".join(_chapter(chapter) for chapter in chapters)
-    made = datetime.now().strftime("%Y-%m-%d %H:%M")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{html.escape(title)}</title>
-<style>
-{css}</style>
-</head>
-<body>
-<main>
-<header>
-<h1>{html.escape(title)}</h1>
-<p class=lead>{html.escape(_facts(study))}</p>
-<nav>{links}</nav>
-{_notices(notices)}
-</header>
-{body}
-<footer>Made {made} by mtrl {__version__}. Numbers are in tables/, drawings in figures/.</footer>
-</main>
-</body>
-</html>
-"""
-
-
-def _chapter(chapter: Chapter) -> str:
-    parts = []
-    for part in chapter.parts:
-        if isinstance(part, list):
-            parts.append(f"<div class=pair>{''.join(picture.html() for picture in part)}</div>")
-        else:
-            parts.append(part.html())
-    lead = f"<p class=lead>{html.escape(chapter.lead)}</p>" if chapter.lead else ""
-    head = f'<h2 id="{chapter.key}">{html.escape(chapter.title)}</h2>{lead}{_notices(chapter.notices)}'
-    return head + "\n".join(parts)
-
-
-def _notices(notices: Sequence[str]) -> str:
-    if not notices:
-        return ""
-    return f"<ul class=notices>{''.join(f'<li>{html.escape(notice)}</li>' for notice in notices)}</ul>"
-
-
-def _markdown(study: Study, title: str, notices: Sequence[str], chapters: Sequence[Chapter]) -> str:
-    lines = [f"# {title}", "", _facts(study), ""]
-    lines += [f"- {notice}" for notice in notices] + [""]
-    for chapter in chapters:
-        lines += [
-            f"## {chapter.title}",
-            "",
-            chapter.lead,
-            "",
-            *(f"- {notice}" for notice in chapter.notices),
-            "",
+def _curves_csv(study: Study) -> str:
+    header = ["comparison", "group", "seed", "goals", "step", "task"]
+    header += ["episodes", "success_rate", "mean_return", "mean_length"]
+    rows = (
+        [comparison.slug, group.label, member.run.seed, goals, f"{step:.0f}", task]
+        + [
+            f"{values[t, i]:.6g}"
+            for values in (curves.episodes, curves.success, curves.returns, curves.lengths)
         ]
-        for part in _flat([chapter]):
-            if isinstance(part, Sheet):
-                lines += [part.markdown()]
-            else:
-                lines += [
-                    f"### {part.title}",
-                    "",
-                    part.note,
-                    "",
-                    f"![{part.title}](figures/{part.name}.png)",
-                    "",
-                ]
-    return "\n".join(lines)
+        for comparison in study.comparisons
+        for group in comparison.groups
+        for member in group.members
+        for goals, curves in member.curves.items()
+        for i, step in enumerate(curves.steps)
+        for t, task in enumerate(comparison.tasks)
+    )
+    return tables.csv_text(header, rows)
 
 
-def _raw_curves(study: Study) -> str:
-    lines = ["comparison,group,seed,goals,step,task,episodes,success_rate,mean_return,mean_length"]
-    for comparison in study.comparisons:
-        for group in comparison.groups:
-            for member in group.members:
-                for goals, curves in member.curves.items():
-                    first = f"{comparison.slug},{_quoted(group.label)},{member.run.seed},{goals}"
-                    for i, step in enumerate(curves.steps):
-                        for t, task in enumerate(comparison.tasks):
-                            values = (curves.episodes, curves.success, curves.returns, curves.lengths)
-                            cells = ",".join(f"{value[t, i]:.6g}" for value in values)
-                            lines.append(f"{first},{step:.0f},{_quoted(task)},{cells}")
-    return "\n".join(lines) + "\n"
+def _prose(text: str) -> Markup:
+    """Return a sentence in HTML; a number and its percent sign stay on one line."""
+    return escape(text).replace(" %", "\u00a0%")
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+def _mark(series: int | None) -> str:
+    """Return the classes of a group's coloured mark on the page; None stands for what was published."""
+    if series is None:
+        return "other"
+    return f"s{series % len(SERIES)}{' again' if series >= len(SERIES) else ''}"
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,6 +1,7 @@
 """Sort runs into comparisons (same tasks, reward, horizon) and groups (same settings but for the seed)."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +9,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl.report.settings import group_labels, learning_settings, task_set_title
+from mtrl import __version__
 from mtrl.rundir.curves import Curves, curves_of
-from mtrl.rundir.run import Run
+from mtrl.rundir.run import Run, flatten
+from mtrl.status import count
+from mtrl.tasks import MT3, MT10, MT25, MT50
+
+GOALS = {"train": "training goals", "heldout": "held-out goals"}
+"""The kinds of goals that a policy is evaluated on, as the logs and as people call them."""
+
+FEW_SEEDS = 3
+"""The report warns of groups with fewer runs than this."""
+
+_NOT_LEARNED = frozenset(
+    {"choices", "hardware", "checkpoint", "logging", "tracker", "wandb", "stop", "evaluation", "hydra"}
+    | {"total_steps", "phase", "phases", "fresh", "dry_run", "output"}
+)
+_NOT_LEARNED_KEYS = frozenset({"curriculum.start_stage", "transfer.baseline"})
+
+_TELLING = (
+    "experiment",
+    "task",
+    "algo.name",
+    "algo.cls",
+    "variant.name",
+    "curriculum.name",
+    "transfer.source",
+)
+"""The keys that people name a group by, the first ones first."""
 
 
 @dataclass(slots=True)
@@ -27,7 +53,7 @@ class Group:
 
     Args:
         label: What tells it from the other groups of its comparison.
-        settings: The learning settings, dotted keys.
+        settings: The settings that decide what is learned, dotted keys.
         members: Its runs, by seed.
         series: Its place among the groups, which decides its colour.
     """
@@ -37,14 +63,17 @@ class Group:
     members: list[Member]
     series: int
 
-    def with_goals(self, goals: str) -> list[Member]:
+    def evaluated(self, goals: str) -> list[Member]:
         """Return the members that were evaluated on these goals."""
         return [member for member in self.members if goals in member.curves]
 
+    def curves(self, goals: str) -> list[Curves]:
+        """Return the curves of the members that were evaluated on these goals."""
+        return [member.curves[goals] for member in self.evaluated(goals)]
+
     def scores(self, goals: str) -> NDArray[np.float64]:
         """Return the final success rates ``(runs, tasks)``."""
-        curves = [member.curves[goals] for member in self.with_goals(goals)]
-        return np.array([curve.success[:, curve.final()] for curve in curves])
+        return np.array([curve.success[:, curve.final()] for curve in self.curves(goals)])
 
 
 @dataclass(slots=True)
@@ -64,12 +93,14 @@ class Comparison:
     slug: str = ""
     left_out: list[str] = field(default_factory=list)
 
+    def evaluated(self, goals: str) -> list[Group]:
+        """Return the groups of which at least one run was evaluated on these goals."""
+        return [group for group in self.groups if group.evaluated(goals)]
+
     @property
     def kinds(self) -> list[str]:
         """The kinds of goals that any group was evaluated on, training goals first."""
-        return [
-            goals for goals in ("train", "heldout") if any(group.with_goals(goals) for group in self.groups)
-        ]
+        return [goals for goals in GOALS if self.evaluated(goals)]
 
 
 @dataclass(slots=True)
@@ -78,6 +109,15 @@ class Study:
 
     comparisons: list[Comparison]
     runs: list[Run]
+
+    def groups(self) -> list[tuple[str, Group]]:
+        """Return every group with a name that tells it from all others of the study."""
+        several = len(self.comparisons) > 1
+        return [
+            (f"{comparison.heading}: {group.label}" if several else group.label, group)
+            for comparison in self.comparisons
+            for group in comparison.groups
+        ]
 
 
 def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
@@ -90,16 +130,59 @@ def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
     sets: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         tasks, reward, horizon = _protocol(run)
-        # The same tasks in another order are no other set.
+        # The same tasks in another order are the same task set.
         sets.setdefault((tuple(sorted(tasks)), reward, horizon), []).append(run)
-    comparisons = [_comparison(_protocol(members[0]), members, until) for members in sets.values()]
+    comparisons = [_comparison(members, until) for members in sets.values()]
     headings = [_heading(comparison, comparisons) for comparison in comparisons]
-    for index, comparison in enumerate(comparisons):
-        again = headings[:index].count(headings[index])
-        comparison.heading = headings[index] + (f" ({again + 1})" if again else "")
+    for index, (comparison, heading) in enumerate(zip(comparisons, _numbered(headings), strict=True)):
+        comparison.heading = heading
         stem = re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-")
         comparison.slug = stem if len(comparisons) == 1 else f"{index + 1}-{stem}"
     return Study(comparisons, list(runs))
+
+
+def _protocol(run: Run) -> tuple[tuple[str, ...], str, int | None]:
+    env = run.config.get("env")
+    env = env if isinstance(env, dict) else {}
+    horizon = env.get("horizon")
+    return run.tasks, str(env.get("reward", "unknown")), horizon if isinstance(horizon, int) else None
+
+
+def _comparison(runs: list[Run], until: int | None) -> Comparison:
+    tasks, reward, horizon = _protocol(runs[0])
+    found: dict[str, tuple[dict[str, Any], list[Member]]] = {}
+    for run in runs:
+        settings = learning_settings(run)
+        key = repr(sorted(settings.items(), key=lambda item: item[0]))
+        found.setdefault(key, (settings, []))[1].append(Member(run, curves_of(run, tasks, until)))
+    labels = group_labels([settings for settings, _ in found.values()])
+    comparison = Comparison(_task_set(tasks), tasks, reward, horizon, groups=[])
+    for label, key in sorted(zip(labels, found, strict=True)):
+        settings, members = found[key]
+        members = _one_per_seed(members, comparison.left_out)
+        comparison.groups.append(Group(label, settings, members, series=len(comparison.groups)))
+    return comparison
+
+
+def _one_per_seed(members: list[Member], left_out: list[str]) -> list[Member]:
+    by_seed: dict[Any, Member] = {}
+    for member in sorted(members, key=lambda member: member.run.last_written):
+        seed = member.run.seed
+        if seed in by_seed:
+            older, newer = by_seed[seed].run.path, member.run.path
+            left_out.append(f"{older} is left out: {newer} is newer, with the same settings and seed.")
+        by_seed[seed] = member
+    return sorted(by_seed.values(), key=lambda member: (member.run.seed is None, member.run.seed or 0))
+
+
+def _task_set(tasks: tuple[str, ...]) -> str:
+    """Return the name of a task set: MT10 and the like, the task itself, or how many there are."""
+    for name, known in (("MT3", MT3), ("MT10", MT10), ("MT25", MT25), ("MT50", MT50)):
+        if set(tasks) == set(known):
+            return name
+    if len(tasks) == 1:
+        return tasks[0]
+    return f"{len(tasks)} tasks" if tasks else "No tasks"
 
 
 def _heading(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
@@ -112,42 +195,162 @@ def _heading(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
     if len({other.reward for other in alike}) > 1:
         words.append(f"{comparison.reward} reward")
     if len({other.horizon for other in alike}) > 1:
-        words.append(f"horizon {comparison.horizon}" if comparison.horizon else "unknown horizon")
+        words.append(horizon_text(comparison))
     return ", ".join(words)
 
 
-def _protocol(run: Run) -> tuple[tuple[str, ...], str, int | None]:
-    env = run.config.get("env")
-    env = env if isinstance(env, dict) else {}
-    horizon = env.get("horizon")
-    return run.tasks, str(env.get("reward", "unknown")), horizon if isinstance(horizon, int) else None
+def horizon_text(comparison: Comparison) -> str:
+    """Return the horizon of a comparison in words."""
+    return f"horizon {comparison.horizon}" if comparison.horizon else "unknown horizon"
 
 
-def _comparison(protocol: tuple[Any, ...], runs: list[Run], until: int | None) -> Comparison:
-    tasks, reward, horizon = protocol
-    members = [Member(run, curves_of(run, tasks, until)) for run in runs]
-    by_settings: dict[str, list[Member]] = {}
-    settings = {}
-    for member in members:
-        values = learning_settings(member.run)
-        key = repr(sorted(values.items(), key=lambda item: item[0]))
-        settings[key] = values
-        by_settings.setdefault(key, []).append(member)
-    labels = group_labels(list(settings.values()))
-    left_out: list[str] = []
-    groups = []
-    for label, key in sorted(zip(labels, by_settings, strict=True)):
-        found = _one_per_seed(by_settings[key], left_out)
-        groups.append(Group(label, settings[key], found, len(groups)))
-    return Comparison(task_set_title(tasks), tasks, reward, horizon, groups, left_out=left_out)
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number behind those that occurred before."""
+    times = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if time == 1 else f"{name} ({time})" for name, time in zip(names, times, strict=True)]
 
 
-def _one_per_seed(members: list[Member], left_out: list[str]) -> list[Member]:
-    by_seed: dict[Any, Member] = {}
-    for member in sorted(members, key=lambda member: member.run.last_written):
-        seed = member.run.seed
-        if seed in by_seed:
-            older, newer = by_seed[seed].run.path, member.run.path
-            left_out.append(f"{older} is left out: {newer} is newer, with the same settings and seed.")
-        by_seed[seed] = member
-    return sorted(by_seed.values(), key=lambda member: (member.run.seed is None, member.run.seed or 0))
+def learning_settings(run: Run) -> dict[str, Any]:
+    """Return the settings that decide what is learned, without the seed and what is derived from it."""
+    return {
+        key: re.sub(r"seed=\d+", "seed=*", value) if isinstance(value, str) else value
+        for key, value in run.settings.items()
+        if key.split(".")[0] not in _NOT_LEARNED
+        and key not in _NOT_LEARNED_KEYS
+        and key.rsplit(".", 1)[-1] != "seed"
+    }
+
+
+def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the keys whose values are not the same in all settings; a missing key counts as None."""
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if len({repr(values.get(key)) for values in settings}) > 1]
+
+
+def group_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a short label for each group: the fewest telling settings that tell the groups apart."""
+    differing = differing_keys(settings)
+    telling = [key for key in _TELLING if key in differing]
+    rest = sorted(set(differing) - set(telling), key=lambda key: (key.count("."), key))
+    chosen: list[str] = []
+    distinct = 1
+    for key in telling + rest:
+        parts = {tuple(repr(values.get(name)) for name in [*chosen, key]) for values in settings}
+        if len(parts) > distinct:
+            distinct = len(parts)
+            chosen.append(key)
+    if not chosen:
+        return [_plain_label(values) for values in settings]
+    labels = [" · ".join(_part(key, _shortened(values)) for key in chosen) for values in settings]
+    if len(set(labels)) < len(labels):
+        labels = [" · ".join(_part(key, values) for key in chosen) for values in settings]
+    # Two classes of one name, or numbers equal to six digits, read alike.
+    return _numbered(labels)
+
+
+def _shortened(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with a transfer's source as the name of its run, which a legend has room for.
+
+    ``outputs/mt1/reach-v3-537624e1/seed=1/checkpoints/best`` becomes ``reach-v3``.
+    """
+    source = str(values.get("transfer.source"))
+    found = re.search(r"([^/]+?)(?:-[0-9a-f]{8})?/seed=[^/]*(?:/|$)", source)
+    return values | {"transfer.source": found[1]} if found else values
+
+
+def _plain_label(values: dict[str, Any]) -> str:
+    names = [_part(key, values) for key in _TELLING[:5] if values.get(key) not in (None, "none")]
+    return " · ".join(dict.fromkeys(names)) or "all runs"
+
+
+def _part(key: str, values: dict[str, Any]) -> str:
+    value = values.get(key)
+    if key == "algo.cls" and isinstance(value, str):
+        return value.rsplit(".", 1)[-1]
+    if key == "curriculum.name" and value == "none":
+        return "no curriculum"
+    if key == "transfer.source":
+        return f"transfer from {value}" if value else "no transfer"
+    if key in _TELLING and value is not None:
+        return str(value)
+    return f"{key.rsplit('.', 1)[-1]}={setting_text(value)}"
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting as people write it on the command line."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(setting_text, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def project_version(run: Run) -> str | None:
+    """Return the version of this project that made the run, or None where it says nothing."""
+    facts = flatten(run.environment)
+    for key in ("versions.mtrl", "versions.mtrl-metaworld", "mtrl", "mtrl-metaworld"):
+        if isinstance(facts.get(key), str):
+            return facts[key]
+    return None
+
+
+def study_notices(study: Study) -> list[str]:
+    """Return what a reader must know of the whole report: what differs, other versions, damaged files."""
+    notices = []
+    protocols = [(frozenset(c.tasks), c.reward, c.horizon) for c in study.comparisons]
+    if len(protocols) > 1:
+        columns = zip(("tasks", "reward version", "horizon"), zip(*protocols, strict=True), strict=True)
+        *names, last = [name for name, values in columns if len(set(values)) > 1]
+        what = f"{', '.join(names)} and {last}" if names else last
+        notices.append(
+            f"The runs differ in {what}, which makes success rates incomparable: "
+            f"they stand in {len(protocols)} separate comparisons."
+        )
+    versions = Counter(project_version(run) for run in study.runs)
+    notices += [
+        f"{number} of {len(study.runs)} runs were made by version {version} of this project, not {__version__}."
+        for version, number in versions.items()
+        if version not in (None, __version__)
+    ]
+    problems: dict[str, None] = {}
+    for run in study.runs:
+        # Logs are read on demand: what is wrong with one is known once it has been read.
+        for log in ("evaluation", "timing", "training"):
+            getattr(run, log)
+        problems |= dict.fromkeys(run.problems)
+    return notices + [f"{problem}." for problem in problems]
+
+
+def comparison_notices(comparison: Comparison) -> list[str]:
+    """Return what a reader must know of a comparison: unfinished runs, few seeds, unequal budgets, episodes."""
+    notices = list(comparison.left_out)
+    states = Counter(member.run.state for group in comparison.groups for member in group.members)
+    unfinished = [f"{number} {state}" for state, number in states.most_common() if state != "finished"]
+    if unfinished:
+        notices.append(f"Not every run is finished ({', '.join(unfinished)}): their newest logs are used.")
+    for group in comparison.groups:
+        empty = [member.run.path for member in group.members if not member.curves]
+        notices += [f"{path} has no complete evaluation yet: it is in no average." for path in empty]
+        seeds = len(group.members) - len(empty)
+        if 0 < seeds < FEW_SEEDS:
+            notices.append(
+                f"{group.label} has only {plural(seeds, 'seed')}: "
+                f"fewer than {FEW_SEEDS} say little about the spread."
+            )
+    for goals in comparison.kinds:
+        newest = f"The newest evaluations on {GOALS[goals]}"
+        curves = [curve for group in comparison.groups for curve in group.curves(goals)]
+        steps = [curve.steps[curve.final()] for curve in curves]
+        if max(steps) > 1.001 * min(steps):
+            between = f"{count(min(steps))} and {count(max(steps))} steps"
+            notices.append(f"{newest} lie between {between}: compare at one budget with --at-step.")
+        episodes = [curve.episodes[:, curve.final()].min() for curve in curves]
+        if max(episodes) != min(episodes):
+            number = f"{min(episodes):.0f} to {max(episodes):.0f} episodes a task"
+            notices.append(f"{newest} have {number}: those with fewer are less certain.")
+    return notices
+
+
+def plural(number: int, word: str) -> str:
+    """Return a number with its noun: 1 seed, 2 seeds."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

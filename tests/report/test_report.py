@@ -16,9 +16,8 @@ from tiny_runs import REPOSITORY
 from mtrl import statistics
 from mtrl.report import analysis
 from mtrl.report.__main__ import main
-from mtrl.report.notices import comparison_notices, study_notices
-from mtrl.report.reference import published
-from mtrl.report.study import build_study
+from mtrl.report.published import published
+from mtrl.report.study import build_study, comparison_notices, study_notices
 from mtrl.rundir.run import Run, read_runs
 from mtrl.status import main as status_main
 from mtrl.tasks import MT10

@@ -1,0 +1,418 @@
+"""The tables of a report: what stands in which row, and how a table becomes CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mtrl.report import analysis
+from mtrl.report.published import Published
+from mtrl.report.study import (
+    FEW_SEEDS,
+    GOALS,
+    Comparison,
+    Group,
+    Study,
+    differing_keys,
+    learning_settings,
+    plural,
+    project_version,
+    setting_text,
+)
+from mtrl.rundir.run import Run, flatten
+from mtrl.status import count, duration
+
+_NOTICEABLE = 0.1
+"""A loss of success beyond ten points is marked."""
+
+_MANY_RUNS = 12
+"""The page shows a longer list of runs folded."""
+
+
+class Cell(NamedTuple):
+    """What a cell shows, and the numbers behind it.
+
+    Args:
+        text: What people read.
+        value: What CSV holds: a plain value, or several by name (one column each).
+        series: The group's place, which gives the cell its coloured mark.
+        alarm: Whether to set it off.
+    """
+
+    text: str
+    value: Any = None
+    series: int | None = None
+    alarm: bool = False
+
+
+DASH = Cell("–")
+"""An empty cell."""
+
+Row = dict[str, Cell]
+"""Cells by the heading of their column; the first one names the row."""
+
+
+@dataclass(slots=True)
+class Table:
+    """One table.
+
+    Args:
+        name: Stem of its CSV file.
+        title: Heading.
+        rows: At least one; all have the same columns.
+        note: How to read it, one or two sentences.
+        folded: Whether the page shows it closed.
+    """
+
+    name: str
+    title: str
+    rows: Sequence[Row]
+    note: str = ""
+    folded: bool = False
+
+    def numeric(self, column: str) -> bool:
+        """Tell whether a column holds numbers, which stand at its right."""
+        values = [row[column].value for row in self.rows if row[column].value is not None]
+        return bool(values) and not any(isinstance(value, str) for value in values)
+
+    def csv(self) -> str:
+        """Return the values behind the table as CSV."""
+        parts = {}
+        for column in self.rows[0]:
+            values = [row[column].value for row in self.rows]
+            names = dict.fromkeys(name for value in values if isinstance(value, dict) for name in value)
+            parts[column] = list(names) or [""]
+        header = [f"{column} {part}".strip() for column in parts for part in parts[column]]
+        rows = (
+            [_value(row[column], part) for column in parts for part in parts[column]] for row in self.rows
+        )
+        return csv_text(header, rows)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return lines of CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *rows])
+    return out.getvalue()
+
+
+def _value(cell: Cell, part: str) -> str | float | int | None:
+    if isinstance(cell.value, dict):
+        return cell.value.get(part)
+    if part or cell == DASH:
+        return None
+    return cell.text if cell.value is None else cell.value
+
+
+def _named(group: Group, name: str | None = None) -> Cell:
+    return Cell(name or group.label, series=group.series)
+
+
+def _counted(number: int) -> Cell:
+    return Cell(str(number), number)
+
+
+def _percent(rate: float | None, interval: Sequence[float] | None = None) -> Cell:
+    """Return a rate as a percentage, with its interval where there is one."""
+    if rate is None:
+        return DASH
+    text = f"{100 * rate:.1f} %"
+    if interval is None:
+        return Cell(text, round(float(rate), 6))
+    low, high = interval
+    text += f"  [{100 * low:.1f}, {100 * high:.1f}]"
+    return Cell(text, {name: round(float(v), 6) for name, v in (("", rate), ("low", low), ("high", high))})
+
+
+def _number(value: float | None) -> Cell:
+    """Return a number as text of a fitting length, a dash for none."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return Cell(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}", round(float(value), 4))
+
+
+def _time(seconds: float | None) -> Cell:
+    return DASH if seconds is None else Cell(duration(seconds), round(seconds, 1))
+
+
+def result_table(comparison: Comparison, goals: str, results: Sequence[analysis.Result]) -> Table:
+    """Return the final success of every group."""
+    rows = []
+    for result in results:
+        low, high = result.steps
+        steps = count(low) if low == high else f"{count(low)} to {count(high)}"
+        rows.append(
+            {
+                "group": _named(result.group),
+                "seeds": Cell(str(result.seeds), result.seeds, alarm=result.seeds < FEW_SEEDS),
+                "steps": Cell(steps, {"from": low, "to": high}),
+                "episodes a task": _counted(result.episodes),
+                "IQM": _percent(result.interquartile_mean, result.interquartile_interval),
+                "mean": _percent(result.mean, result.mean_interval),
+                "worst task": _percent(float(result.tasks.min())),
+                "sampled policy": _percent(analysis.sampled_success(result.group)),
+            }
+        )
+    note = (
+        "Success rate of the deterministic policy, in full episodes, at the newest evaluation of each run. "
+        "IQM is the mean of the middle half of all runs and tasks; brackets are stratified bootstrap 95 % "
+        "intervals over seeds. The last column is the success of training episodes, with sampled actions. "
+        "The table shows the last model, not the best one; python -m mtrl.evaluation plays the best one."
+    )
+    return Table(f"{comparison.slug}-{goals}-results", f"Final success on {GOALS[goals]}", rows, note)
+
+
+def task_table(comparison: Comparison, goals: str, results: Sequence[analysis.Result]) -> Table:
+    """Return success, return and length per task and group."""
+    rows = [
+        {
+            "task": Cell(task),
+            "group": _named(result.group),
+            "success": _percent(float(result.tasks[i]), (result.low[i], result.high[i])),
+            "return": _number(result.returns[i]),
+            "length": _number(result.lengths[i]),
+        }
+        for i, task in enumerate(comparison.tasks)
+        for result in results
+    ]
+    note = (
+        "Brackets are Wilson 95 % intervals over all episodes: they do not contain the spread between seeds."
+    )
+    title = f"Each task on {GOALS[goals]}"
+    return Table(f"{comparison.slug}-{goals}-tasks", title, rows, note, folded=True)
+
+
+def threshold_table(comparison: Comparison, goals: str, thresholds: Sequence[float]) -> Table:
+    """Return environment steps and time to each threshold of mean success."""
+    rows = []
+    for group in comparison.evaluated(goals):
+        row = {"group": _named(group)}
+        for threshold in thresholds:
+            found = analysis.reached(group, goals, threshold)
+            text = DASH.text
+            if found.steps is not None:
+                text = count(found.steps)
+                text += f", {duration(found.seconds)}" if found.seconds is not None else ""
+                text += "" if found.reached == found.runs else f" ({found.reached} of {found.runs} runs)"
+            value = {"steps": found.steps, "seconds": found.seconds, "runs": found.reached, "of": found.runs}
+            row[f"{100 * threshold:g} %"] = Cell(text, value)
+        rows.append(row)
+    note = (
+        "First evaluation whose mean success over tasks is at least this: environment steps and wall-clock "
+        "time of training, medians over the runs that got there."
+    )
+    title = "Steps and time to a success rate"
+    return Table(f"{comparison.slug}-{goals}-thresholds", title, rows, note)
+
+
+def pair_table(comparison: Comparison, goals: str, pairs: Sequence[analysis.Pair]) -> Table:
+    """Return how the groups do against each other."""
+    rows = [
+        {
+            "group": _named(pair.first),
+            "over": _named(pair.second),
+            "probability of improvement": _percent(pair.probability, pair.interval),
+            "mean lead while learning": DASH if pair.lead is None else _points(pair.lead),
+        }
+        for pair in pairs
+    ]
+    note = (
+        "Chance that a run of the first beats one of the second on a task, averaged over tasks, ties "
+        "counting half. The lead is the area between the two learning curves over their common steps."
+    )
+    return Table(f"{comparison.slug}-{goals}-pairs", "One group against another", rows, note)
+
+
+def _points(difference: float, alarm: bool = False) -> Cell:
+    return Cell(f"{100 * difference:+.1f} points", round(difference, 6), alarm=alarm)
+
+
+def forgetting_table(comparison: Comparison, goals: str) -> Table:
+    """Return how far each task fell from its best."""
+    drops = {group.label: analysis.forgetting(group, goals) for group in comparison.evaluated(goals)}
+    named = [
+        (task, {label: values[i] for label, values in drops.items()})
+        for i, task in enumerate(comparison.tasks)
+    ]
+    if len(comparison.tasks) > 1:
+        named.append(("mean", {label: values.mean() for label, values in drops.items()}))
+    rows = [
+        {"task": Cell(name)}
+        | {
+            label: Cell(f"{100 * drop:.1f}", round(float(drop), 6), alarm=drop > _NOTICEABLE)
+            for label, drop in values.items()
+        }
+        for name, values in named
+    ]
+    note = (
+        "Percentage points between the best success so far (mean of three evaluations in a row) and the "
+        "last, mean over seeds. A few points are the noise of evaluation."
+    )
+    return Table(f"{comparison.slug}-{goals}-forgetting", "Forgetting", rows, note, folded=True)
+
+
+def transfer_table(comparison: Comparison) -> Table | None:
+    """Return the success on the source's tasks before and after training, None without a transfer."""
+    rows = [
+        {
+            "group": _named(group),
+            "task of the source": Cell(kept.task),
+            "seeds": _counted(kept.seeds),
+            "before": _percent(kept.before),
+            "after": _percent(kept.after),
+            "change": _points(kept.after - kept.before, alarm=kept.before - kept.after > _NOTICEABLE),
+        }
+        for group in comparison.groups
+        for kept in analysis.kept_skills(group)
+    ]
+    note = (
+        "Success of the deterministic policy on the tasks of the run that training began from: before the "
+        "first update, which is what the source could do, and at the end. Means over seeds."
+    )
+    return Table(f"{comparison.slug}-transfer", "What was kept of the source", rows, note) if rows else None
+
+
+def reference_table(
+    comparison: Comparison, results: Mapping[str, Sequence[analysis.Result]], published: Sequence[Published]
+) -> Table:
+    """Return our groups and published results on the same task set, each with its protocol."""
+    rows = [
+        {
+            "method": _named(result.group, f"this report: {result.group.label}"),
+            "IQM": _percent(result.interquartile_mean, result.interquartile_interval),
+            "mean": _percent(result.mean, result.mean_interval),
+            "steps": Cell(count(result.steps[1]), result.steps[1]),
+            "protocol": Cell(_own_protocol(comparison, goals, result)),
+            "source": Cell("measured here"),
+        }
+        for goals, found in results.items()
+        for result in found
+    ]
+    for entry in published:
+        low, high = entry.success
+        success = Cell(entry.figure, {"": (low + high) / 2, "low": low, "high": high})
+        rows.append(
+            {
+                "method": Cell(entry.method),
+                "IQM": success if entry.aggregate == "IQM" else DASH,
+                "mean": DASH if entry.aggregate == "IQM" else success,
+                "steps": Cell(count(entry.steps), entry.steps),
+                "protocol": Cell(entry.protocol),
+                "source": Cell(entry.source),
+            }
+        )
+    note = (
+        "Figures of other protocols are measured differently: reward version, goals, horizon, policy and "
+        "simulator are named, and a difference in them can outweigh a difference in method."
+    )
+    return Table(f"{comparison.slug}-reference", "Beside published results", rows, note)
+
+
+def _own_protocol(comparison: Comparison, goals: str, result: analysis.Result) -> str:
+    what = f"{comparison.reward} reward, {result.episodes} episodes a task, {GOALS[goals]}, deterministic"
+    words = f"{what}, horizon {comparison.horizon}, success at any step, {plural(result.seeds, 'seed')}"
+    settings = result.group.settings
+    transferred = settings.get("transfer.source") or settings.get("transfer.train")
+    return f"{words}; steps without its source's" if transferred else words
+
+
+def throughput_table(study: Study) -> Table:
+    """Return the speed of every group and where its time went."""
+    rows = []
+    for name, group in study.groups():
+        timed = [(member.run.step, member.run.seconds) for member in group.members if member.run.seconds]
+        speeds = [step / seconds for step, seconds in timed]
+        shares = {
+            part: analysis.time_share(group, part) for part in ("environment", "learning", "evaluation")
+        }
+        hosts = {member.run.host for member in group.members if member.run.host}
+        rows.append(
+            {
+                "group": _named(group, name),
+                "steps/s": _number(sum(speeds) / len(speeds) if speeds else None),
+                "slowest": _number(min(speeds, default=None)),
+                "fastest": _number(max(speeds, default=None)),
+            }
+            | {
+                part: DASH if share is None else Cell(f"{100 * share:.0f} %", round(share, 4))
+                for part, share in shares.items()
+            }
+            | {
+                "time, all runs": _time(sum(seconds for _, seconds in timed) if timed else None),
+                "machine": Cell(", ".join(sorted(hosts)) or DASH.text),
+            }
+        )
+    note = "Environment steps per second of wall-clock time over whole runs, restarts included; their mean."
+    return Table("throughput", "Throughput", rows, note)
+
+
+def run_table(study: Study) -> Table:
+    """Return every run with its state."""
+    places = {
+        id(member.run): (f"{comparison.heading}: {group.label}", group.series)
+        for comparison in study.comparisons
+        for group in comparison.groups
+        for member in group.members
+    }
+    rows = []
+    for run in study.runs:
+        name, series = places.get(id(run), ("left out", None))
+        total = run.total_steps
+        steps = f"{count(run.step)} of {count(total)}" if total else count(run.step)
+        rows.append(
+            {
+                "run": Cell(str(run.path), series=series),
+                "group": Cell(name),
+                "seed": DASH if run.seed is None else _counted(run.seed),
+                "state": Cell(run.state, alarm=run.state not in ("finished", "running")),
+                "steps": Cell(steps, {"": run.step, "of": total}),
+                "time": _time(run.seconds),
+                "starts": _counted(len(run.starts)),
+                "machine": Cell(run.host or DASH.text),
+                "version": Cell(project_version(run) or DASH.text),
+            }
+        )
+    return Table("runs", "Runs", rows, folded=len(rows) > _MANY_RUNS)
+
+
+def settings_table(study: Study) -> Table:
+    """Return the settings in which the groups differ."""
+    groups = study.groups()
+    rows = [
+        {"setting": Cell(key)}
+        | {
+            name: Cell(setting_text(group.settings[key])) if key in group.settings else DASH
+            for name, group in groups
+        }
+        for key in differing_keys([group.settings for _, group in groups])
+    ]
+    note = "Settings that change what is learned and that differ between groups; all others are equal."
+    return Table("settings", "Differences in the configuration", rows, note)
+
+
+def common_settings_table(study: Study) -> Table:
+    """Return the settings that all runs share."""
+    first, *others = (learning_settings(run) for run in study.runs)
+    rows = [
+        {"setting": Cell(key), "value": Cell(setting_text(value))}
+        for key, value in first.items()
+        if all(key in settings and repr(settings[key]) == repr(value) for settings in others)
+    ]
+    return Table("common-settings", "Settings that all runs share", rows, folded=True)
+
+
+def environment_table(study: Study) -> Table:
+    """Return versions and machines, with the number of runs that each value holds for."""
+    found: dict[str, dict[str, list[Run]]] = {}
+    for run in study.runs:
+        for key, value in flatten(run.environment).items():
+            if not {"command", "command_line", "argv", "time"} & set(key.split(".")):
+                found.setdefault(key, {}).setdefault(setting_text(value), []).append(run)
+    rows = []
+    for key, values in found.items():
+        for value, runs in values.items():
+            which = f"{len(runs)} of {len(study.runs)} runs" if len(runs) < len(study.runs) else "all"
+            rows.append({"what": Cell(key), "value": Cell(value, alarm=len(values) > 1), "runs": Cell(which)})
+    return Table("versions", "Versions and machines", rows, folded=True)
