@@ -1,64 +1,66 @@
-"""What a search is asked to do, read from the command line and checked before anything starts."""
+"""What a search is asked to do: options of the command line and a file of ranges, checked before anything starts."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl.config.compose import Composition, compose_run
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from mtrl.config.compose import CONF, Composition, compose_run, groups
 from mtrl.errors import ConfigurationError
-from mtrl.tune.space import Parameter, read_space, written
 
-SAMPLERS = ("tpe", "random", "gp", "cmaes")
-OBJECTIVES = ("final", "curve")
+_DEFAULTS = {
+    "n_trials": "20",
+    "seeds": "1,2,3",
+    "search": "",
+    "sampler": "tpe",
+    "prune": "true",
+    "objective": "final",
+    "name": "",
+}
+"""The options that are the search's and not the run's, as ``python -m mtrl.tune --help`` explains them."""
 
-USAGE = f"""\
-usage: python -m mtrl.tune [key=value ...]
-
-Every key of python -m mtrl, which holds for all trials, and:
-  n_trials=20       trials in all; a larger number goes on
-  seeds=1,2,3       seeds of each trial
-  search=...        what is varied: a file of conf/search (by default the algorithm's), or a YAML file
-  sampler=tpe       {", ".join(SAMPLERS)}
-  prune=true        end a trial that is worse than the median of the others at the same step, once the first half of
-                    its first run is over
-  objective=final   final: success of the last evaluation; curve: mean over all, which rewards learning early; a run
-                    that stop.success ends counts as if it had stayed as good to its last step
-  name=...          directory below outputs/tune; by default <experiment>-<search>
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The words of the command line that are not the run's."""
-
-    n_trials: int = 20
-    seeds: tuple[int, ...] = (1, 2, 3)
-    search: str = ""
-    sampler: str = "tpe"
-    prune: bool = True
-    objective: str = "final"
-    name: str = ""
+_CHOICES = {
+    "sampler": ("tpe", "random", "gp", "cmaes"),
+    "prune": ("true", "false"),
+    "objective": ("final", "curve"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """A checked search."""
 
-    options: Options
+    n_trials: int
+    seeds: tuple[int, ...]
+    sampler: str
+    prune: bool
+    objective: str
     overrides: tuple[str, ...]
-    space: tuple[Parameter, ...]
+    """What holds for all trials."""
+    space: dict[str, BaseDistribution]
+    """What is varied: the keys and their ranges."""
     composition: Composition
     folder: Path
 
     def fixed(self) -> dict[str, Any]:
         """Return what must not change from one start to the next, or the trials would not compare."""
-        space = [asdict(parameter) | {"choices": list(parameter.choices)} for parameter in self.space]
         return {
             "overrides": sorted(self.overrides),
-            "seeds": list(self.options.seeds),
-            "objective": self.options.objective,
-            "space": space,
+            "seeds": list(self.seeds),
+            "objective": self.objective,
+            "space": {key: distribution_to_json(range_) for key, range_ in self.space.items()},
         }
 
 
@@ -68,72 +70,144 @@ def plan(words: Sequence[str]) -> Search:
     Raises:
         ConfigurationError: It cannot be searched, in one sentence.
     """
-    own = {field.name for field in fields(Options)}
-    given = dict(word.split("=", 1) for word in words if word.split("=")[0] in own and "=" in word)
-    overrides = tuple(word for word in words if word.split("=")[0] not in own)
     for word in words:
         if "=" not in word:
             raise ConfigurationError(f"{word} is no override: write key=value, or --help")
-    for override in overrides:
-        if override.split("=")[0] == "seed":
-            raise ConfigurationError(f"{override} is one seed: name those of each trial with seeds=1,2,3")
+    given = dict(word.split("=", 1) for word in words)
+    overrides = tuple(word for word in words if word.split("=")[0] not in _DEFAULTS)
+    if "seed" in given:
+        raise ConfigurationError(
+            f"seed={given['seed']} is one seed: name those of each trial with seeds=1,2,3"
+        )
     composition = compose_run(overrides)
-    options = _options(given, composition)
-    space = tuple(read_space(options.search))
-    _check_space(overrides, space)
-    folder = Path(composition.config.output) / "tune" / options.name
-    return Search(options, overrides, space, composition, folder)
-
-
-def _check_space(overrides: Sequence[str], space: Sequence[Parameter]) -> None:
-    """Refuse a parameter whose ends cannot run; all first ends at once and so on, for each look takes time."""
+    options = {key: given.get(key, default) for key, default in _DEFAULTS.items()}
     try:
-        for place in range(max(len(parameter.ends) for parameter in space)):
-            ends = [
-                (parameter.key, parameter.ends[min(place, len(parameter.ends) - 1)]) for parameter in space
-            ]
-            compose_run([*overrides, *(f"{key}={written(value)}" for key, value in ends)])
-    except ConfigurationError:
-        # One by one: that says which it is, and two ends may be refused together that each can run.
-        for parameter in space:
-            for value in parameter.ends:
-                compose_run([*overrides, f"{parameter.key}={written(value)}"])
-
-
-def _options(given: dict[str, str], composition: Composition) -> Options:
-    try:
-        n_trials = int(float(given.get("n_trials", "20")))
-        seeds = tuple(int(seed) for seed in given.get("seeds", "1,2,3").strip("[]").split(","))
+        n_trials = int(float(options["n_trials"]))
+        seeds = tuple(int(seed) for seed in options["seeds"].strip("[]").split(","))
     except ValueError as error:
         raise ConfigurationError(f"n_trials and seeds are whole numbers: {error}") from error
     if n_trials < 1 or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ConfigurationError(
             f"n_trials={n_trials} seeds={seeds}: give one or more trials, and distinct seeds"
         )
-    for key, choices in (("sampler", SAMPLERS), ("objective", OBJECTIVES), ("prune", ("true", "false"))):
-        if key in given and given[key] not in choices:
-            raise ConfigurationError(f"{key}={given[key]} is not one of {', '.join(choices)}")
-    search = given.get("search") or composition.choices["algo"]
-    name = given.get("name") or f"{composition.choices['experiment']}-{Path(search).stem}".replace("/", "-")
-    return Options(
-        n_trials,
-        seeds,
-        search,
-        given.get("sampler", "tpe"),
-        given.get("prune", "true") == "true",
-        given.get("objective", "final"),
-        name,
+    for key, choices in _CHOICES.items():
+        if options[key] not in choices:
+            raise ConfigurationError(f"{key}={options[key]} is not one of {', '.join(choices)}")
+    file = options["search"] or composition.choices["algo"]
+    name = options["name"] or f"{composition.choices['experiment']}-{Path(file).stem}".replace("/", "-")
+    space = read_space(file)
+    _check_ends(overrides, space)
+    return Search(
+        n_trials=n_trials,
+        seeds=seeds,
+        sampler=options["sampler"],
+        prune=options["prune"] == "true",
+        objective=options["objective"],
+        overrides=overrides,
+        space=space,
+        composition=composition,
+        folder=Path(composition.config.output) / "tune" / name,
     )
+
+
+def read_space(name: str) -> dict[str, BaseDistribution]:
+    """Return the search space ``conf/search/<name>.yaml``, or that of the file ``name``.
+
+    Raises:
+        ConfigurationError: There is none, or it holds something else, in one sentence.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "search" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in (CONF / "search").glob("*.yaml")))
+        raise ConfigurationError(f"search={name} does not exist: the options are {known}, or a YAML file")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"search={name} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or not content:
+        raise ConfigurationError(f"search={name} names no parameter: write lines such as {_EXAMPLE}")
+    return {str(key): _distribution(str(key), value) for key, value in content.items()}
+
+
+_EXAMPLE = "algo.tau: {low: 0.001, high: 0.1, log: true} or algo.gamma: {choices: [0.9, 0.99]}"
+
+
+def _distribution(key: str, value: object) -> BaseDistribution:
+    if key in groups():
+        raise ConfigurationError(
+            f"the search space varies {key}, a group, and a tuning file cannot choose among its options: search "
+            f"once for each of them, with {key}=... on the command line"
+        )
+    options = (
+        {name: given for name, given in value.items() if given is not None}
+        if isinstance(value, Mapping)
+        else {}
+    )
+    if set(options) == {"choices"} and isinstance(options["choices"], list) and options["choices"]:
+        return CategoricalDistribution(
+            [str(c).replace(" ", "") if isinstance(c, list) else c for c in options["choices"]]
+        )
+    low, high, step = options.get("low"), options.get("high"), options.get("step")
+    numbers = all(map(_is_number, (low, high))) and (step is None or _is_number(step))
+    known = options.keys() <= {"low", "high", "log", "step"} and isinstance(options.get("log", False), bool)
+    if not numbers or not known:
+        raise ConfigurationError(
+            f"the search space says {key}: {value}, and needs choices, or low and high: write {_EXAMPLE}"
+        )
+    whole = isinstance(low, int) and isinstance(high, int)
+    if whole and step is not None and step != int(step):
+        raise ConfigurationError(
+            f"the search space of {key} has the step {step}, and needs a whole number: write low: {float(low)} for a "
+            "range of fractions"
+        )
+    try:
+        return (IntDistribution if whole else FloatDistribution)(**options)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the search space says {key}: {value}, which is no range: {error}"
+        ) from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """Return the values at the edge of a range, or its choices: where all these are valid, every value is."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return distribution.low, distribution.high
+
+
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
+    """Return values by their keys as overrides of the command line."""
+    return [
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()
+    ]
+
+
+def _check_ends(overrides: Sequence[str], space: Mapping[str, BaseDistribution]) -> None:
+    """Refuse a parameter whose ends cannot run; all first ends at once and so on, for each check takes time."""
+    edges = {key: ends(distribution) for key, distribution in space.items()}
+    try:
+        for place in range(max(map(len, edges.values()))):
+            chosen = {key: values[min(place, len(values) - 1)] for key, values in edges.items()}
+            compose_run([*overrides, *as_overrides(chosen)])
+    except ConfigurationError:
+        # One by one: that says which it is, and two ends may be refused together that each can run.
+        for key, values in edges.items():
+            for value in values:
+                compose_run([*overrides, *as_overrides({key: value})])
 
 
 def describe(search: Search) -> str:
     """Return what is about to be searched, in a few lines."""
-    cfg, options = search.composition.config, search.options
+    cfg = search.composition.config
     lines = [
-        f"{options.n_trials} trials of {cfg.experiment} with seeds {', '.join(map(str, options.seeds))}, "
+        f"{search.n_trials} trials of {cfg.experiment} with seeds {', '.join(map(str, search.seeds))}, "
         f"{cfg.total_steps:,} environment steps each, in {search.folder}"
     ]
-    for parameter in search.space:
-        ends = ", ".join(map(written, parameter.ends))
-        lines.append(f"  {parameter.key}: {ends if parameter.choices else ends.replace(', ', ' to ')}")
+    for key, distribution in search.space.items():
+        joint = ", " if isinstance(distribution, CategoricalDistribution) else " to "
+        lines.append(f"  {key}: {joint.join(map(str, ends(distribution)))}")
     return "\n".join(lines)

@@ -1,56 +1,68 @@
-"""The trials of a search on disk: begun, gone on with, and queued again where they were left half done."""
+"""The trials of a search: kept in an SQLite file, run one after the other, and written down as results.
 
+optuna's other storage is a journal whose lock is a file: a killed process leaves it behind, and the next waits for
+it. The locks of SQLite end with the process that holds them, and a write that was cut short is undone.
+"""
+
+import csv
+import io
+import os
 import socket
-from typing import TYPE_CHECKING
+import sys
 
+import optuna
+import yaml
+from omegaconf import OmegaConf
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from mtrl.config.compose import CONF, groups
 from mtrl.errors import ConfigurationError
+from mtrl.experiment import is_learned
 from mtrl.rundir.run import process_exists
-from mtrl.tune.plan import Search
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.samplers import BaseSampler
-
+from mtrl.rundir.write import replace_file
+from mtrl.tune.plan import Search, as_overrides
+from mtrl.tune.trial import TrialFailedError, run_trial
 
 _WARM_UP = 0.5
 """Share of the first run of a trial in which it is not pruned: many a good one learns late."""
+_FAILURES = 3
+"""Trials in a row that may fail before the search ends."""
 
-_JOURNAL = "journal.log"
 
-
-def open_study(search: Search) -> "Study":
-    """Return the study of ``search``, begun or gone on with.
+def open_study(search: Search) -> optuna.Study:
+    """Return the study of ``search``, a new one or the one that is continued.
 
     Raises:
-        ConfigurationError: There is another study of this name, its journal is damaged, or a sampler lacks its
+        ConfigurationError: There is another study of this name, its file is damaged, or a sampler lacks its
             package.
     """
-    import optuna
-
-    from mtrl.tune.journal import MEND, open_journal
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if (search.folder / "journal.log").exists():
+        raise ConfigurationError(
+            f"{search.folder} holds a search of mtrl 0.1.0, which this version cannot continue: begin another search "
+            "with name=..."
+        )
     search.folder.mkdir(parents=True, exist_ok=True)
-    journal = search.folder / _JOURNAL
-    backend = open_journal(journal)
+    database = search.folder / "study.db"
     warm_up = int(_WARM_UP * search.composition.config.total_steps)
-    pruner = (
-        optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
-        if search.options.prune
-        else optuna.pruners.NopPruner()
-    )
     try:
         study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
-            study_name=search.options.name,
+            storage=f"sqlite:///{database}",
+            study_name=search.folder.name,
             direction="maximize",
-            pruner=pruner,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
+            if search.prune
+            else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
-        # Lines of JSON that are no records of optuna.
-        raise ConfigurationError(f"{journal} holds no search: {MEND}") from error
-    fixed = study.user_attrs.get("fixed")
+        fixed, n_trials = study.user_attrs.get("fixed"), len(study.trials)
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"{database} holds no search ({str(error).splitlines()[0]}): move it aside, or begin another search with "
+            "name=..."
+        ) from error
     if fixed is None:
         study.set_user_attr("fixed", search.fixed())
     elif fixed != search.fixed():
@@ -59,23 +71,17 @@ def open_study(search: Search) -> "Study":
             f"{search.folder} was begun with other {changed}, and its trials would not compare: "
             "begin another search with name=..."
         )
-    study.sampler = _sampler(search.options.sampler, len(study.trials))
+    # The seed differs with the number of trials, or a search that continues would repeat those that it has.
+    study.sampler = _sampler(search.sampler, n_trials)
     _requeue(study)
     return study
 
 
-def _sampler(name: str, seed: int) -> "BaseSampler":
-    import optuna
-
-    classes = {
-        "tpe": "TPESampler",
-        "random": "RandomSampler",
-        "gp": "GPSampler",
-        "cmaes": "CmaEsSampler",
-    }
+def _sampler(name: str, seed: int) -> BaseSampler:
+    samplers = optuna.samplers
+    classes = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
     try:
-        # The seed moves on with the trials, or a search that goes on would begin with those it has.
-        return getattr(optuna.samplers, classes[name])(seed=seed)
+        return getattr(samplers, classes[name])(seed=seed)
     except ImportError as error:
         raise ConfigurationError(
             f"sampler={name} needs a package that is missing ({str(error).splitlines()[0]}): "
@@ -83,10 +89,8 @@ def _sampler(name: str, seed: int) -> "BaseSampler":
         ) from error
 
 
-def _requeue(study: "Study") -> None:
-    """Queue again what a process that is gone has left half done; its runs go on from their checkpoints."""
-    from optuna.trial import TrialState
-
+def _requeue(study: optuna.Study) -> None:
+    """Queue the trials of a process that is gone again; their runs continue from their checkpoints."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         host, pid = trial.user_attrs.get("host"), trial.user_attrs.get("pid")
         if host == socket.gethostname() and isinstance(pid, int) and not process_exists(pid):
@@ -94,10 +98,88 @@ def _requeue(study: "Study") -> None:
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
 
-def begun(study: "Study") -> int:
-    """Return how many trials are done or on their way, those that were queued again once."""
-    from optuna.trial import TrialState
-
+def begun(study: optuna.Study) -> int:
+    """Return how many trials are done or running; those that were queued again count once."""
     trials = study.get_trials(deepcopy=False)
     again = sum("again" in trial.user_attrs for trial in trials)
     return sum(trial.state is not TrialState.WAITING for trial in trials) - again
+
+
+def run_search(search: Search, study: optuna.Study) -> bool:
+    """Run trials until there are as many as asked for; return False if they keep failing."""
+    failures = 0
+    while begun(study) < search.n_trials:
+        trial = study.ask(search.space)
+        trial.set_user_attr("host", socket.gethostname())
+        trial.set_user_attr("pid", os.getpid())
+        words = as_overrides(trial.params)
+        print(f"trial {trial.number}: {' '.join(words)}", flush=True)
+        try:
+            scores = run_trial(search, trial, words)
+        except optuna.TrialPruned as pruned:
+            failures = 0
+            study.tell(trial, state=TrialState.PRUNED)
+            print(f"  pruned {pruned}", flush=True)
+        except TrialFailedError as error:
+            failures += 1
+            trial.set_user_attr("reason", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+            print(f"mtrl: {error}", file=sys.stderr, flush=True)
+        else:
+            failures = 0
+            mean = sum(scores) / len(scores)
+            study.tell(trial, mean)
+            seeds = ", ".join(f"{score:.1%}" for score in scores)
+            print(f"  {mean:.1%} ({seeds}); the best is trial {study.best_trial.number}", flush=True)
+        write_results(search, study)
+        if failures == _FAILURES:
+            print(f"mtrl: {_FAILURES} trials failed one after the other: mend the cause", file=sys.stderr)
+            return False
+    write_results(search, study)
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    print(f"best: {search.folder / 'best.yaml'}" if done else "no trial was completed: raise n_trials")
+    return True
+
+
+def write_results(search: Search, study: optuna.Study) -> None:
+    """Write ``trials.csv`` and ``best.yaml``, a tuning file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", "success_rate", *search.space])
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        value = "" if trial.value is None else trial.value
+        cells = [trial.params.get(key, "") for key in search.space]
+        writer.writerow([trial.number, trial.state.name.lower(), value, *cells])
+    replace_file(search.folder / "trials.csv", text.getvalue())
+    if any(trial.state is TrialState.COMPLETE for trial in trials):
+        replace_file(search.folder / "best.yaml", tuning_file(search, study.best_trial))
+
+
+def tuning_file(search: Search, best: FrozenTrial) -> str:
+    """Return the recipe's present tuning with the best values in it, as the text of a file of ``conf/tuning``."""
+    choices, options_of = search.composition.choices, groups()
+    name = f"{choices['experiment']}-{choices['algo']}.yaml"
+    present = CONF / "tuning" / name
+    keys = {word: word.split("=")[0].lstrip("+~") for word in search.overrides}
+    # Which task it was is no part of what was found.
+    own = [
+        word.lstrip("+")
+        for word, key in keys.items()
+        if is_learned(key) and key not in options_of and key != "task"
+    ]
+    merged = OmegaConf.merge(
+        OmegaConf.load(present) if present.is_file() else OmegaConf.create(),
+        OmegaConf.from_dotlist([*own, *as_overrides(best.params)]),
+    )
+    # The name of the file tells the first two, and hardware changes nothing that is learned.
+    in_name = ("experiment", "algo", "hardware")
+    chosen = [word for word, key in keys.items() if key in options_of and key not in in_name]
+    seeds = ", ".join(map(str, search.seeds))
+    lines = [
+        "# @package _global_",
+        f"# Trial {best.number}: {search.objective} success {best.value:.3f} over seeds {seeds}",
+        f"# Place: conf/tuning/{name}; searched with: {' '.join(search.overrides) or 'no overrides'}",
+        *([f"# Holds with {' '.join(chosen)}, which this file cannot choose"] if chosen else []),
+    ]
+    return "\n".join([*lines, yaml.safe_dump(OmegaConf.to_container(merged), sort_keys=False)])

@@ -8,18 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import optuna
 
 from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError, RunError
 from mtrl.experiment import run_directory
+from mtrl.rundir.curves import curves_of
 from mtrl.rundir.lock import holder_of
 from mtrl.rundir.run import Run
-
-if TYPE_CHECKING:
-    from optuna import Trial
+from mtrl.tune.plan import Search
 
 COMMAND = (sys.executable, "-m", "mtrl")
 LOOK_EVERY = 2.0
@@ -32,42 +31,33 @@ class TrialFailedError(RuntimeError):
     """A trial has no result; the message is one sentence for the user."""
 
 
-def run_trial(
-    trial: "Trial", overrides: Sequence[str], seeds: Sequence[int], folder: Path, objective: str
-) -> list[float]:
+def run_trial(search: Search, trial: optuna.Trial, overrides: Sequence[str]) -> list[float]:
     """Train each seed in turn and return what each reached, 0 to 1.
 
-    After every evaluation the trial is told the mean over the seeds so far, the present one by its newest.
-
-    Args:
-        trial: Told how the runs go.
-        overrides: The configuration.
-        seeds: Seeds to train.
-        folder: Where the runs and their output go.
-        objective: "final" or "curve".
+    After every evaluation the mean over the seeds so far is reported to the trial, the present seed by its newest.
 
     Raises:
         optuna.TrialPruned: It is worse than the others.
         TrialFailedError: A run failed, or the configuration was refused.
     """
     scores: list[float] = []
-    for seed in seeds:
-        words = [*overrides, f"seed={seed}", f"output={folder / 'runs'}"]
-        scores.append(
-            _run_seed(trial, words, scores, folder / f"trial_{trial.number}_seed_{seed}.log", objective)
-        )
+    for seed in search.seeds:
+        words = [*search.overrides, *overrides, f"seed={seed}", f"output={search.folder / 'runs'}"]
+        log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
+        curve = _run_seed(trial, words, scores, log)
+        scores.append(score(curve, search.objective))
     return scores
 
 
-def _run_seed(trial: "Trial", words: list[str], before: list[float], log: Path, objective: str) -> float:
-    import optuna
-
+def _run_seed(
+    trial: optuna.Trial, words: list[str], before: list[float], log: Path
+) -> list[tuple[int, float]]:
+    """Train one seed and return its learning curve; ``before`` are the scores of the seeds before it."""
     try:
         composition = compose_run(words)
     except ConfigurationError as error:
         raise TrialFailedError(f"trial {trial.number} cannot run: {error}") from error
-    cfg, directory, told = composition.config, run_directory(composition), 0
-    offset = len(before) * cfg.total_steps
+    cfg, directory, reported = composition.config, run_directory(composition), 0
     _wait_until_free(directory)
     with log.open("w") as output:
         # In a session of its own: a signal for the search must not reach the run twice.
@@ -85,9 +75,9 @@ def _run_seed(trial: "Trial", words: list[str], before: list[float], log: Path, 
                 curve = learning_curve(directory)
                 if code == 0:
                     curve = to_the_end(curve, cfg.evaluation.every, cfg.total_steps)
-                for step, success in curve[told:]:
-                    trial.report(float(np.mean([*before, success])), offset + step)
-                told = len(curve)
+                for step, success in curve[reported:]:
+                    trial.report(float(np.mean([*before, success])), len(before) * cfg.total_steps + step)
+                reported = len(curve)
                 if code is None and trial.should_prune():
                     raise optuna.TrialPruned(f"at step {curve[-1][0]:,} of seed {len(before) + 1}")
         finally:
@@ -96,11 +86,11 @@ def _run_seed(trial: "Trial", words: list[str], before: list[float], log: Path, 
         raise TrialFailedError(f"trial {trial.number} failed with exit code {code}: see {log}")
     if not curve:
         raise TrialFailedError(f"{directory} holds no evaluation: look at its run.log")
-    return score(curve, objective)
+    return curve
 
 
 def _wait_until_free(directory: Path) -> None:
-    """Wait for a process that still holds the run: it may be saving what an earlier search had begun."""
+    """Wait for a process that still holds the run: a run of an earlier search may be saving itself."""
     holder = holder_of(directory)
     if holder is not None:
         print(f"  waiting for {holder}, which is in {directory}", flush=True)
@@ -126,29 +116,41 @@ def _ends_with(parent: int) -> Callable[[], None] | None:
     return tie
 
 
+def _wait(process: subprocess.Popen, seconds: float) -> int | None:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Ask a run that has not ended to save itself and end."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    if _wait(process, _PATIENCE) is None:
+        process.kill()
+        process.wait()
+
+
 def learning_curve(directory: Path) -> list[tuple[int, float]]:
     """Return (step, mean success over tasks) of each whole evaluation of a run, empty before the first."""
-    if not (directory / "config.yaml").is_file():
-        return []
     try:
         run = Run(directory)
     except RunError:
         return []
-    table = run.evaluation
-    points = []
-    for step in np.unique(table["step"]) if len(table) else ():
-        # The last evaluation may be made twice at one step, small and official: the newer rows count.
-        rows = table.take(table["step"] == step)
-        rates = dict(zip(rows["task"].tolist(), rows["success_rate"].tolist(), strict=True))
-        if set(rates) == set(run.tasks):
-            points.append((int(step), float(np.mean(list(rates.values())))))
-    return points
+    curves = curves_of(run, run.tasks)
+    if not curves:
+        return []
+    steps, success = next(iter(curves.values())).mean()
+    return list(zip(steps.astype(int).tolist(), success.tolist(), strict=True))
 
 
 def to_the_end(curve: Sequence[tuple[int, float]], every: int, total: int) -> list[tuple[int, float]]:
-    """Return ``curve`` to step ``total``, evaluated every ``every`` steps: where a run ended early, at its last.
+    """Return ``curve`` to step ``total``, with the last value every ``every`` steps where the run ended early.
 
-    A run that ``stop.success`` has ended would else lose against one that is as good later: it lacks the good part.
+    Otherwise a run that ``stop.success`` has ended would lose against one that is as good later: it lacks the good
+    part of its curve.
     """
     if not curve:
         return []
@@ -160,20 +162,3 @@ def to_the_end(curve: Sequence[tuple[int, float]], every: int, total: int) -> li
 def score(curve: Sequence[tuple[int, float]], objective: str) -> float:
     """Return what a run reached: in its last evaluation, or on average over all of them."""
     return curve[-1][1] if objective == "final" else float(np.mean([success for _, success in curve]))
-
-
-def _wait(process: subprocess.Popen, seconds: float) -> int | None:
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """Ask a run that still goes to save itself and end."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    if _wait(process, _PATIENCE) is None:
-        process.kill()
-        process.wait()

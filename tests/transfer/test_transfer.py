@@ -532,10 +532,7 @@ def test_an_optimiser_that_fits_no_weight_is_refused(whole_source, tmp_path):
         (["transfer.source=HERE", "transfer.parts=[]"], r"transfer.parts=\[\] takes nothing"),
         (["transfer.source=HERE", "transfer.parts=[optimiser]"], "optimiser of neither"),
         (["transfer.source=HERE", "transfer.source_tasks=[rech-v3]"], "did you mean 'reach-v3'"),
-        (
-            ["transfer.source=HERE", "transfer.source_tasks=[push-v3]"],
-            "contradicts the source, whose run was trained on",
-        ),
+        (["transfer.source=HERE", "transfer.source_tasks=[push-v3]"], "contradicts the source"),
         (
             ["transfer.source=HERE", "transfer.freeze_steps.actor=9", "hardware.compile=inductor"],
             "transfer.freeze_steps.actor cannot be kept by a compiled update",

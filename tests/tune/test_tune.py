@@ -1,9 +1,9 @@
 """``python -m mtrl.tune``: trials are runs of their own, hopeless ones end early, and nothing is done twice."""
 
 import csv
-import fcntl
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,14 +18,13 @@ from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import run_directory
 from mtrl.rundir.lock import RunLock
-from mtrl.tune import results, space, trial
 from mtrl.tune.__main__ import main
-from mtrl.tune.plan import plan
-from mtrl.tune.space import read_space
-from mtrl.tune.study import begun, open_study
-from mtrl.tune.trial import learning_curve, score, to_the_end
 
 optuna = pytest.importorskip("optuna")
+from mtrl.tune import trial  # noqa: E402
+from mtrl.tune.plan import as_overrides, plan, read_space  # noqa: E402
+from mtrl.tune.study import begun, open_study, tuning_file  # noqa: E402
+from mtrl.tune.trial import learning_curve, score, to_the_end  # noqa: E402
 
 SPACE = """\
 algo.learning_rate: {low: 1e-4, high: 3e-3, log: true}
@@ -39,7 +38,7 @@ variant.layer_norm: {choices: [true, false]}
 FAKE = """
 import os, sys, time
 from pathlib import Path
-from mtrl.training.lock import holder_of
+from mtrl.rundir.lock import holder_of
 from mtrl.config.compose import compose_run
 from mtrl.experiment import run_directory
 from mtrl.rundir.write import write_yaml
@@ -213,31 +212,34 @@ def test_a_killed_search_takes_the_run_with_it_and_its_trial_is_done_again(words
 
 def test_a_search_killed_while_it_writes_holds_nobody_up(words, fake):
     search = plan([*words, "n_trials=1", "seeds=1"])
-    open_study(search)
-    journal = search.folder / "journal.log"
+    study = open_study(search)
+    database = search.folder / "study.db"
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom mtrl.tune.journal import JournalLock\n"
-        "JournalLock(Path(sys.argv[1])).acquire()\nprint('held', flush=True)\ntime.sleep(600)"
+        "import sqlite3, sys, time\ndatabase = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('BEGIN EXCLUSIVE')\ndatabase.execute('DELETE FROM study_user_attributes')\n"
+        "print('held', flush=True)\ntime.sleep(600)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", script, str(journal)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(database)], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout.readline() == "held\n"
-    with open(journal) as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        sqlite3.connect(database, timeout=0).execute("SELECT * FROM studies")
     holder.kill()
     holder.wait()
     begun = time.monotonic()
     assert main([*words, "n_trials=1", "seeds=1"]) == 0
     assert time.monotonic() - begun < 20
-    assert [path.name for path in search.folder.glob("journal*")] == ["journal.log"]
+    assert study.user_attrs["fixed"] == search.fixed(), "what was written in part is undone"
 
 
 def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch, capsys):
     search = plan([*words, "n_trials=1", "seeds=1"])
     study = open_study(search)
     values = {"algo.learning_rate": 1e-3, "algo.updates": 2, "variant.critic_layers": "[8]"}
-    study.enqueue_trial(values | {"variant.layer_norm": False})
-    chosen = [f"{key}={space.written(value)}" for key, value in values.items()]
-    words_of_run = [*search.overrides, *chosen, "variant.layer_norm=false", "seed=1"]
+    values["variant.layer_norm"] = False
+    words_of_run = [*search.overrides, *as_overrides(values), "seed=1"]
+    study.enqueue_trial(values)
     held = RunLock(run_directory(compose_run([*words_of_run, f"output={search.folder / 'runs'}"])))
     # Let go at the first look: the run would be refused while it is held.
     monkeypatch.setattr(trial, "time", SimpleNamespace(sleep=lambda _: held.release()))
@@ -278,11 +280,8 @@ def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
     given += ["curriculum.check_every=123", "++algo.kwargs.target_update_interval=3", "evaluation.every=150"]
     search = plan([*words, *given])
     study = open_study(search)
-    one = study.ask()
-    for parameter in search.space:
-        parameter.suggest(one)
-    study.tell(one, 0.5)
-    text = results.tuning_file(search, study.best_trial)
+    study.tell(study.ask(search.space), 0.5)
+    text = tuning_file(search, study.best_trial)
     found = yaml.safe_load(text)
     assert found["curriculum"]["check_every"] == 123
     assert found["algo"]["kwargs"] == {"target_update_interval": 3}
@@ -291,29 +290,28 @@ def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
     assert "# Holds with variant=multihead, which this file cannot choose\n" in text
 
 
-def test_a_journal_cut_in_its_last_record_loses_that_record_alone(words, fake):
-    search = plan([*words, "n_trials=2"])
-    study = open_study(search)
-    study.tell(study.ask(), 0.5)
-    journal = search.folder / "journal.log"
-    with journal.open("ab") as file:
-        file.write(b'{"op_code":4,"worker_id":"x","stu')
-    study = open_study(search)
-    assert [one.value for one in study.trials] == [0.5]
-    study.tell(study.ask(), 0.25)
-    assert [one.value for one in open_study(search).trials] == [0.5, 0.25]
-
-
-@pytest.mark.parametrize("garbage", [b"garbage\n", b"\xff\xfe\x00\n", b"[1]\n", b"{}\n", b'{"op_code":99}\n'])
-def test_a_journal_that_is_none_is_one_sentence(words, fake, capsys, garbage):
+def test_a_study_that_cannot_be_read_is_one_sentence(words, fake, capsys):
     search = plan(words)
     open_study(search)
-    with (search.folder / "journal.log").open("ab") as file:
-        file.write(garbage)
+    database = search.folder / "study.db"
+    whole = database.read_bytes()
+    for damaged in (b"garbage" * 999, whole[: len(whole) // 2]):
+        database.write_bytes(damaged)
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "study.db holds no search" in line
+        assert "begin another search with name=" in line
+
+
+def test_a_search_of_version_0_1_0_is_refused_and_left_as_it_is(words, fake, capsys):
+    folder = plan(words).folder
+    folder.mkdir(parents=True)
+    (folder / "journal.log").write_text("{}\n")
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "journal.log" in line
+    assert "holds a search of mtrl 0.1.0" in line
     assert "begin another search with name=" in line
+    assert [path.name for path in folder.iterdir()] == ["journal.log"]
 
 
 def test_a_trial_that_still_runs_is_left_to_its_process(words, fake):
@@ -359,15 +357,18 @@ def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentenc
     [
         ("algo.gama: {choices: [1]}", "algo.gamma"),
         ("algo.gamma: {low: 0.9, high: 1.5}", "algo.gamma=1.5 must lie between 0 and 1"),
-        ("algo.gamma: {low: 0.99, high: 0.9}", "low must be below high"),
-        ("algo.gamma: {low: 0, high: 0.9, log: true}", "above 0 where log is true"),
-        ("algo.gamma: {low: 0.9, high: 0.99, log: true, step: 0.01}", "has log and step"),
+        ("algo.gamma: {low: 0.99, high: 0.9}", r"no range: `low <= high` must hold"),
+        ("algo.gamma: {low: 0, high: 0.9, log: true}", "`low > 0` must hold for `log=True`"),
+        (
+            "algo.gamma: {low: 0.9, high: 0.99, log: true, step: 0.01}",
+            "`step` is not supported when `log` is true",
+        ),
         ("algo.updates: {low: 1, high: 3, step: 0.5}", r"step 0\.5, and needs a whole number.*low: 1\.0"),
-        ("algo.gamma: {low: 0.9, high: 0.99, step: -1}", "needs a number above 0"),
-        ("algo.gamma: {low: 0.9, high: 0.99, log: often}", "where log is true"),
+        ("algo.gamma: {low: 0.9, high: 0.99, step: -1}", "`step > 0` must hold"),
+        ("algo.gamma: {low: 0.9, high: 0.99, log: often}", "needs choices, or low and high"),
         ("algo.gamma: {low: .nan, high: 0.9}", "needs choices, or low and high"),
         ("variant: {choices: [shared, plain]}", "varies variant, a group.*once for each"),
-        ("algo.gamma: 3", "which is no range"),
+        ("algo.gamma: 3", "needs choices, or low and high"),
         ("algo.gamma: {lo: 3}", "needs choices, or low and high"),
         ("", "names no parameter"),
         ("a: [", "cannot be read"),
@@ -384,7 +385,7 @@ def test_the_search_spaces_that_come_along_are_valid(algo, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert main([f"algo={algo}", "n_trials=5", "dry_run=true", "algo.buffer_size=1000"]) == 0
     shown = capsys.readouterr().out
-    assert all(parameter.key in shown for parameter in read_space(algo))
+    assert all(key in shown for key in read_space(algo))
     assert not list(tmp_path.iterdir())
 
 
@@ -394,11 +395,10 @@ def test_samplers_go_on_with_other_values(words, fake, name):
     seen = []
     for _ in range(3):
         study = open_study(search)
-        one = study.ask()
-        values = {parameter.key: parameter.suggest(one) for parameter in search.space}
+        one = study.ask(search.space)
         study.tell(one, 0.5)
-        seen.append(values["algo.learning_rate"])
+        seen.append(one.params["algo.learning_rate"])
     assert len(set(seen)) == 3
     assert all(1e-4 <= value <= 3e-3 for value in seen)
-    assert space.written(True) == "true"
-    assert results.tuning_file(search, study.best_trial).startswith("# @package _global_\n")
+    assert as_overrides({"variant.layer_norm": True}) == ["variant.layer_norm=true"]
+    assert tuning_file(search, study.best_trial).startswith("# @package _global_\n")
