@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -36,8 +35,7 @@ _FONT, _LEAST_FONT = 0.36, 11
 _FINE = 40
 """Letters are drawn about this high and made smaller: as small as they are shown, whole pixels swallow their spaces."""
 _SOLVED, _OPEN, _GROUND = (76, 175, 80), (200, 200, 200), (24, 24, 24)
-_ANSWER_WITHIN = 30.0
-"""Seconds that an encoder is given to print its version."""
+_MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
 _PACKAGES = {"imageio": "imageio", "imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 
 
@@ -197,8 +195,12 @@ def write_mp4(pictures: Iterable[NDArray[np.uint8]], out: Path, rate: float) -> 
         ConfigurationError: The file cannot be written.
     """
     import imageio
+    import imageio_ffmpeg
 
-    encoder = find_encoder()
+    try:
+        encoder = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise EncoderError(f"there is no video encoder: {_MEND}") from error
     new = not out.exists()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -223,31 +225,6 @@ def write_mp4(pictures: Iterable[NDArray[np.uint8]], out: Path, rate: float) -> 
         if new:
             out.unlink(missing_ok=True)
         raise
-
-
-def find_encoder() -> str:
-    """Return the ffmpeg that works here, of ``IMAGEIO_FFMPEG_EXE``, the package or the system.
-
-    Raises:
-        EncoderError: There is none, or it does not work.
-    """
-    import imageio_ffmpeg
-
-    try:
-        encoder = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise EncoderError(f"there is no video encoder: {_MEND}") from error
-    try:
-        command = [encoder, "-version"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_ANSWER_WITHIN)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _broken(encoder, getattr(error, "strerror", None) or "it does not answer") from error
-    if answer.returncode != 0 or not answer.stdout.startswith("ffmpeg"):
-        raise _broken(encoder, "it is no ffmpeg, or a damaged one")
-    return encoder
-
-
-_MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
 
 
 def _broken(encoder: str, reason: str) -> EncoderError:

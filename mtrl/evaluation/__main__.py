@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtrl.errors import REFUSED
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
+from mtrl.hardware import available_cores
 from mtrl.statistics import wilson_interval
 from mtrl.tasks import GOALS
 
@@ -86,13 +87,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate, print, and return the exit code: 0, or 2 if something could not be evaluated."""
     options = parse(arguments)
+    import torch
+
+    torch.set_num_threads(max(1, available_cores() // 2))
     sources, problems = find_sources(options.runs)
     measured: list[Measured] = []
     for source in sources:
         try:
-            measured.append(measure(source, options))
+            policy, started = read_source(source, options), time.perf_counter()
+            evaluation = play(policy, options.episodes, options.goals)
         except ValueError as error:
             problems.append(str(error))
+        else:
+            measured.append(Measured(source.rstrip("/"), policy, evaluation, time.perf_counter() - started))
     notes = _notes(measured)
     for sentence in (*problems, *notes):
         print(f"mtrl: {sentence}", file=sys.stderr)
@@ -110,23 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         show(measured, notes)
     return REFUSED if problems else 0
-
-
-def measure(source: str, options: argparse.Namespace) -> Measured:
-    """Load one policy and play it.
-
-    Raises:
-        ValueError: It cannot be loaded or played, in one sentence.
-    """
-    import torch
-
-    from mtrl.hardware import available_cores
-
-    torch.set_num_threads(max(1, available_cores() // 2))
-    policy = read_source(source, options)
-    started = time.perf_counter()
-    evaluation = play(policy, options.episodes, options.goals)
-    return Measured(source.rstrip("/"), policy, evaluation, time.perf_counter() - started)
 
 
 def play(policy: "Policy", episodes: int, goals: str | None = None) -> "Evaluation":

@@ -68,33 +68,29 @@ class Setting:
         return f"{name} was trained by mtrl {self.version}, and this is {__version__}"
 
 
+@dataclass(eq=False, slots=True)
 class Policy:
-    """A trained policy that acts; see ``load``.
+    """A trained policy that acts; see ``load``."""
 
-    Args:
-        network: Policy of stable-baselines3's interface.
-        setting: What it was trained on.
-        model: The file it was read from.
-        normalise: How observations were normalised, None if they were not.
-        step: Environment steps it was trained for, None if unknown.
-    """
-
-    def __init__(
-        self,
-        network: BasePolicy,
-        setting: Setting,
-        model: Path,
-        normalise: Normaliser | None = None,
-        step: int | None = None,
-    ) -> None:
-        self.network, self.setting, self.model, self.step = network, setting, model, step
-        self._normalise = normalise
-        self._obs_dim = int(network.observation_space.shape[0])
+    network: BasePolicy
+    """A policy of stable-baselines3's interface."""
+    setting: Setting
+    model: Path
+    """The file it was read from."""
+    normalise: Normaliser | None = None
+    """How observations were normalised, None if they were not."""
+    step: int | None = None
+    """Environment steps it was trained for, None if unknown."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The task set in the order of the one-hot; empty if unknown."""
         return self.setting.tasks
+
+    @property
+    def task_id_size(self) -> int:
+        """Length of the one-hot at the end of its observations; 0 if they have none."""
+        return int(self.network.observation_space.shape[0]) - OBSERVATION_SIZE
 
     def predict(
         self,
@@ -118,13 +114,14 @@ class Policy:
             ValueError: Observations of another size.
         """
         obs = np.asarray(obs, dtype=np.float32)
-        if obs.ndim not in (1, 2) or obs.shape[-1] != self._obs_dim:
+        size = OBSERVATION_SIZE + self.task_id_size
+        if obs.ndim not in (1, 2) or obs.shape[-1] != size:
             raise ValueError(
-                f"observations of shape {obs.shape} do not fit this policy: give (n_envs, {self._obs_dim}), "
-                f"{OBSERVATION_SIZE} numbers of Meta-World and a one-hot of {self._obs_dim - OBSERVATION_SIZE}"
+                f"observations of shape {obs.shape} do not fit this policy: give (n_envs, {size}), "
+                f"{OBSERVATION_SIZE} numbers of Meta-World and a one-hot of {self.task_id_size}"
             )
-        if self._normalise is not None:
-            obs = self._normalise(obs)
+        if self.normalise is not None:
+            obs = self.normalise(obs)
         actions, _ = self.network.predict(obs, deterministic=deterministic)
         return actions, state
 
@@ -157,7 +154,7 @@ class Policy:
             goals=goals,
             horizon=setting.horizon,
             reward=setting.reward,
-            task_id=self._obs_dim > OBSERVATION_SIZE,
+            task_id=self.task_id_size > 0,
             **options,
         )
 
@@ -186,23 +183,6 @@ def load(
     Raises:
         LoadError: There is no policy there, or none that can be built, in one sentence.
     """
-    policy = read_policy(source, checkpoint, trust=trust, tasks=tasks, seed=seed, device=device)
-    note = policy.setting.version_note(str(source))
-    if note is not None:
-        warnings.warn(note, stacklevel=2)
-    return policy
-
-
-def read_policy(
-    source: str | Path,
-    checkpoint: str = "best",
-    *,
-    trust: bool = False,
-    tasks: Sequence[str] = (),
-    seed: int | None = None,
-    device: str = "cpu",
-) -> Policy:
-    """Do what ``load`` does, without its warning: the commands report another version in their own way."""
     if checkpoint not in CHECKPOINTS:
         raise LoadError(f"checkpoint={checkpoint} is not one of {', '.join(CHECKPOINTS)}")
     normalise = step = None
@@ -227,6 +207,9 @@ def read_policy(
     # The step is only shown; the policy acts without it.
     with suppress(ConfigurationError):
         step = saved_step(files)
+    note = setting.version_note(str(source))
+    if note is not None:
+        warnings.warn(note, stacklevel=2)
     return Policy(network, setting, files.model, normalise, step)
 
 

@@ -1,6 +1,7 @@
 """Which policies a command takes: its options, and the runs that a directory stands for. Imports no torch."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +66,9 @@ def read_source(source: str, options: argparse.Namespace) -> "Policy":
     Raises:
         LoadError: There is none, in one sentence.
     """
-    from mtrl.evaluation.policy import read_policy
+    from mtrl.evaluation.policy import load
 
-    return read_policy(
-        source, options.checkpoint, trust=options.trust, tasks=options.tasks, seed=options.seed
-    )
+    with warnings.catch_warnings():
+        # The commands name another version in their own way.
+        warnings.filterwarnings("ignore", ".* was trained by mtrl ")
+        return load(source, options.checkpoint, trust=options.trust, tasks=options.tasks, seed=options.seed)
