@@ -18,10 +18,11 @@ from mtrl.play import Tile, grid, main, write_mp4
 TASKS = ("drawer-close-v3", "reach-v3")
 
 
-def test_what_already_chooses_the_graphics_is_left_alone_where_it_draws(monkeypatch):
-    monkeypatch.setenv("MUJOCO_GL", "glfw")
-    monkeypatch.setattr(graphics, "_TRY", "import os, sys; sys.exit(os.environ['MUJOCO_GL'] != 'glfw')")
-    assert choose_graphics() == os.environ["MUJOCO_GL"] == "glfw"
+@pytest.mark.parametrize(("given", "draws"), [("glfw", "glfw"), ("", "osmesa")])
+def test_the_graphics_that_draw_are_chosen_and_a_choice_of_the_users_is_left_alone(monkeypatch, given, draws):
+    monkeypatch.setenv("MUJOCO_GL", given)
+    monkeypatch.setattr(graphics, "_TRY", f"import os, sys; sys.exit(os.environ['MUJOCO_GL'] != '{draws}')")
+    assert choose_graphics() == os.environ["MUJOCO_GL"] == draws
 
 
 @pytest.mark.parametrize("chosen", ["glfw", "osmesa", "banana"])
@@ -33,22 +34,11 @@ def test_what_is_chosen_and_does_not_draw_is_one_sentence(chosen, tmp_path):
         tried = subprocess.run([sys.executable, "-c", graphics._TRY], env=variables, capture_output=True)
         if tried.returncode == 0:
             pytest.skip("OSMesa draws here")
-    result = subprocess.run(
-        [sys.executable, "-m", "mtrl.play", "run"],
-        env=variables,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    words = [sys.executable, "-m", "mtrl.play", "run"]
+    result = subprocess.run(words, env=variables, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert f"MUJOCO_GL={chosen} cannot draw here: unset it" in line
-
-
-def test_the_first_that_draws_is_taken(monkeypatch):
-    monkeypatch.setattr(graphics, "_TRY", "import os, sys; sys.exit(os.environ['MUJOCO_GL'] != 'osmesa')")
-    monkeypatch.setenv("MUJOCO_GL", "")
-    assert choose_graphics() == os.environ["MUJOCO_GL"] == "osmesa"
 
 
 def test_where_nothing_draws_the_refusal_says_what_to_install(monkeypatch):
@@ -127,16 +117,11 @@ def test_of_two_runs_the_one_written_last_is_shown_also_without_a_status(shown, 
     assert f"holds 2 runs: this is {newer}" in capsys.readouterr().err
 
 
-def test_a_run_of_another_version_is_shown_and_named(shown, tmp_path, capsys):
-    run = of_version(save_run(tmp_path), "0.0.1")
-    assert main([str(run)]) == 0
-    assert f"{run} was trained by mtrl 0.0.1, and this is " in capsys.readouterr().err
-
-
-def test_the_last_model_is_shown_where_it_is_asked_for(shown, tmp_path):
-    run = with_last(save_run(tmp_path), 90)
+def test_a_run_of_another_version_is_named_and_the_last_model_is_shown_if_asked_for(shown, tmp_path, capsys):
+    run = of_version(with_last(save_run(tmp_path), 90), "0.0.1")
     assert main([str(run)]) == main([str(run), "--checkpoint", "last"]) == 0
     assert [(policy.model.parent.name, policy.step) for policy in shown] == [("best", 60), ("step_90", 90)]
+    assert capsys.readouterr().err.count(f"{run} was trained by mtrl 0.0.1, and this is ") == 2
 
 
 @pytest.mark.parametrize("size", [160, 200, 320])
@@ -168,21 +153,25 @@ def test_the_grid_holds_every_picture_with_its_text_below(tasks):
     assert tuple(sheet[0, 0]) == (76, 175, 80), "a solved task has no frame"
 
 
-_RECORD = """
-import sys
+def drawing(code, *words):
+    """Return what ``code`` prints in a process of its own: this one may have imported MuJoCo without graphics."""
+    start = "import sys\nfrom mtrl.env.camera import choose_graphics\nchoose_graphics()\n"
+    variables = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-c", start + code, *map(str, words)]
+    result = subprocess.run(words, env=variables, capture_output=True, text=True)
+    if "NoGraphicsError" in result.stderr:
+        pytest.skip(result.stderr.splitlines()[-1])
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+RECORD = """
 import numpy as np
-from mtrl.env.camera import choose_graphics
-from mtrl.errors import ConfigurationError, EncoderError, NoGraphicsError
-try:
-    choose_graphics()
-except NoGraphicsError as error:
-    sys.exit(f"no graphics: {error}")
-from mtrl.play import main
 from mtrl import play
 pictures = []
 plain = play.grid
 play.grid = lambda shown, *rest: (pictures.append(shown), plain(shown, *rest))[1]
-code = main([sys.argv[1], "--out", sys.argv[2], "--size", "96", "--every", "10", "--full"])
+code = play.main([sys.argv[1], "--out", sys.argv[2], "--size", "96", "--every", "10", "--full"])
 np.savez(sys.argv[2] + ".npz", pictures=pictures)
 sys.exit(code)
 """
@@ -193,14 +182,7 @@ def test_a_video_shows_all_tasks_upright_from_first_to_last_step(tmp_path):
     tasks = f"env.tasks=[{','.join(TASKS)}]"
     run = save_run(tmp_path, "experiment=mt3", tasks, "env.horizon=40")
     out = tmp_path / "videos" / "play.mp4"
-    # In a process of its own: this one may have imported MuJoCo without graphics.
-    words = [sys.executable, "-c", _RECORD, str(run), str(out)]
-    variables = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    result = subprocess.run(words, env=variables, capture_output=True, text=True, cwd=tmp_path)
-    if result.stderr.startswith("no graphics"):
-        pytest.skip(result.stderr.strip())
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == str(out)
+    assert drawing(RECORD, run, out).strip() == str(out)
     with imageio.get_reader(out) as video:
         frames = [frame for frame in video]  # noqa: C416  (list() would ask for a length it does not know)
         assert video.get_meta_data()["fps"] == 8
@@ -220,15 +202,8 @@ def test_a_video_shows_all_tasks_upright_from_first_to_last_step(tmp_path):
     assert (brown.sum((2, 3)) > 300).all()
 
 
-_BESIDE = """
-import sys
+BESIDE = """
 import numpy as np
-from mtrl.env.camera import choose_graphics
-from mtrl.errors import ConfigurationError, EncoderError, NoGraphicsError
-try:
-    choose_graphics()
-except NoGraphicsError as error:
-    sys.exit(f"no graphics: {error}")
 from mtrl.env.make import make_vec_env
 tasks = ["reach-v3", "drawer-close-v3"]
 options = {"seed": 2, "render_mode": "rgb_array", "workers": 1, "task_id": False}
@@ -246,8 +221,4 @@ for env in together.values():
 
 
 def test_a_frame_is_the_same_beside_other_copies():
-    variables = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    result = subprocess.run([sys.executable, "-c", _BESIDE], env=variables, capture_output=True, text=True)
-    if result.stderr.startswith("no graphics"):
-        pytest.skip(result.stderr.strip())
-    assert result.returncode == 0, result.stderr
+    drawing(BESIDE)

@@ -11,10 +11,9 @@ from mtrl.rundir.run import Run
 from mtrl.status import count, duration, latest_success, main, summary
 
 
-def test_a_running_member_tells_success_speed_and_time_left(tmp_path):
-    run = Run(
-        write_run(tmp_path, state="running", step=50_000, total_steps=200_000, goals=("train", "heldout"))
-    )
+def test_a_running_member_shows_success_speed_and_time_left(tmp_path):
+    path = write_run(tmp_path, state="running", step=50_000, total_steps=200_000, goals=("train", "heldout"))
+    run = Run(path)
     row = summary(run)
     newest = run.evaluation.take((run.evaluation["step"] == 50_000) & (run.evaluation["goals"] == "train"))
     assert len(newest) == len(MT3)
@@ -24,14 +23,10 @@ def test_a_running_member_tells_success_speed_and_time_left(tmp_path):
     assert row["state"] == "running"
 
 
-def test_only_a_running_member_has_time_left(tmp_path):
+def test_only_a_running_member_has_time_left_and_none_has_success_before_its_first_evaluation(tmp_path):
     for name, state in (("a", "finished"), ("b", "failed"), ("c", "interrupted")):
         assert summary(Run(write_run(tmp_path, name, state=state, step=50_000)))["eta_seconds"] is None
-
-
-def test_a_member_before_its_first_evaluation_has_no_success(tmp_path):
-    path = write_run(tmp_path, state="running", step=1000)
-    run = Run(path)
+    run = Run(write_run(tmp_path, state="running", step=1000))
     assert latest_success(run) is None
     assert summary(run)["steps_per_second"] is None
 
@@ -57,7 +52,7 @@ def test_json_holds_one_object_a_run(tmp_path, capsys):
     assert [row["step"] for row in rows] == [200_000, 200_000]
 
 
-def test_damage_is_said_on_standard_error_and_the_rest_is_shown(tmp_path, capsys):
+def test_damage_is_reported_on_standard_error_and_the_rest_is_shown(tmp_path, capsys):
     good = write_run(tmp_path, "good-00000000")
     bad = write_run(tmp_path, "bad-00000000")
     (bad / "config.yaml").write_text("{")
@@ -71,19 +66,12 @@ def test_damage_is_said_on_standard_error_and_the_rest_is_shown(tmp_path, capsys
 def test_a_directory_without_runs_is_refused_with_one_sentence(tmp_path):
     command = [sys.executable, "-m", "mtrl.status", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 2
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{tmp_path} holds no run: a run directory has a config.yaml and a status.json\n"
 
 
 def test_numbers_are_short_and_never_misleading():
-    assert [count(n) for n in (0, 950, 999.6, 1000, 12_345, 999_600, 1_500_000, 20_000_000)] == [
-        "0", "950", "1k", "1k", "12.3k", "1M", "1.5M", "20M",
-    ]  # fmt: skip
-    assert [duration(s) for s in (40, 60, 3599, 3660, 100_000)] == [
-        "40s",
-        "1min",
-        "1h 0min",
-        "1h 1min",
-        "1d 4h",
-    ]
+    numbers = {0: "0", 950: "950", 999.6: "1k", 1000: "1k", 12_345: "12.3k", 999_600: "1M", 1_500_000: "1.5M"}
+    assert [count(n) for n in (*numbers, 20_000_000)] == [*numbers.values(), "20M"]
+    times = {40: "40s", 60: "1min", 3599: "1h 0min", 3660: "1h 1min", 100_000: "1d 4h"}
+    assert [duration(seconds) for seconds in times] == list(times.values())

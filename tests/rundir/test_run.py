@@ -6,7 +6,6 @@ import time
 import numpy as np
 import pytest
 from run_directories import MT3, write_run
-from tiny_runs import REPOSITORY
 
 from mtrl.errors import RunError
 from mtrl.rundir.read import read_table
@@ -22,31 +21,31 @@ def test_a_whole_run_is_read_without_a_word(tmp_path):
     assert len(run.evaluation) == 20 * len(MT3)
     assert set(run.evaluation["task"]) == set(MT3)
     assert run.training["stage"].tolist() == sorted(run.training["stage"])
-    assert (run.seed, run.tasks, run.step, run.total_steps, run.state) == (
-        3,
-        MT3,
-        200_000,
-        200_000,
-        "finished",
-    )
+    assert (run.seed, run.tasks, run.state) == (3, MT3, "finished")
+    assert (run.step, run.total_steps) == (200_000, 200_000)
     assert run.seconds == pytest.approx(200_000 / 400, rel=0.1)
     assert run.settings["algo.learning_rate"] == 3e-4
     assert run.problems == []
 
 
-def test_a_torn_last_line_is_ignored_and_reported_even_where_it_looks_whole(tmp_path):
-    path = write_run(tmp_path)
+def test_a_run_without_any_log_yet_is_no_error(tmp_path):
+    path = write_run(tmp_path, state="running", step=0)
+    for name in ("evaluation.csv", "metrics.csv", "timing.csv"):
+        (path / name).unlink()
+    run = Run(path)
+    assert (len(run.evaluation), len(run.training), len(run.timing), run.seconds) == (0, 0, 0, None)
+    assert run.problems == []
+
+
+def test_a_torn_last_line_is_ignored_and_reported_even_if_it_looks_whole(tmp_path):
+    path, names = write_run(tmp_path), ("evaluation.csv", "timing.csv", "metrics.csv")
     whole = Run(path)
     lengths = [len(whole.evaluation), len(whole.timing), len(whole.training)]
-    for name in ("evaluation.csv", "timing.csv", "metrics.csv"):
+    for name in names:
         damage(path / name, lambda data: data[:-1])
     run = Run(path)
     assert [len(run.evaluation), len(run.timing), len(run.training)] == [length - 1 for length in lengths]
-    assert [problem.split("/")[-1] for problem in run.problems] == [
-        "evaluation.csv: the last line is torn and ignored",
-        "timing.csv: the last line is torn and ignored",
-        "metrics.csv: the last line is torn and ignored",
-    ]
+    assert run.problems == [f"{path / name}: the last line is torn and ignored" for name in names]
 
 
 def test_every_cut_of_a_log_gives_the_lines_before_it(tmp_path):
@@ -63,24 +62,28 @@ def test_every_cut_of_a_log_gives_the_lines_before_it(tmp_path):
         assert bool(table.problems) == (end > 0 and data[end - 1 : end] != b"\n")
 
 
+TWO_LINES = b"7,7\n7,7,7,7\n"  # They make up for each other's cells.
+
+
 @pytest.mark.parametrize(
     "line",
-    [b"7000,0.5\n", b"7000,0.5,0.1,9\n", b"7000,zero,0.1\n", b"\x00\x00\x00\n", b"\xff\xfe,1,2\n", b"\n"],
+    [
+        b"7000,0.5\n",
+        b"7000,0.5,0.1,9\n",
+        b"7000,zero,0.1\n",
+        b"\x00\x00\x00\n",
+        b"\xff\xfe,1,2\n",
+        b"\n",
+        TWO_LINES,
+    ],
 )
-def test_a_damaged_line_is_left_out_and_its_number_said(tmp_path, line):
+def test_a_damaged_line_is_left_out_and_its_number_reported(tmp_path, line):
     path = tmp_path / "timing.csv"
     path.write_bytes(b"step,seconds,learning\n1,1,1\n" + line + b"2,2,2\n")
     table = read_table(path)
     assert table["step"].tolist() == [1, 2]
-    assert table.problems == [f"{path}: line 3 is damaged and ignored"]
-
-
-def test_rows_that_make_up_for_each_others_cells_are_both_left_out(tmp_path):
-    path = tmp_path / "timing.csv"
-    path.write_bytes(b"step,seconds,learning\n1,1,1\n2,2\n3,3,3,3\n4,4,4\n")
-    table = read_table(path)
-    assert table["step"].tolist() == [1, 4]
-    assert table.problems == [f"{path}: 2 lines, the first one line 3, are damaged and ignored"]
+    what = "2 lines, the first one line 3, are" if line is TWO_LINES else "line 3 is"
+    assert table.problems == [f"{path}: {what} damaged and ignored"]
 
 
 def test_every_number_is_read_exactly_and_an_empty_cell_is_no_number(tmp_path):
@@ -93,22 +96,16 @@ def test_every_number_is_read_exactly_and_an_empty_cell_is_no_number(tmp_path):
     assert table.problems == []
     for name, column in zip("abcdef", values.T, strict=True):
         np.testing.assert_array_equal(table[name], column)
-    np.testing.assert_array_equal(read_table(path, columns=("e",)).columns["e"], values[:, 4])
+    assert list(read_table(path, columns=("e",)).columns) == ["e"]
 
 
-def test_impossible_success_rates_are_left_out(tmp_path):
+def test_impossible_success_rates_and_an_evaluation_without_its_columns_are_left_out(tmp_path):
     path = write_run(tmp_path)
-    damage(
-        path / "evaluation.csv",
-        lambda data: data + b"210000,reach-v3,train,10,1.5,0,500\n210000,push-v3,train,0,0.5,0,500\n",
-    )
+    rows = b"210000,reach-v3,train,10,1.5,0,500\n210000,push-v3,train,0,0.5,0,500\n"
+    damage(path / "evaluation.csv", lambda data: data + rows)
     run = Run(path)
     assert run.evaluation["step"].max() == 200_000
     assert "2 rows whose success rate or episodes are impossible" in run.problems[0]
-
-
-def test_an_evaluation_without_its_columns_is_left_out(tmp_path):
-    path = write_run(tmp_path)
     (path / "evaluation.csv").write_text("step,reward\n1,2\n")
     run = Run(path)
     assert len(run.evaluation) == 0
@@ -124,26 +121,26 @@ def test_an_evaluation_without_its_columns_is_left_out(tmp_path):
         (b"just words\n", "holds no configuration"),
         (b"a: &a [x, x]\nb: [*a, *a]\n", "uses aliases"),
         (b"seed: !!python/object/apply:os.system ['touch pwned']\n", "could not determine a constructor"),
+        (b"seed: !!bool banana\n", "banana"),
+        (b"seed: !!timestamp banana\n", "cannot be read"),
         (b"a: " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
         (b"#" * (5 * 2**20), "5 MiB long"),
     ],
 )
 def test_an_unreadable_configuration_leaves_the_run_out_with_one_sentence(tmp_path, content, reason):
-    bad = write_run(tmp_path, "bad-00000000")
-    good = write_run(tmp_path, "good-00000000")
+    bad, good = (write_run(tmp_path, f"{name}-00000000") for name in ("bad", "good"))
     (bad / "config.yaml").write_bytes(content)
-    runs, problems = read_runs([tmp_path])
+    runs, (problem,) = read_runs([tmp_path])
     assert [run.path for run in runs] == [good]
-    assert len(problems) == 1
-    assert str(bad) in problems[0]
-    assert reason in problems[0]
-    assert "\n" not in problems[0]
+    assert str(bad) in problem
+    assert reason in problem
+    assert "\n" not in problem
     with pytest.raises(RunError):
         Run(bad)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000])
-def test_a_damaged_status_is_said_and_the_logs_still_tell_the_step(tmp_path, content):
+def test_a_damaged_status_is_reported_and_the_logs_still_give_the_step(tmp_path, content):
     path = write_run(tmp_path)
     (path / "status.json").write_bytes(content)
     run = Run(path)
@@ -151,11 +148,12 @@ def test_a_damaged_status_is_said_and_the_logs_still_tell_the_step(tmp_path, con
     assert len(run.problems) == 1
 
 
-def test_numbers_in_exponent_form_are_numbers(tmp_path):
+def test_numbers_in_exponent_form_are_numbers_and_those_that_no_float_holds_are_ignored(tmp_path):
     path = write_run(tmp_path)
     damage(path / "config.yaml", lambda data: data.replace(b"total_steps: 200000", b"total_steps: 2e5"))
-    (path / "status.json").write_text("{}")
-    assert Run(path).total_steps == 200_000
+    (path / "status.json").write_text(f'{{"step": 1{"0" * 400}, "total_steps": NaN}}')
+    run = Run(path)
+    assert (run.total_steps, run.step) == (200_000, 200_000)
 
 
 def test_a_run_whose_process_was_killed_has_died(tmp_path):
@@ -175,15 +173,6 @@ def test_a_run_on_another_machine_that_logs_nothing_is_silent(tmp_path):
     assert Run(path).state == "silent"
 
 
-def test_a_run_without_any_log_yet_is_no_error(tmp_path):
-    path = write_run(tmp_path, state="running", step=0)
-    for name in ("evaluation.csv", "metrics.csv", "timing.csv"):
-        (path / name).unlink()
-    run = Run(path)
-    assert (len(run.evaluation), len(run.training), len(run.timing), run.seconds) == (0, 0, 0, None)
-    assert run.problems == []
-
-
 def test_runs_are_found_below_any_directory_and_once(tmp_path):
     paths = [write_run(tmp_path / "mt3", name, seed) for name in ("a-1", "b-2") for seed in (1, 2)]
     (tmp_path / "mt3" / "report").mkdir()
@@ -191,33 +180,20 @@ def test_runs_are_found_below_any_directory_and_once(tmp_path):
     assert find_runs([paths[0], tmp_path / "mt3" / "a-1", tmp_path]) == (sorted(paths), [])
 
 
-def test_what_holds_no_run_is_named(tmp_path):
+def test_a_place_without_runs_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     runs, problems = find_runs([tmp_path / "empty", tmp_path / "file", tmp_path / "none"])
     assert runs == []
-    assert "holds no run" in problems[0]
-    assert "is a file" in problems[1]
-    assert "does not exist" in problems[2]
-
-
-def test_reading_runs_imports_neither_torch_nor_mujoco_nor_hydra(tmp_path):
-    write_run(tmp_path)
-    code = (
-        "import sys\n"
-        "import mtrl.report.__main__, mtrl.status\n"
-        "assert mtrl.status.main([sys.argv[1]]) == mtrl.report.__main__.main([sys.argv[1]]) == 0\n"
-        "print({'torch', 'mujoco', 'hydra', 'gymnasium', 'metaworld'} & set(sys.modules))\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    assert done.stdout.splitlines()[-1] == "set()"
+    for problem, words in zip(problems, ("holds no run", "is a file", "does not exist"), strict=True):
+        assert words in problem
 
 
 def plan(folder, *paths):
     folder.mkdir(parents=True)
-    lines = [f"{len(paths)} runs:", *(f"  {path}" for path in paths)]
-    (folder / "plan.txt").write_text("\n".join(lines) + "\n")
+    (folder / "plan.txt").write_text(
+        "\n".join([f"{len(paths)} runs:", *(f"  {path}" for path in paths)]) + "\n"
+    )
     return folder
 
 
@@ -231,11 +207,10 @@ def test_the_directory_of_a_sweep_stands_for_the_runs_of_its_plan(tmp_path, monk
     assert find_runs([first]) == (paths, [])
     monkeypatch.chdir(tmp_path)
     assert find_runs([first.relative_to(tmp_path)]) == (names, [])
-    runs, problems = find_runs([second])
+    runs, (problem,) = find_runs([second])
     assert runs == names[:1]
-    assert len(problems) == 1
-    assert "seed=9 is planned in" in problems[0]
-    assert "did not start" in problems[0]
+    assert "seed=9 is planned in" in problem
+    assert "did not start" in problem
     assert find_runs(["multirun"])[0] == names
     assert find_runs([first, "outputs"])[0] == [*names, names[0].with_name("seed=3")]
 
@@ -244,6 +219,6 @@ def test_the_directory_of_a_sweep_stands_for_the_runs_of_its_plan(tmp_path, monk
 def test_a_damaged_plan_is_one_sentence(tmp_path, content):
     folder = plan(tmp_path / "sweep")
     (folder / "plan.txt").write_bytes(content)
-    runs, problems = find_runs([folder])
-    assert (runs, len(problems)) == ([], 1)
-    assert "plan.txt" in problems[0]
+    runs, (problem,) = find_runs([folder])
+    assert runs == []
+    assert "plan.txt" in problem

@@ -58,12 +58,8 @@ def write_run(
         at[last] = value
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     done = total_steps if step is None else step
-    start = {
-        "time": "2025-01-01T00:00:00",
-        "host": host or socket.gethostname(),
-        "pid": pid or os.getpid(),
-        "step": 0,
-    }
+    start = {"host": host or socket.gethostname(), "pid": pid or os.getpid(), "step": 0}
+    start["time"] = "2025-01-01T00:00:00"
     status = {"state": state, "step": done, "total_steps": total_steps, "starts": [start], "result": None}
     (path / "status.json").write_text(json.dumps(status))
     facts = environment or {
@@ -80,69 +76,60 @@ def write_run(
     return path
 
 
-def success(task: int, tasks: int, progress: np.ndarray, skill: float) -> np.ndarray:
+def _success(task: int, tasks: int, progress: np.ndarray, skill: float) -> np.ndarray:
     """Return the success probability of a task at a progress of 0 to 1: later tasks are learned later."""
-    middle = 0.12 + 0.5 * task / max(tasks - 1, 1)
-    return np.clip(
-        (skill + 0.15 * (1 - 2 * task / max(tasks - 1, 1))) / (1 + np.exp(-(progress - middle) * 18)), 0, 1
-    )
+    later = task / max(tasks - 1, 1)
+    chance = (skill + 0.15 * (1 - 2 * later)) / (1 + np.exp(-(progress - 0.12 - 0.5 * later) * 18))
+    return np.clip(chance, 0, 1)
 
 
 def _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, horizon):
     steps = np.arange(every, done + 1, every)
-    lines = ["step,task,goals,episodes,success_rate,mean_return,mean_length"]
     rates = {}
     for kind in goals:
         for k, task in enumerate(tasks):
-            chance = success(k, len(tasks), steps / max(done, 1), skill - 0.1 * (kind == "heldout"))
+            chance = _success(k, len(tasks), steps / max(done, 1), skill - 0.1 * (kind == "heldout"))
             chance = np.clip(chance + random.normal(0, 0.04), 0, 1)
             rates[kind, task] = random.binomial(episodes, chance) / episodes
-    for i, step in enumerate(steps):
-        for (kind, task), rate in rates.items():
-            lines.append(
-                f"{step},{task},{kind},{episodes},{rate[i]:.6g},{rate[i] * 4000 + 100:.6g},{horizon}"
-            )
-    (path / "evaluation.csv").write_text("\n".join(lines) + "\n")
+    lines = [
+        f"{step},{task},{kind},{episodes},{rate[i]:.6g},{rate[i] * 4000 + 100:.6g},{horizon}"
+        for i, step in enumerate(steps)
+        for (kind, task), rate in rates.items()
+    ]
+    _write(path / "evaluation.csv", "step,task,goals,episodes,success_rate,mean_return,mean_length", lines)
 
 
 def _write_metrics(path, random, tasks, done, every, skill, stages):
-    steps = np.arange(every, done + 1, every)
+    steps, n = np.arange(every, done + 1, every), len(tasks)
     names = ["step", "updates", "episodes", "success_rate"]
     names += [f"{what}/{task}" for what in ("success_rate", "return", "episode_length") for task in tasks]
-    names += [
-        "loss/actor",
-        "loss/critic",
-        *(f"temperature/{task}" for task in tasks),
-        "q_value",
-        "learning_rate",
-        "stage",
-    ]
+    names += ["loss/actor", "loss/critic", *(f"temperature/{task}" for task in tasks)]
+    names += ["q_value", "learning_rate", "stage"]
     table = np.zeros((len(steps), len(names)))
     table[:, 0], table[:, 1], table[:, 2] = steps, steps // 10, steps // 500
     progress = steps / max(done, 1)
-    for k in range(len(tasks)):
-        chance = success(k, len(tasks), progress, skill)
+    for k in range(n):
+        chance = _success(k, n, progress, skill)
         table[:, 4 + k] = np.clip(chance + random.normal(0, 0.05, len(steps)), 0, 1)
-        table[:, 4 + len(tasks) + k] = 4000 * chance
-        table[:, 4 + 2 * len(tasks) + k] = 500
-    table[:, 3] = table[:, 4 : 4 + len(tasks)].mean(axis=1)
-    table[:, 4 + 3 * len(tasks) : -1] = random.normal(
-        size=(len(steps), len(names) - 5 - 3 * len(tasks))
-    ).round(4)
+        table[:, 4 + n + k] = 4000 * chance
+        table[:, 4 + 2 * n + k] = 500
+    table[:, 3] = table[:, 4 : 4 + n].mean(axis=1)
+    table[:, 4 + 3 * n : -1] = random.normal(size=(len(steps), len(names) - 5 - 3 * n)).round(4)
     table[:, -1] = np.minimum((progress * stages).astype(int), stages - 1) if stages else -1
-    lines = [",".join(names)]
-    for index, row in enumerate(table):
-        cells = [f"{value:.6g}" if column else str(int(value)) for column, value in enumerate(row)]
-        if index == 0:
-            cells[4 + 3 * len(tasks)] = ""
-        lines.append(",".join(cells))
-    (path / "metrics.csv").write_text("\n".join(lines) + "\n")
+    rows = [[str(int(row[0])), *(f"{value:.6g}" for value in row[1:])] for row in table]
+    if rows:
+        # A loss that is not known yet.
+        rows[0][4 + 3 * n] = ""
+    _write(path / "metrics.csv", ",".join(names), [",".join(cells) for cells in rows])
 
 
 def _write_timing(path, random, done, every, speed):
     steps = np.arange(every, done + 1, every)
     measured = speed * (1 + random.normal(0, 0.05, len(steps)))
-    seconds = np.cumsum(every / measured)
-    lines = ["step,seconds,steps_per_second,environment,learning,evaluation"]
-    lines += [f"{a},{b:.3f},{c:.2f},0.3,0.6,0.05" for a, b, c in zip(steps, seconds, measured, strict=True)]
-    (path / "timing.csv").write_text("\n".join(lines) + "\n")
+    rows = zip(steps, np.cumsum(every / measured), measured, strict=True)
+    lines = [f"{step},{seconds:.3f},{at:.2f},0.3,0.6,0.05" for step, seconds, at in rows]
+    _write(path / "timing.csv", "step,seconds,steps_per_second,environment,learning,evaluation", lines)
+
+
+def _write(path, header, lines):
+    path.write_text("\n".join([header, *lines]) + "\n")
