@@ -61,14 +61,7 @@ def test_the_figures_are_those_of_the_runs_own_last_evaluation(trained, capsys):
 def test_the_table_shows_every_task_with_its_interval(saved, capsys):
     code, out, _ = answer(capsys, saved, "--episodes", 1)
     assert code == 0
-    for word in (
-        *TASKS,
-        "[0, 79]",
-        "mean",
-        "1 episode a task",
-        "60",
-        "Meta-World's own horizon",
-    ):
+    for word in (*TASKS, "[0, 79]", "mean", "1 episode a task", "60", "Meta-World's own horizon"):
         assert word in out
     assert "\\" not in out, "what is printed is not read as markup, and needs no escape"
 
@@ -76,17 +69,15 @@ def test_the_table_shows_every_task_with_its_interval(saved, capsys):
 def test_several_runs_stand_side_by_side_and_csv_has_a_row_a_run_and_task(trained, saved, capsys):
     code, out, _ = answer(capsys, trained, saved, "--episodes", 1)
     assert code == 0
-    line = next(line for line in out.splitlines() if "door-open-v3" in line)
-    assert line.count("[") == 2
-    code, out, _ = answer(capsys, trained, saved, "--episodes", 1, "--csv")
+    assert next(line for line in out.splitlines() if "door-open-v3" in line).count("[") == 2
+    _, out, _ = answer(capsys, trained, saved, "--episodes", 1, "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert [(row["run"], row["task"]) for row in rows] == [
-        (str(run), task) for run in (trained, saved) for task in TASKS
-    ]
+    expected = [(str(run), task) for run in (trained, saved) for task in TASKS]
+    assert [(row["run"], row["task"]) for row in rows] == expected
 
 
 @pytest.mark.parametrize("copies", [2, 5])
-def test_a_table_of_several_runs_says_goals_episodes_and_the_step_of_each(saved, tmp_path, capsys, copies):
+def test_a_table_of_several_runs_shows_goals_episodes_and_the_step_of_each(saved, tmp_path, capsys, copies):
     runs = [with_last(shutil.copytree(saved, tmp_path / str(n)), 1000 + n) for n in range(copies)]
     words = ("--episodes", 2, "--goals", "heldout", "--checkpoint", "last")
     _, out, _ = answer(capsys, *runs, *words)
@@ -96,7 +87,7 @@ def test_a_table_of_several_runs_says_goals_episodes_and_the_step_of_each(saved,
     assert "trained steps" in out
 
 
-def test_what_is_played_is_the_best_model_or_the_last_and_it_is_said(saved, tmp_path, capsys):
+def test_the_best_model_is_played_or_the_last_and_the_table_says_which(saved, tmp_path, capsys):
     run = with_last(shutil.copytree(saved, tmp_path / "run"), 90)
     _, out, _ = answer(capsys, run, "--episodes", 1)
     assert re.search(r"trained steps .* 60 ", out)
@@ -106,20 +97,15 @@ def test_what_is_played_is_the_best_model_or_the_last_and_it_is_said(saved, tmp_
     assert "best model" not in out
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "best (the default), which its own evaluations have chosen" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "best (the default), which its own evaluations have chosen" in shown
 
 
-def test_the_directory_of_a_sweep_stands_for_its_runs(saved, tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["sweep", "directory"])
+def test_a_sweep_and_a_directory_stand_for_their_runs(saved, tmp_path, capsys, kind):
     (tmp_path / "plan.txt").write_text(f"1 runs:\n  {saved}\n")
-    code, out, _ = answer(capsys, tmp_path, "--episodes", 1, "--json")
-    assert code == 0
-    assert [run["run"] for run in json.loads(out)["runs"]] == [str(saved)]
-
-
-def test_a_directory_of_runs_stands_for_all_of_them(saved, capsys):
-    code, out, _ = answer(capsys, saved.parent.parent.parent, "--episodes", 1, "--json")
+    source = tmp_path if kind == "sweep" else saved.parents[2]
+    code, out, _ = answer(capsys, source, "--episodes", 1, "--json")
     assert code == 0
     assert [run["run"] for run in json.loads(out)["runs"]] == [str(saved)]
 
@@ -134,7 +120,9 @@ def test_held_out_goals_are_others(saved, capsys):
     assert returns["train"] != returns["heldout"]
 
 
-def test_what_is_no_run_is_told_in_one_sentence_each_and_the_others_are_evaluated(saved, tmp_path, capsys):
+def test_each_source_without_a_run_is_named_in_one_sentence_and_the_others_are_evaluated(
+    saved, tmp_path, capsys
+):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.zip").write_text("no zip")
     sources = (tmp_path / "nowhere", tmp_path / "empty", saved, tmp_path / "file.zip")
@@ -147,7 +135,7 @@ def test_what_is_no_run_is_told_in_one_sentence_each_and_the_others_are_evaluate
         assert sum(what in line for line in lines) == 1
 
 
-def test_other_horizons_and_versions_are_said(saved, tmp_path, capsys):
+def test_other_horizons_and_versions_are_named(saved, tmp_path, capsys):
     other = of_version(save_run(tmp_path, *MT2, "env.horizon=10"), "0.0.1")
     code, out, err = answer(capsys, saved, other, "--episodes", 1)
     assert code == 0
@@ -172,10 +160,9 @@ def test_a_zip_of_stable_baselines3_is_played_once_it_is_trusted_and_its_tasks_a
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert sentence in err
     words = ("--trust", "--tasks", "drawer-close-v3", "--episodes", 1, "--json")
-    code, out, _ = answer(capsys, path, *words)
-    assert (code, json.loads(out)["runs"][0]["tasks"][0]["goals"]) == (0, "heldout")
-    code, out, _ = answer(capsys, path, *words, "--seed", 3)
-    assert (code, json.loads(out)["runs"][0]["tasks"][0]["goals"]) == (0, "train")
+    for seed, goals in (((), "heldout"), (("--seed", 3), "train")):
+        code, out, _ = answer(capsys, path, *words, *seed)
+        assert (code, json.loads(out)["runs"][0]["tasks"][0]["goals"]) == (0, goals)
 
 
 @pytest.mark.slow
@@ -187,14 +174,10 @@ def test_the_official_evaluation_of_mt10_is_fifty_whole_episodes_of_each_task(tm
     assert [(row["episodes"], row["mean_length"]) for row in result["tasks"]] == [(50, 500)] * 10
 
 
-def test_the_options_are_read_without_torch():
-    for words in (["--help"], ["run", "--episodes", "0"]):
-        result = subprocess.run(
-            [sys.executable, "-X", "importtime", "-m", "mtrl.evaluation", *words],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == (0 if words == ["--help"] else 2)
-        imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines() if "|" in line}
-        assert not imported & {"torch", "mujoco", "stable_baselines3"}
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["run", "--episodes", "0"], 2)])
+def test_the_options_are_read_without_torch(words, code):
+    command = [sys.executable, "-X", "importtime", "-m", "mtrl.evaluation", *words]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == code
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines() if "|" in line}
+    assert not imported & {"torch", "mujoco", "stable_baselines3"}
