@@ -6,6 +6,7 @@ MuJoCo is imported; a test holds them to the installed package.
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 MT10 = (
     "reach-v3",
@@ -20,9 +21,6 @@ MT10 = (
     "window-close-v3",
 )
 """Meta-World's MT10, in its order."""
-
-NATIVE = MT10
-"""Tasks that the native backend has, with the v2 reward."""
 
 MT3 = MT10[:3]
 """Reach, push, pick-place: the predecessor's set of three."""
@@ -100,6 +98,11 @@ MT50 = (
     "window-close-v3",
 )
 """Every task of Meta-World, in the order of its MT50."""
+
+_NATIVE_FILES = {path.stem for path in (Path(__file__).parent / "env" / "native" / "tasks").glob("*.py")}
+
+NATIVE = tuple(task for task in MT50 if task.removesuffix("-v3").replace("-", "_") in _NATIVE_FILES)
+"""Tasks that the native backend has, with the v2 reward: those with a file of their name."""
 
 DIFFICULTY = {
     "reach-v3": 1,

@@ -30,9 +30,9 @@ _LOAD = """
 import time
 import mtrl.env
 started = time.perf_counter()
-from mtrl.env.native import NativeVecEnv
-from mtrl.env.native import compiled_step
-compiled_step()
+from mtrl.env.native import NativeVecEnv, load
+from mtrl.tasks import MT10
+load(MT10)
 print(time.perf_counter() - started)
 """
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.config import Config
 from mtrl.env import native
-from mtrl.env.arguments import check_choice, copies_of, horizon_of, whole
-from mtrl.env.metaworld import StockEnv, StockVecEnv, goal_set
-from mtrl.env.normalize import RefuseNonFinite, TaskNormalize
+from mtrl.env.finite import RefuseNonFinite
+from mtrl.env.metaworld import StockEnv, StockVecEnv, goal_set, whole
+from mtrl.env.normalize import TaskNormalize
 from mtrl.env.workers import WorkerVecEnv
 from mtrl.hardware import Hardware, available_cores, require_native
 from mtrl.tasks import HELD_OUT_SEED, HORIZON, check_seed, check_tasks
@@ -59,51 +60,55 @@ def make_vec_env(
             that cannot serve.
     """
     check_tasks(tasks)
-    copies = copies_of(copies_per_task, len(tasks))
-    seed, horizon = whole("seed", seed), horizon_of(horizon)
+    copies = _copies_of(copies_per_task, len(tasks))
+    seed, horizon = whole("seed", seed), whole("horizon", horizon)
     check_seed(seed)
-    check_choice("goals", goals, ("train", "heldout"))
-    check_choice("backend", backend, ("auto", "stock", "native"))
-    check_choice("render_mode", render_mode, (None, "rgb_array"))
+    if not 1 <= horizon <= HORIZON:
+        raise ValueError(
+            f"horizon={horizon} must lie in 1..{HORIZON}: Meta-World ends an episode at {HORIZON}"
+        )
     if reward not in ("v1", "v2"):
         raise ValueError(f"reward={reward!r} must be v1 or v2: Meta-World would silently train on v1")
+    for name, value, known in (
+        ("goals", goals, ("train", "heldout")),
+        ("backend", backend, ("auto", "stock", "native")),
+        ("render_mode", render_mode, (None, "rgb_array")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(map(str, known))}")
     workers = default_workers() if workers is None else whole("workers", workers, 1)
     threads = available_cores() if threads is None else whole("threads", threads, 1)
+
     assignment = [task for task, count in enumerate(copies) for _ in range(count)]
-    goal_seed = seed if goals == "train" else HELD_OUT_SEED
-    sets = [goal_set(task, goal_seed) for task in tasks]
+    sets = [goal_set(task, seed if goals == "train" else HELD_OUT_SEED) for task in tasks]
+    options = {
+        "horizon": horizon,
+        "terminate_on_success": terminate_on_success,
+        "task_id": task_id,
+        "render_mode": render_mode,
+    }
     if choose_backend(backend, tasks, reward) == "native":
-        return native.NativeVecEnv(
-            tasks,
-            assignment,
-            sets,
-            seed=seed,
-            horizon=horizon,
-            terminate_on_success=terminate_on_success,
-            task_id=task_id,
-            threads=threads,
-            render_mode=render_mode,
-        )
+        return native.NativeVecEnv(tasks, assignment, sets, seed=seed, threads=threads, **options)
     make_envs = [
-        partial(
-            StockEnv,
-            tuple(tasks),
-            sets,
-            task=task,
-            seed=seed + copy,
-            horizon=horizon,
-            reward=reward,
-            terminate_on_success=terminate_on_success,
-            task_id=task_id,
-            render_mode=render_mode,
-        )
+        partial(StockEnv, tuple(tasks), sets, task=task, seed=seed + copy, reward=reward, **options)
         for copy, task in enumerate(assignment)
     ]
-    count = min(workers, len(make_envs))
-    if count == 1:
+    if min(workers, len(make_envs)) == 1:
         return StockVecEnv(make_envs)
     names = [f"copy {copy} ({tasks[task]})" for copy, task in enumerate(assignment)]
-    return WorkerVecEnv(make_envs, count, names=names)
+    return WorkerVecEnv(make_envs, min(workers, len(make_envs)), names=names)
+
+
+def _copies_of(value: Any, n_tasks: int) -> list[int]:
+    """Return the number of copies of each task, given as one number or as one a task."""
+    numbers = list(value) if isinstance(value, Sequence | np.ndarray) else [value] * n_tasks
+    try:
+        copies = [whole("copies_per_task", number, 0) for number in numbers]
+    except ValueError:
+        copies = []
+    if len(copies) != n_tasks or sum(copies) < 1:
+        raise ValueError(f"copies_per_task={value} must give each of {n_tasks} tasks a count")
+    return copies
 
 
 def default_workers() -> int:
@@ -140,13 +145,11 @@ def make_training_env(cfg: Config, chosen: Hardware, done: int = 0) -> VecEnv:
     if cfg.curriculum.copies is not None:
         # The curriculum hands out the tasks; what a copy is made with does not matter.
         copies = [len(range(task, cfg.n_envs, len(tasks))) for task in range(len(tasks))]
-    env = make_vec_env(tasks, copies, **_env_arguments(cfg, chosen), goals="train")
-    if cfg.env.normalize_observations or cfg.env.normalize_reward:
-        # Statistics must not take in what the replay buffer would refuse afterwards.
-        env = RefuseNonFinite(env, done)
-        observations, reward = cfg.env.normalize_observations, cfg.env.normalize_reward
-        env = TaskNormalize(env, observations=observations, reward=reward, gamma=cfg.algo.gamma)
-    return env
+    env = RefuseNonFinite(make_vec_env(tasks, copies, **_env_arguments(cfg, chosen), goals="train"), done)
+    observations, reward = cfg.env.normalize_observations, cfg.env.normalize_reward
+    if not (observations or reward):
+        return env
+    return TaskNormalize(env, observations=observations, reward=reward, gamma=cfg.algo.gamma)
 
 
 def make_evaluation_env(

@@ -1,10 +1,15 @@
-"""Meta-World's own classes behind the project's environment contract (see ``mtrl.env``): all tasks, both rewards."""
+"""Meta-World's own classes behind the project's environment contract (see ``mtrl.env``): all tasks, both rewards.
 
+Below them: what both backends share, such as goals, the schedule of a copy, spaces and the check of actions.
+"""
+
+import math
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cache, lru_cache
+from numbers import Integral
 from typing import Any
 
 import gymnasium
@@ -16,18 +21,30 @@ from metaworld.types import Task
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from mtrl.env.arguments import check_actions, task_of, whole
 from mtrl.env.camera import Camera
+from mtrl.errors import NotFiniteError
 from mtrl.tasks import ACTION_SIZE, GOALS, HORIZON, OBSERVATION_SIZE
+
+PICTURE_SIZE = 480
+"""Width and height of a rendered frame in pixels, as Meta-World's."""
+
+NO_PICTURE = 'nothing can be rendered: make the environments with render_mode="rgb_array"'
+
+FATAL_WARNINGS = (
+    mujoco.mjtWarning.mjWARN_BADQPOS,
+    mujoco.mjtWarning.mjWARN_BADQVEL,
+    mujoco.mjtWarning.mjWARN_BADQACC,
+)
+"""After these MuJoCo resets the simulation by itself, in the middle of an episode."""
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""All that the continuation of a simulation depends on, the solver's warm start included."""
+
+_PLAIN = (bool, int, float, str, type(None), np.ndarray, np.generic)
 
 
 def make_original(task: str, reward: str = "v2") -> SawyerXYZEnv:
-    """Return Meta-World's environment of ``task``, with a model of its own.
-
-    Args:
-        task: Its name.
-        reward: Meta-World's reward version, "v1" or "v2".
-    """
+    """Return Meta-World's environment of ``task`` with reward version "v1" or "v2", and a model of its own."""
     return _class_of(task)(reward_function_version=reward)
 
 
@@ -91,14 +108,10 @@ class Schedule:
 
     Meta-World ignores ``reset(seed=...)`` and draws goals from a generator it shares with everything else; here
     each copy owns its generator, so that what it plays depends on its seed alone and not on its neighbours.
-
-    Args:
-        task: Index in the task set of the task to play first.
-        seed: Seed of this copy's generator.
     """
 
-    def __init__(self, task: int, seed: int) -> None:
-        self.task = task
+    def __init__(self, n_tasks: int, task: int, seed: int) -> None:
+        self.n_tasks, self.task = n_tasks, task
         self.goal: int | None = None
         self.reseed(seed)
 
@@ -107,8 +120,10 @@ class Schedule:
         self._generator = np.random.default_rng(seed)
 
     def set_task(self, task: int, goal: int | None = None) -> None:
-        """Play ``task`` from the next reset on; always its goal number ``goal``, or a random one where None."""
+        """Play ``task`` (its id) from the next reset on; always its goal number ``goal``, or random ones where None."""
         task, goal = whole("task", task), None if goal is None else whole("goal", goal)
+        if not 0 <= task < self.n_tasks:
+            raise ValueError(f"task {task} is not in the set of {self.n_tasks} tasks")
         if goal is not None and not 0 <= goal < GOALS:
             raise ValueError(f"goal {goal} does not exist: a task has goals 0 to {GOALS - 1}")
         self.task, self.goal = task, goal
@@ -128,20 +143,39 @@ class Schedule:
         self._generator.bit_generator.state = state["generator"]
 
 
-PICTURE_SIZE = 480
-"""Width and height of a rendered frame in pixels, as Meta-World's."""
+def whole(name: str, value: Any, low: int | None = None) -> int:
+    """Return a whole number, of Python's or numpy's; raise ValueError unless it is one and at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name}={value!r} must be a whole number")
+    if low is not None and value < low:
+        raise ValueError(f"{name}={value} must be at least {low}")
+    return int(value)
 
-FATAL_WARNINGS = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-)
-"""After these MuJoCo resets the simulation by itself, in the middle of an episode."""
 
-STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-"""All that the continuation of a simulation depends on, the solver's warm start included."""
+def check_actions(actions: Any, shape: tuple[int, ...], name_of: Callable[[int], str]) -> NDArray[Any]:
+    """Return the actions of a step as an array of ``shape``, (n_envs, 4); ``name_of`` a copy is for messages.
 
-_PLAIN = (bool, int, float, str, type(None), np.ndarray, np.generic)
+    Raises:
+        ValueError: The shape is another one.
+        NotFiniteError: An action holds NaN or infinity.
+    """
+    actions = np.asarray(actions)
+    if actions.shape != shape:
+        raise ValueError(f"actions of shape {actions.shape} do not fit {shape[0]} copies: give {shape}")
+    # In plain Python: for the few numbers of a step, numpy's call takes longer.
+    if not all(map(math.isfinite, actions.ravel().tolist())):
+        copy = int(np.argmin(np.isfinite(actions).all(axis=1)))
+        raise NotFiniteError(
+            f"action {actions[copy]} of {name_of(copy)} is not finite: check the policy's weights"
+        )
+    return actions
+
+
+def get_physics(model: mujoco.MjModel, data: mujoco.MjData) -> NDArray[np.float64]:
+    """Return the integration state of a simulation."""
+    physics = np.empty(mujoco.mj_stateSize(model, STATE))
+    mujoco.mj_getState(model, data, physics, STATE)
+    return physics
 
 
 def observation_space(n_tasks: int, task_id: bool) -> gymnasium.spaces.Box:
@@ -155,19 +189,15 @@ def action_space() -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
 
 
+def one_hots(n_tasks: int, task_id: bool) -> NDArray[np.float32]:
+    """Return what is appended to the observations of each task: its one-hot, or nothing."""
+    return np.eye(n_tasks, n_tasks if task_id else 0, dtype=np.float32)
+
+
 class StockEnv(gymnasium.Env):
     """One copy: a Meta-World environment per task it has played so far, and a schedule that says which is next.
 
-    Args:
-        tasks: The task set; a task's index in it is its id.
-        goals: For each task the random vectors of its 50 goals, ``(50, d)``.
-        task: Id of the task to play first.
-        seed: Seed of the generator that draws the goals.
-        horizon: Length of an episode in environment steps, at most 500.
-        reward: Meta-World's reward version, "v1" or "v2".
-        terminate_on_success: End an episode, as a termination, when the task is solved.
-        task_id: Append the one-hot of the task to the observation.
-        render_mode: None or "rgb_array".
+    ``goals`` are the random vectors of each task's 50 goals; the other arguments are those of ``make_vec_env``.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012  (gymnasium's own convention)
@@ -190,22 +220,23 @@ class StockEnv(gymnasium.Env):
         self.render_mode, self._camera = render_mode, Camera(PICTURE_SIZE)
         self.observation_space = observation_space(len(tasks), task_id)
         self.action_space = action_space()
-        self._one_hots = (
-            np.eye(len(tasks), dtype=np.float32) if task_id else np.zeros((len(tasks), 0), np.float32)
-        )
-        self._schedule = Schedule(task, seed)
+        self._one_hots = one_hots(len(tasks), task_id)
+        self._schedule = Schedule(len(tasks), task, seed)
         self._envs: dict[int, SawyerXYZEnv] = {}
         self._task, self._goal = task, 0
-        self._begin_episode()
 
-    def _begin_episode(self) -> None:
+    def _begin_episode(self) -> SawyerXYZEnv:
+        """Give Meta-World's environment the task and goal that are played now, and return it."""
+        env = self._env()
+        env.set_task(metaworld_task(self.playing, self.goals[self._task][self._goal]))
         self._length, self._return, self._solved = 0, 0.0, False
         self._started = time.perf_counter()
+        return env
 
-    def _env(self, task: int) -> SawyerXYZEnv:
-        if task not in self._envs:
-            self._envs[task] = make_original(self.tasks[task], self.reward)
-        return self._envs[task]
+    def _env(self) -> SawyerXYZEnv:
+        if self._task not in self._envs:
+            self._envs[self._task] = make_original(self.playing, self.reward)
+        return self._envs[self._task]
 
     @property
     def playing(self) -> str:
@@ -214,7 +245,7 @@ class StockEnv(gymnasium.Env):
 
     def set_task(self, task: int, goal: int | None = None) -> None:
         """Play ``task`` (its id) from the next reset on, with goal number ``goal`` or random ones."""
-        self._schedule.set_task(task_of(task, len(self.tasks)), goal)
+        self._schedule.set_task(task, goal)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -223,10 +254,7 @@ class StockEnv(gymnasium.Env):
         if seed is not None:
             self._schedule.reseed(seed)
         self._task, self._goal = self._schedule.next_episode()
-        env = self._env(self._task)
-        env.set_task(metaworld_task(self.tasks[self._task], self.goals[self._task][self._goal]))
-        obs, _ = env.reset()
-        self._begin_episode()
+        obs, _ = self._begin_episode().reset()
         self._last_obs = self._with_task_id(obs)
         return self._last_obs, {"task_id": self._task, "goal": self._goal}
 
@@ -238,10 +266,14 @@ class StockEnv(gymnasium.Env):
         An unstable simulation truncates the episode with ``info["unstable"]`` and the last good observation.
         Actions are checked for all copies at once, by the vector environment.
         """
-        env = self._env(self._task)
+        env = self._env()
         obs, reward, _, _, state = env.step(action)
-        if self._simulation_failed(env, obs, reward):
-            return self._truncate_unstable()
+        info: dict[str, Any] = {"task_id": self._task, "success": False, "is_success": self._solved}
+        # MuJoCo resets an unstable simulation by itself, in mid-episode; only its warning counters tell.
+        warned = any(env.data.warning[kind].number for kind in FATAL_WARNINGS)
+        if warned or not (np.isfinite(obs).all() and np.isfinite(reward)):
+            env.data.warning.number[:] = 0
+            return self._last_obs, 0.0, False, True, info | {"unstable": True} | self._episode()
         self._last_obs = self._with_task_id(obs)
         reward, success = float(reward), bool(state["success"])
         self._length += 1
@@ -249,7 +281,7 @@ class StockEnv(gymnasium.Env):
         self._solved |= success
         terminated = self.terminate_on_success and success
         truncated = self._length >= self.horizon and not terminated
-        info: dict[str, Any] = {"task_id": self._task, "success": success, "is_success": self._solved}
+        info |= {"success": success, "is_success": self._solved}
         if terminated or truncated:
             info |= self._episode()
         return self._last_obs, reward, terminated, truncated, info
@@ -261,16 +293,6 @@ class StockEnv(gymnasium.Env):
     def _with_task_id(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         return np.concatenate([obs.astype(np.float32), self._one_hots[self._task]])
 
-    def _simulation_failed(self, env: SawyerXYZEnv, obs: NDArray[np.float64], reward: float) -> bool:
-        # MuJoCo resets an unstable simulation by itself, in mid-episode; only its warning counters tell.
-        warned = any(env.data.warning[kind].number for kind in FATAL_WARNINGS)
-        return warned or not (np.isfinite(obs).all() and np.isfinite(reward))
-
-    def _truncate_unstable(self) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        self._env(self._task).data.warning.number[:] = 0
-        info = {"task_id": self._task, "success": False, "is_success": self._solved, "unstable": True}
-        return self._last_obs, 0.0, False, True, info | self._episode()
-
     def render(self) -> NDArray[np.uint8]:
         """Return a frame ``(height, width, 3)``, the right way up.
 
@@ -278,12 +300,12 @@ class StockEnv(gymnasium.Env):
             ValueError: The environment was made without a render mode.
         """
         if self.render_mode is None:
-            raise ValueError('nothing can be rendered: make the environments with render_mode="rgb_array"')
+            raise ValueError(NO_PICTURE)
         return self._camera.picture(*self.simulation())
 
     def simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """Return MuJoCo's model and data of the task that is played, to be looked at."""
-        env = self._env(self._task)
+        env = self._env()
         return env.model, env.data
 
     def close(self) -> None:
@@ -295,9 +317,7 @@ class StockEnv(gymnasium.Env):
 
     def get_state(self) -> dict[str, Any]:
         """Return everything that the rest of this episode and all later ones depend on."""
-        env = self._env(self._task)
-        physics = np.empty(mujoco.mj_stateSize(env.model, STATE))
-        mujoco.mj_getState(env.model, env.data, physics, STATE)
+        env = self._env()
         attributes = {
             name: np.copy(value) if isinstance(value, np.ndarray) else value
             for name, value in vars(env).items()
@@ -311,7 +331,7 @@ class StockEnv(gymnasium.Env):
             "return": self._return,
             "solved": self._solved,
             "observation": self._last_obs.copy(),
-            "physics": physics,
+            "physics": get_physics(env.model, env.data),
             "body_pos": env.model.body_pos.copy(),
             "site_pos": env.model.site_pos.copy(),
             "attributes": attributes,
@@ -321,9 +341,8 @@ class StockEnv(gymnasium.Env):
         """Continue exactly where ``get_state`` was called, on this copy or on another one of the same task set."""
         self._schedule.set_state(state["schedule"])
         self._task, self._goal = int(state["task"]), int(state["goal"])
-        env = self._env(self._task)
+        env = self._begin_episode()
         # A reset first: it gives the attributes that point into the simulation their meaning.
-        env.set_task(metaworld_task(self.tasks[self._task], self.goals[self._task][self._goal]))
         env.reset()
         env.model.body_pos[:] = state["body_pos"]
         env.model.site_pos[:] = state["site_pos"]
@@ -333,7 +352,6 @@ class StockEnv(gymnasium.Env):
         env.data.qacc_warmstart[:] = warm_start
         for name, value in state["attributes"].items():
             setattr(env, name, np.copy(value) if isinstance(value, np.ndarray) else value)
-        self._begin_episode()
         self._length, self._return = int(state["length"]), float(state["return"])
         self._solved = bool(state["solved"])
         self._last_obs = np.array(state["observation"], dtype=np.float32)

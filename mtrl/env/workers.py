@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from mtrl.env.arguments import check_actions
+from mtrl.env.metaworld import check_actions
 from mtrl.errors import WorkerError, WorkerLostError
 from mtrl.signals import HANDLED, UNDIVIDED
 

@@ -15,8 +15,7 @@ from mtrl.benchmark.checkpoint import show
 from mtrl.benchmark.pairing import ratio, take_turns, typical
 from mtrl.config.compose import defaults_of
 from mtrl.env.metaworld import goal_set, metaworld_task
-from mtrl.env.native import cache as compiled
-from mtrl.env.native import mujoco_c
+from mtrl.env.native import cache, mujoco_c
 from mtrl.env.native.kernel import simulate
 
 
@@ -146,7 +145,7 @@ def test_starts_are_timed_with_and_without_compiled_code(monkeypatch, capsys):
 @pytest.mark.slow
 def test_a_start_lasts_until_the_first_step_of_the_real_command():
     words = [*start.SETS["reach-v3"], "hardware.workers=1", "hardware.backend=stock"]
-    assert 0.5 < start._start(words, compiled.base_directory()) < 100
+    assert 0.5 < start._start(words, cache.base_directory()) < 100
     with pytest.raises(RuntimeError, match="horizon"):
-        start._start([*words, "env.horizon=501"], compiled.base_directory())
-    assert 0 < start._load(compiled.base_directory()) < 60
+        start._start([*words, "env.horizon=501"], cache.base_directory())
+    assert 0 < start._load(cache.base_directory()) < 60

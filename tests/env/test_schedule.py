@@ -13,12 +13,12 @@ def goals_of(schedule, count=200):
 
 
 def test_a_seed_fixes_the_order_of_goals_and_all_are_met():
-    assert goals_of(Schedule(0, 5)) == goals_of(Schedule(0, 5)) != goals_of(Schedule(0, 6))
-    assert set(goals_of(Schedule(0, 5), 1000)) == set(range(GOALS))
+    assert goals_of(Schedule(4, 0, 5)) == goals_of(Schedule(4, 0, 5)) != goals_of(Schedule(4, 0, 6))
+    assert set(goals_of(Schedule(4, 0, 5), 1000)) == set(range(GOALS))
 
 
 def test_a_fixed_goal_stays_until_it_is_released():
-    schedule = Schedule(0, 1)
+    schedule = Schedule(4, 0, 1)
     schedule.set_task(2, 7)
     assert [schedule.next_episode() for _ in range(3)] == [(2, 7)] * 3
     schedule.set_task(1)
@@ -27,12 +27,12 @@ def test_a_fixed_goal_stays_until_it_is_released():
 
 
 def test_the_state_travels_through_json():
-    schedule = Schedule(0, 1)
+    schedule = Schedule(4, 0, 1)
     schedule.set_task(3)
     goals_of(schedule, 5)
     state = json.loads(json.dumps(schedule.get_state()))
     expected = [schedule.next_episode() for _ in range(20)]
-    other = Schedule(0, 99)
+    other = Schedule(4, 0, 99)
     other.set_state(state)
     assert [other.next_episode() for _ in range(20)] == expected
 
@@ -40,4 +40,4 @@ def test_the_state_travels_through_json():
 @pytest.mark.parametrize("goal", [-1, GOALS])
 def test_a_goal_that_does_not_exist_is_refused(goal):
     with pytest.raises(ValueError, match="goals 0 to 49"):
-        Schedule(0, 1).set_task(0, goal)
+        Schedule(4, 0, 1).set_task(0, goal)

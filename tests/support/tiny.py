@@ -326,7 +326,7 @@ def break_simulation(every):
         nonlocal count
         count += 1
         if count % every == 0:
-            self._env(self._task).data.qvel[:] = 1e12
+            self._env().data.qvel[:] = 1e12
         return original(self, action)
 
     StockEnv.step = step

@@ -1,40 +1,32 @@
-"""Meta-World at physics speed: the ten tasks of MT10 with the v2 reward, stepped in compiled code.
+"""Meta-World at physics speed: the v2 reward of the tasks under ``tasks/``, stepped in compiled code.
 
 Physics stays MuJoCo's, called at its own addresses; what Meta-World does in Python around it is compiled here
 and gives the same numbers. From the outside in:
 
-* ``vec_env.py``: the ``VecEnv``, episodes and their bookkeeping
-* ``crew.py``: the threads
+* ``vec_env.py``: the ``VecEnv``, its threads, episodes and their bookkeeping
 * ``models.py``: one simulation a copy on shared models, and the states that Meta-World's resets lead to
-* ``kernel.py``: the step; ``tasks/``: one file a task; ``rewards.py``, ``geometry.py``: what they are made of
-* ``mujoco_c.py``, ``memory.py``: MuJoCo as C sees it; ``mtrl/compiled.py`` keeps the compiled code
+* ``kernel.py``: the step; ``tasks/``: one file a task, which names the task; ``maths.py``: what rewards are made of
+* ``records.py``: what the step knows of a copy; ``mujoco_c.py``, ``memory.py``: MuJoCo as C sees it
+* ``cache.py``: where compiled code is kept
 
 Importing this package imports neither numba nor MuJoCo.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mtrl.env.native import cache as compiled
-from mtrl.tasks import NATIVE
+from mtrl.env.native import cache
 
 if TYPE_CHECKING:
     from mtrl.env.native.vec_env import NativeVecEnv
 
-TASKS = NATIVE
-"""The tasks that there are, in the order in which the kernel counts them."""
-
-SUPPORTED = frozenset(TASKS)
-
-KERNEL = "mtrl.env.native.kernel"
-"""The module whose functions are compiled."""
-
-__all__ = ["KERNEL", "SUPPORTED", "TASKS", "NativeVecEnv", "compiled_step", "unavailable"]
+__all__ = ["NativeVecEnv", "load", "unavailable"]
 
 
 def unavailable() -> str | None:
     """Return why the native environments cannot be used here, in one sentence, or None."""
-    trouble = compiled.unusable(KERNEL)
+    trouble = cache.unusable()
     if trouble is not None:
         return trouble
     import numpy
@@ -48,9 +40,11 @@ def unavailable() -> str | None:
     return mujoco_c.check()
 
 
-def compiled_step() -> Callable[..., None]:
-    """Return ``kernel.step_copies``, loaded from the cache or compiled into it with a message on stderr."""
-    return compiled.load(KERNEL, "the native environments").step_copies
+def load(tasks: Sequence[str]) -> tuple[Callable[..., None], list[ModuleType]]:
+    """Return ``kernel.step_copies`` and the module of each task, compiled or loaded from the cache."""
+    stems = [task.removesuffix("-v3").replace("-", "_") for task in tasks]
+    kernel, *modules = cache.load([f"{__name__}.kernel", *(f"{__name__}.tasks.{stem}" for stem in stems)])
+    return kernel.step_copies, modules
 
 
 def __getattr__(name: str) -> Any:

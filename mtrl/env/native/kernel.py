@@ -1,74 +1,49 @@
-"""What no environment can do without, in compiled code and nothing else: for benchmarks to compare with."""
-
-from collections.abc import Callable, Sequence
-from typing import Any
+"""The compiled step of all copies; and their physics alone, for benchmarks to compare with."""
 
 import numpy as np
 from numba import from_dtype, njit, types
 from numpy.typing import NDArray
 
 from mtrl.env.native.maths import compiled, distance, rounded, vector
-from mtrl.env.native.memory import call, load, load_int32, store, take_next
-from mtrl.env.native.records import COPY, FRAME_SIZE, FRAME_SKIP
-from mtrl.env.native.tasks import MODULES
+from mtrl.env.native.memory import call_mujoco, call_observe, call_reward, load, load_int32, store, take_next
+from mtrl.env.native.records import COPY, FRAME_SIZE, FRAME_SKIP, Copy
 from mtrl.tasks import OBSERVATION_SIZE
 
 _ACTION_SCALE = 1.0 / 100
 _FINGERS_APART = 0.1
-
-
-def by_number(functions: Sequence[Callable[..., Any]], arguments: str) -> Callable[..., Any]:
-    """Return a compiled function of ``number`` and ``arguments`` that calls that one of ``functions``.
-
-    numba has no table of functions, and one written out by hand could disagree with the tasks', so its source
-    is generated: a flat chain of ifs, which takes the compiler less time than functions that call each other.
-    """
-    names = {f"function_{number}": function for number, function in enumerate(functions)}
-    lines = [f"def chosen(number, {arguments}):"]
-    lines += [f"    if number == {i}: return {name}({arguments})" for i, name in enumerate(names)]
-    # Nothing has another number; the compiler asks what would be returned.
-    lines[-1] = f"    return {list(names)[-1]}({arguments})"
-    exec("\n".join(lines), names)
-    return compiled(names["chosen"])
-
-
-_observe_object = by_number([module.observe for module in MODULES.values()], "places")
-_reward = by_number([module.reward for module in MODULES.values()], "places, goal, obs, action, single")
+_FIRST_OBJECT = 4
 
 
 @compiled
-def _act(copy: np.record, action: NDArray[np.float64], single: bool) -> None:
+def _act(copy: Copy) -> None:
     """Move the mocap body that drags the hand, and set the two fingers' forces."""
-    scale = rounded(_ACTION_SCALE, single)
+    scale = rounded(_ACTION_SCALE, copy.single)
     for axis in range(3):
-        offset = min(max(action[axis], -1.0), 1.0)
-        position = load(copy.mocap_pos, axis) + rounded(offset * scale, single)
+        offset = min(max(copy.action[axis], -1.0), 1.0)
+        position = load(copy.mocap_pos, axis) + rounded(offset * scale, copy.single)
         position = min(max(position, copy.mocap_low[axis]), copy.mocap_high[axis])
         store(copy.mocap_pos, axis, position)
     for element in range(4):
         store(copy.mocap_quat, element, 1.0 - element % 2)
-    store(copy.ctrl, 0, action[3])
-    store(copy.ctrl, 1, -action[3])
+    store(copy.ctrl, 0, copy.action[3])
+    store(copy.ctrl, 1, -copy.action[3])
 
 
 @compiled
-def _observe(copy: np.record) -> None:
+def _observe(copy: Copy) -> None:
     """Write the observation: this frame, the one before, the target; clipped as Meta-World clips it."""
-    places, obs, frame = copy.places, copy.observation, copy.frame
+    obs, frame = copy.observation, copy.frame
     for i in range(FRAME_SIZE):
         obs[FRAME_SIZE + i] = frame[i]
 
-    hand = vector(places.hand)
-    opening = distance(vector(places.right_claw), vector(places.left_claw)) / _FINGERS_APART
-    position, quaternion = _observe_object(copy.task, places)
+    hand = vector(copy.places.hand)
+    opening = distance(vector(copy.places.right_claw), vector(copy.places.left_claw)) / _FINGERS_APART
     for axis in range(3):
         frame[axis] = hand[axis]
-        frame[4 + axis] = position[axis]
     frame[3] = min(max(opening, 0.0), 1.0)
-    for element in range(4):
-        frame[7 + element] = quaternion[element]
-    for i in range(11, FRAME_SIZE):
+    for i in range(_FIRST_OBJECT, FRAME_SIZE):
         frame[i] = 0.0
+    call_observe(copy.observe, copy)
 
     for i in range(FRAME_SIZE):
         obs[i] = frame[i]
@@ -79,33 +54,25 @@ def _observe(copy: np.record) -> None:
 
 
 @compiled
-def _went_wrong(copy: np.record) -> bool:
-    """Tell whether MuJoCo met bad numbers, after which it silently resets the simulation."""
-    return load_int32(copy.warnings[0]) + load_int32(copy.warnings[1]) + load_int32(copy.warnings[2]) > 0
-
-
-@compiled
-def _simulate(
-    copy: np.record, action: NDArray[np.float64], single: bool, mj_step: int, mj_forward: int
-) -> None:
+def _simulate(copy: Copy, mj_step: int, mj_forward: int) -> None:
     """Write observation, reward and success of the next state, or that the simulation became unstable."""
-    _act(copy, action, single)
+    _act(copy)
     for _ in range(FRAME_SKIP):
-        call(mj_step, copy.model, copy.data)
-    call(mj_forward, copy.model, copy.data)
-    copy.unstable = _went_wrong(copy)
+        call_mujoco(mj_step, copy.model, copy.data)
+    call_mujoco(mj_forward, copy.model, copy.data)
+    # After these warnings, of bad numbers, MuJoCo has silently reset the simulation.
+    warnings = load_int32(copy.warnings[0]) + load_int32(copy.warnings[1]) + load_int32(copy.warnings[2])
+    copy.unstable = warnings > 0
     if not copy.unstable:
         _observe(copy)
-        copy.reward, copy.success = _reward(
-            copy.task, copy.places, copy.goal, copy.observation, action, single
-        )
+        copy.reward, copy.success = call_reward(copy.reward_function, copy)
         copy.unstable = not np.isfinite(copy.reward)
         for value in copy.observation:
             copy.unstable |= not np.isfinite(value)
 
 
 @compiled
-def _count(copy: np.record, horizon: int, terminate_on_success: bool) -> tuple[bool, bool]:
+def _count(copy: Copy, horizon: int, terminate_on_success: bool) -> tuple[bool, bool]:
     """Count the step into the episode; return whether it terminated and whether it was truncated.
 
     An unstable step does not count: reward 0, and the episode is truncated where it was.
@@ -126,7 +93,6 @@ def _count(copy: np.record, horizon: int, terminate_on_success: bool) -> tuple[b
         types.int64,
         types.boolean,
         from_dtype(COPY)[::1],
-        types.float64[:, ::1],
         types.float32[:, ::1],
         types.float32[::1],
         types.boolean[::1],
@@ -144,7 +110,6 @@ def step_copies(
     horizon: int,
     terminate_on_success: bool,
     copies: NDArray[np.void],
-    actions: NDArray[np.float64],
     observations: NDArray[np.float32],
     rewards: NDArray[np.float32],
     dones: NDArray[np.bool_],
@@ -161,8 +126,7 @@ def step_copies(
         single: The actions came in float32.
         horizon: Length of an episode in environment steps.
         terminate_on_success: An episode ends when the task is solved.
-        copies: Records of type ``COPY``, ``(n_envs,)``.
-        actions: ``(n_envs, 4)``, in float64 whatever they came in.
+        copies: Records of type ``COPY`` with their actions, ``(n_envs,)``.
         observations: Written, ``(n_envs, 39 or more)``; a row stays as it is where a simulation is unstable.
         rewards: Written, ``(n_envs,)``.
         dones: Written, ``(n_envs,)``.
@@ -176,7 +140,8 @@ def step_copies(
         if i >= len(copies):
             return
         copy = copies[i]
-        _simulate(copy, actions[i], single, mj_step, mj_forward)
+        copy.single = single
+        _simulate(copy, mj_step, mj_forward)
         terminated, truncated = _count(copy, horizon, terminate_on_success)
         if not copy.unstable:
             for k in range(OBSERVATION_SIZE):
@@ -212,5 +177,5 @@ def simulate(
             for finger in range(2):
                 store(addresses[i, 3], finger, fingers[step, i, finger])
             for _ in range(FRAME_SKIP):
-                call(mj_step, model, data)
-            call(mj_forward, model, data)
+                call_mujoco(mj_step, model, data)
+            call_mujoco(mj_forward, model, data)

@@ -1,18 +1,34 @@
 """The parts that Meta-World's rewards are made of (``metaworld.utils.reward_utils`` and ``SawyerXYZEnv``)."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import cfunc, from_dtype, njit
 from numpy.typing import NDArray
 
-from mtrl.env.native.memory import load
+from mtrl.env.native.memory import OBSERVE, REWARD, load
+from mtrl.env.native.records import COPY, Copy
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 
+NO_ROTATION = (0.0, 0.0, 0.0, 0.0)
+"""What some tasks observe in place of a rotation."""
+
 compiled = njit(error_model="numpy")
 """Compiles a function of the step; a division by zero gives infinity as in C, and never an exception."""
+
+
+def observes(function: Callable[[Copy], None]) -> Any:
+    """Compile a task's ``observe``, to be called at its address by the step."""
+    return cfunc(OBSERVE(from_dtype(COPY)), cache=True, error_model="numpy")(function)
+
+
+def rewards(function: Callable[[Copy], tuple[float, bool]]) -> Any:
+    """Compile a task's ``reward``, to be called at its address by the step."""
+    return cfunc(REWARD(from_dtype(COPY)), cache=True, error_model="numpy")(function)
 
 
 @compiled
@@ -80,12 +96,6 @@ def stored_quaternion(address: int) -> Quaternion:
 
 
 @compiled
-def no_quaternion() -> Quaternion:
-    """Return the zeros that some tasks observe in place of a rotation."""
-    return 0.0, 0.0, 0.0, 0.0
-
-
-@compiled
 def matrix_quaternion(address: int) -> Quaternion:
     """Return the quaternion (x, y, z, w) of the rotation matrix at ``address``.
 
@@ -105,6 +115,34 @@ def matrix_quaternion(address: int) -> Quaternion:
         x, y, z, w = m20 + m02, m21 + m12, 1.0 - trace + 2.0 * m22, m10 - m01
     norm = math.sqrt(x * x + y * y + z * z + w * w)
     return x / norm, y / norm, z / norm, w / norm
+
+
+@compiled
+def show(copy: Copy, position: Vector, quaternion: Quaternion) -> None:
+    """Write position and rotation of the task's object into the frame that is observed."""
+    for axis in range(3):
+        copy.frame[4 + axis] = position[axis]
+    for element in range(4):
+        copy.frame[7 + element] = quaternion[element]
+
+
+@observes
+def position_and_matrix(copy: Copy) -> None:
+    """Observe the object's position and the rotation that a matrix in the simulation tells."""
+    show(copy, vector(copy.places.object), matrix_quaternion(copy.places.object_rotation))
+
+
+@observes
+def position_alone(copy: Copy) -> None:
+    """Observe the object's position."""
+    show(copy, vector(copy.places.object), NO_ROTATION)
+
+
+@compiled
+def tcp_center(copy: Copy) -> Vector:
+    """Return the centre between the two fingers, the tool centre point."""
+    both = plus(vector(copy.places.right_finger), vector(copy.places.left_finger))
+    return both[0] / 2.0, both[1] / 2.0, both[2] / 2.0
 
 
 _LONG_TAIL_SCALE = math.sqrt(1 / 0.1 - 1)
@@ -168,31 +206,23 @@ def prism_tolerance(point: Vector, zero: Vector, one: Vector) -> float:
 
 
 @compiled
-def tcp_center(places: np.record) -> Vector:
-    """Return the centre between the two fingers, the tool centre point."""
-    right, left = vector(places.right_finger), vector(places.left_finger)
-    both = plus(right, left)
-    return both[0] / 2.0, both[1] / 2.0, both[2] / 2.0
-
-
-@compiled
-def gripper_closed(action: NDArray[np.float64], single_action: bool) -> tuple[float, bool]:
+def gripper_closed(copy: Copy) -> tuple[float, bool]:
     """Return the closing effort within [0, 1], and whether numpy holds it in single precision.
 
     It does where the action is float32 and not clamped: ``min(max(0, x), 1)`` returns one of its arguments.
     """
-    effort = action[3]
+    effort = copy.action[3]
     if effort <= 0.0:
         return 0.0, False
     if effort > 1.0:
         return 1.0, False
-    return effort, single_action
+    return effort, copy.single
 
 
 @compiled
-def cage_and_grip(caging: float, action: NDArray[np.float64], single_action: bool) -> tuple[float, bool]:
+def cage_and_grip(copy: Copy, caging: float) -> tuple[float, bool]:
     """Return the mean of caging and of caging with a closing grip, and whether it is in single precision."""
-    gripping, single = gripper_closed(action, single_action)
+    gripping, single = gripper_closed(copy)
     if not caging > 0.97:
         gripping, single = 0.0, False
     both = hamacher_product(caging, gripping, single)
@@ -201,17 +231,11 @@ def cage_and_grip(caging: float, action: NDArray[np.float64], single_action: boo
 
 @compiled
 def caging_reward(
-    places: np.record,
-    goal: np.record,
-    obj: Vector,
-    action: NDArray[np.float64],
-    single_action: bool,
-    obj_radius: float,
-    pad_success_thresh: float,
-    xz_thresh: float,
+    copy: Copy, obj: Vector, obj_radius: float, pad_success_thresh: float, xz_thresh: float
 ) -> tuple[float, bool]:
     """Return ``SawyerXYZEnv._gripper_caging_reward`` of high density, and whether in single precision."""
-    left_pad_y, right_pad_y = vector(places.left_pad)[1], vector(places.right_pad)[1]
+    goal = copy.goal
+    left_pad_y, right_pad_y = vector(copy.places.left_pad)[1], vector(copy.places.right_pad)[1]
     left_margin = abs(abs(left_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)
     right_margin = abs(abs(right_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)
     left_caging = tolerance(abs(left_pad_y - obj[1]), obj_radius, pad_success_thresh, left_margin)
@@ -219,6 +243,5 @@ def caging_reward(
     caging_y = hamacher_product(left_caging, right_caging)
 
     margin = distance_in_plane(triple(goal.obj_init_pos), triple(goal.init_tcp), 0, 2) - xz_thresh
-    caging_xz = tolerance(distance_in_plane(tcp_center(places), obj, 0, 2), 0.0, xz_thresh, margin)
-
-    return cage_and_grip(hamacher_product(caging_y, caging_xz), action, single_action)
+    caging_xz = tolerance(distance_in_plane(tcp_center(copy), obj, 0, 2), 0.0, xz_thresh, margin)
+    return cage_and_grip(copy, hamacher_product(caging_y, caging_xz))

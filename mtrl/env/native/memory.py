@@ -17,9 +17,14 @@ _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 _Intrinsic = tuple[Signature, Callable[..., Any]]
 
+OBSERVE = types.none
+"""What a task's compiled ``observe`` returns; it takes a copy's record."""
+REWARD = types.Tuple((types.float64, types.boolean))
+"""What a task's compiled ``reward`` returns: the reward and whether the task is solved."""
 
-def _element(builder: ir.IRBuilder, address: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
-    return builder.gep(builder.inttoptr(address, kind.as_pointer()), [index])
+
+def _element(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+    return builder.gep(builder.inttoptr(address, _DOUBLE.as_pointer()), [index])
 
 
 @intrinsic
@@ -27,7 +32,7 @@ def load(typing_context: Any, address: Any, index: Any) -> _Intrinsic:
     """Return double number ``index`` of those at ``address``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_element(builder, *arguments, _DOUBLE))
+        return builder.load(_element(builder, *arguments))
 
     return types.float64(types.int64, types.int64), generate
 
@@ -38,7 +43,7 @@ def store(typing_context: Any, address: Any, index: Any, value: Any) -> _Intrins
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address, index, value = arguments
-        builder.store(value, _element(builder, address, index, _DOUBLE))
+        builder.store(value, _element(builder, address, index))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.float64), generate
@@ -56,18 +61,35 @@ def load_int32(typing_context: Any, address: Any) -> _Intrinsic:
 
 
 @intrinsic
-def call(typing_context: Any, function: Any, model: Any, data: Any) -> _Intrinsic:
+def call_mujoco(typing_context: Any, function: Any, model: Any, data: Any) -> _Intrinsic:
     """Call the C function ``void (const mjModel*, mjData*)`` at address ``function``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
+        # An address is passed as a pointer is.
+        kind = ir.FunctionType(ir.VoidType(), [_INT64, _INT64]).as_pointer()
         function, model, data = arguments
-        kind = ir.FunctionType(ir.VoidType(), [pointer, pointer]).as_pointer()
-        arguments = [builder.inttoptr(model, pointer), builder.inttoptr(data, pointer)]
-        builder.call(builder.inttoptr(function, kind), arguments)
+        builder.call(builder.inttoptr(function, kind), [model, data])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+def _caller_of(returned: types.Type) -> Callable[..., Any]:
+    """Return a function of an address and a copy that calls the task's function at that address with the copy."""
+
+    @intrinsic
+    def call(typing_context: Any, function: Any, copy: Any) -> _Intrinsic:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            function, record = arguments
+            kind = ir.FunctionType(context.get_value_type(returned), [record.type])
+            return builder.call(builder.inttoptr(function, kind.as_pointer()), [record])
+
+        return returned(types.int64, copy), generate
+
+    return call
+
+
+call_observe, call_reward = _caller_of(OBSERVE), _caller_of(REWARD)
 
 
 @intrinsic

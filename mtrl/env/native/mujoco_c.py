@@ -13,8 +13,6 @@ import mujoco
 import numpy as np
 from mujoco.introspect import ast_nodes, structs
 
-from mtrl.env.metaworld import FATAL_WARNINGS
-
 _C_TYPES = {
     "int": ctypes.c_int,
     "unsigned int": ctypes.c_uint,
@@ -66,22 +64,14 @@ def function_addresses() -> tuple[int, int]:
     Raises:
         OSError, AttributeError: The library or one of the functions is missing.
     """
-    libraries = sorted(Path(mujoco.__file__).parent.glob("*mujoco*.so*")) or sorted(
-        Path(mujoco.__file__).parent.glob("libmujoco*.dylib")
-    )
+    folder = Path(mujoco.__file__).parent
+    libraries = [*sorted(folder.glob("*mujoco*.so*")), *sorted(folder.glob("libmujoco*.dylib"))]
     if not libraries:
         raise OSError("the mujoco package holds no library")
     library = ctypes.CDLL(str(libraries[0]))
     return tuple(
-        ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in ("mj_step", "mj_forward")
+        ctypes.cast(function, ctypes.c_void_p).value for function in (library.mj_step, library.mj_forward)
     )
-
-
-def warning_addresses(data: mujoco.MjData) -> list[int]:
-    """Return the addresses of the counters (C int) of the fatal warnings."""
-    stat = _struct("mjWarningStat")
-    first = data._address + _struct("mjData").warning.offset + stat.number.offset
-    return [first + int(kind) * ctypes.sizeof(stat) for kind in FATAL_WARNINGS]
 
 
 class ModelWithOwnPositions:
@@ -104,39 +94,19 @@ class ModelWithOwnPositions:
 def check() -> str | None:
     """Return why this MuJoCo cannot be called from compiled code, in one sentence, or None."""
     version = mujoco.__version__
-    try:
-        function_addresses()
-        layouts = _struct("mjModel"), _struct("mjData")
-    except (OSError, AttributeError, KeyError, TypeError) as error:
-        return f"MuJoCo {version} lacks a symbol that compiled code calls ({error}): install mujoco 3.3.0"
     model = mujoco.MjModel.from_xml_string(
         "<mujoco><worldbody><body><freejoint/><geom size='1'/><site/></body></worldbody></mujoco>"
     )
-    data = mujoco.MjData(model)
-    agree = all(
-        _same_addresses(source, layout) for source, layout in zip((model, data), layouts, strict=True)
-    )
-    data.warning[FATAL_WARNINGS[-1]].number = 7
-    agree = agree and ctypes.c_int.from_address(warning_addresses(data)[-1]).value == 7
-    return None if agree else f"MuJoCo {version} lays out its data unlike it declares: install mujoco 3.3.0"
-
-
-def _same_addresses(source: Any, layout: type[ctypes.Structure]) -> bool:
-    """Tell whether the pointers at the places that ``layout`` gives are those of the arrays of ``source``."""
-    seen = layout.from_address(source._address)
-    # What is computed into the arena has no fixed address.
-    declared = structs.STRUCTS[layout.__name__].fields
-    arena = {field.name for field in declared[_first_arena_field(declared) :]}
-    compared = 0
+    try:
+        function_addresses()
+        layout = _struct("mjModel")
+    except (OSError, AttributeError, KeyError, TypeError) as error:
+        return f"MuJoCo {version} lacks a symbol that compiled code calls ({error}): install mujoco 3.3.0"
+    # The pointers at the declared places must be those of the package's own arrays.
+    header, arrays = layout.from_address(model._address), {}
     for name, kind in layout._fields_:
-        array = getattr(source, name, None)
-        if kind is ctypes.c_void_p and name not in arena and isinstance(array, np.ndarray) and array.size:
-            if array.ctypes.data != getattr(seen, name):
-                return False
-            compared += 1
-    return compared > 10
-
-
-def _first_arena_field(fields: Any) -> int:
-    names = [field.name for field in fields]
-    return names.index("contact") if "contact" in names else len(names)
+        array = getattr(model, name, None)
+        if kind is ctypes.c_void_p and isinstance(array, np.ndarray) and array.size:
+            arrays[name] = array.ctypes.data
+    agree = len(arrays) > 10 and all(getattr(header, name) == address for name, address in arrays.items())
+    return None if agree else f"MuJoCo {version} lays out its data unlike it declares: install mujoco 3.3.0"

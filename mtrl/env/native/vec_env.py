@@ -13,22 +13,32 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from mtrl.env.arguments import check_actions, task_of
-from mtrl.env.metaworld import Schedule, action_space, observation_space
-from mtrl.env.native import compiled_step, mujoco_c
+from mtrl.env.metaworld import (
+    NO_PICTURE,
+    Schedule,
+    action_space,
+    check_actions,
+    observation_space,
+    one_hots,
+)
+from mtrl.env.native import load, mujoco_c
 from mtrl.env.native.models import Simulation, TaskModel
-from mtrl.env.native.records import COPY, FLAGS
+from mtrl.env.native.records import ADDRESSES, COPY, EPISODE, FLAGS, SNAPSHOT
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 
 logger = logging.getLogger(__name__)
 
+_ADDRESSES, _SNAPSHOT, _EPISODE = ([name for name, *_ in fields] for fields in (ADDRESSES, SNAPSHOT, EPISODE))
+_SINGLE = np.dtype(np.float32)
+_METHODS = ("set_task", "get_state", "set_state", "render")
 
-class Crew:
+
+class StepThreads:
     """Threads that share the copies of one step among them; which thread steps which copy changes no result.
 
     Args:
         step: ``kernel.step_copies``, which runs without the interpreter's lock.
-        arguments: What it takes at every step alike: from ``copies`` up to ``mj_forward``.
+        arguments: Those that are the same in every step: from ``copies`` up to ``mj_forward``.
         threads: How many copies are stepped at the same time.
     """
 
@@ -36,24 +46,23 @@ class Crew:
         self._step, self._threads = step, threads
         self._next_copy = np.zeros(1, dtype=np.int64)
         self._arguments = *arguments, self._next_copy.ctypes.data
-        self._running: list[Future[None]] = []
+        self.running: list[Future[None]] = []
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0
 
     def run(self, *first: object) -> None:
         """Step all copies, this thread taking its share; ``first`` are the step's arguments before the others."""
-        helpers = self._start(self._threads - 1, first)
+        self._submit(self._threads - 1, first)
         self._step(*first, *self._arguments)
-        for helper in helpers:
-            helper.result()
+        self.wait()
 
     def start(self, *first: object) -> None:
         """Begin to step all copies in the background; ``first`` as for ``run``."""
-        self._running = self._start(self._threads, first)
+        self._submit(self._threads, first)
 
     def wait(self) -> None:
         """Return when all copies have been stepped."""
-        running, self._running = self._running, []
+        running, self.running = self.running, []
         for future in running:
             future.result()
 
@@ -64,25 +73,19 @@ class Crew:
             self._pool.shutdown()
             self._pool = None
 
-    def _start(self, threads: int, first: tuple[object, ...]) -> list[Future[None]]:
+    def _submit(self, threads: int, first: tuple[object, ...]) -> None:
         self._next_copy[0] = 0
         if threads == 0:
-            return []
+            return
         if self._pool is None or self._process != os.getpid():
-            # Threads do not survive a fork: a child that goes on with its parent's environment gets its own.
+            # Threads do not survive a fork: a child that continues with its parent's environment gets its own.
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mtrl-native")
             self._process = os.getpid()
-        return [self._pool.submit(self._step, *first, *self._arguments) for _ in range(threads)]
-
-
-_SIMULATION_FIELDS = ("model", "data", "mocap_pos", "mocap_quat", "ctrl", "warnings", "places")
-_SNAPSHOT_FIELDS = tuple(name for name in COPY.names or () if name not in _SIMULATION_FIELDS)
-_SINGLE = np.dtype(np.float32)
-_METHODS = ("set_task", "get_state", "set_state", "render")
+        self.running = [self._pool.submit(self._step, *first, *self._arguments) for _ in range(threads)]
 
 
 class NativeVecEnv(VecEnv):
-    """Copies of the MT10 tasks with the v2 reward, all stepped by one call into compiled code.
+    """Copies of native tasks with the v2 reward, all stepped by one call into compiled code.
 
     ``step_async`` starts the step in background threads and ``step_wait`` collects it: what runs in between
     runs at the same time. ``step`` does both and uses the calling thread too.
@@ -92,11 +95,7 @@ class NativeVecEnv(VecEnv):
         assignment: For each copy the id of the task that it plays first.
         goals: For each task the random vectors of its 50 goals, ``(50, d)``.
         seed: Copy *i* draws its goals from a generator with seed ``seed + i``.
-        horizon: Length of an episode in environment steps, at most 500.
-        terminate_on_success: End an episode, as a termination, when the task is solved.
-        task_id: Append the one-hot of the task to the observation.
-        threads: Copies stepped at the same time; results do not depend on it.
-        render_mode: None or "rgb_array".
+        horizon: And what follows: as for ``make_vec_env``.
     """
 
     def __init__(
@@ -115,40 +114,28 @@ class NativeVecEnv(VecEnv):
         self.tasks, self.render_mode = tuple(tasks), render_mode
         self.horizon, self.terminate_on_success = int(horizon), bool(terminate_on_success)
         n_envs = len(assignment)
-        self._models = [TaskModel(task, goals[i]) for i, task in enumerate(tasks)]
-        self._schedules = [Schedule(int(task), seed + i) for i, task in enumerate(assignment)]
+        step, modules = load(tasks)
+        self._models = [TaskModel(*one) for one in zip(tasks, modules, goals, strict=True)]
+        self._schedules = [Schedule(len(tasks), int(task), seed + i) for i, task in enumerate(assignment)]
         self._simulations: list[Simulation | None] = [None] * n_envs
         self._copies = np.zeros(n_envs, COPY)
-        self._stepping = False
-
-        self._one_hots = (
-            np.eye(len(tasks), dtype=np.float32) if task_id else np.zeros((len(tasks), 0), np.float32)
-        )
+        # The step's own copy of the actions: the caller may change its array while the step runs.
+        self._actions = self._copies["action"]
+        self._one_hots = one_hots(len(tasks), task_id)
         self._observations = np.zeros((n_envs, OBSERVATION_SIZE + self._one_hots.shape[1]), dtype=np.float32)
         self._rewards = np.zeros(n_envs, dtype=np.float32)
         self._dones = np.zeros(n_envs, dtype=bool)
         self._flags = np.zeros((n_envs, len(FLAGS)), dtype=bool)
-        # The step's own copy of the actions: the caller may change its array while the step runs.
-        self._actions = np.zeros((n_envs, ACTION_SIZE))
-        self._crew = self._hire(max(1, min(threads, n_envs)))
         self._tasks = [int(task) for task in assignment]
         self._goals = [0] * n_envs
         self._started = [0.0] * n_envs
-        super().__init__(n_envs, observation_space(len(tasks), task_id), action_space())
-
-    def _hire(self, threads: int) -> Crew:
+        self._stepping = False
         # MuJoCo empties the processor's caches between two steps, so that each line of Python in a step costs
         # several times what it does in a loop of its own: what stays the same is put together here, once.
-        arguments = (
-            self._copies,
-            self._actions,
-            self._observations,
-            self._rewards,
-            self._dones,
-            self._flags,
-            *mujoco_c.function_addresses(),
-        )
-        return Crew(compiled_step(), arguments, threads)
+        written = self._observations, self._rewards, self._dones, self._flags
+        arguments = self._copies, *written, *mujoco_c.function_addresses()
+        self._threads = StepThreads(step, arguments, max(1, min(threads, n_envs)))
+        super().__init__(n_envs, observation_space(len(tasks), task_id), action_space())
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every copy and return the observations, ``(n_envs, obs_dim)``."""
@@ -163,7 +150,7 @@ class NativeVecEnv(VecEnv):
 
     def step(self, actions: NDArray[np.float32]) -> VecEnvStepReturn:
         """Advance every copy by one environment step; finished ones are reset (see ``step_async``)."""
-        self._crew.run(self._take(actions), self.horizon, self.terminate_on_success)
+        self._threads.run(self._take(actions), self.horizon, self.terminate_on_success)
         return self._collect()
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
@@ -177,7 +164,7 @@ class NativeVecEnv(VecEnv):
             NotFiniteError: An action holds NaN or infinity; nothing was simulated.
             RuntimeError: There was no ``reset`` yet, or a step is under way.
         """
-        self._crew.start(self._take(actions), self.horizon, self.terminate_on_success)
+        self._threads.start(self._take(actions), self.horizon, self.terminate_on_success)
         self._stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -188,7 +175,7 @@ class NativeVecEnv(VecEnv):
         return self._collect()
 
     def _finish_step(self) -> None:
-        self._crew.wait()
+        self._threads.wait()
         self._stepping = False
 
     def _take(self, actions: NDArray[np.float32]) -> bool:
@@ -241,11 +228,13 @@ class NativeVecEnv(VecEnv):
             if simulation is not None:
                 self._models[self._tasks[i]].give_back(simulation)
             simulation = self._simulations[i] = self._models[task].take_simulation()
-            for name, value in simulation.addresses.items():
-                self._copies[i][name] = value
+            for name in _ADDRESSES:
+                self._copies[i][name] = simulation.addresses[name]
         copy, record = self._copies[i], self._models[task].snapshot(goal).record
-        for name in _SNAPSHOT_FIELDS:
+        for name in _SNAPSHOT:
             copy[name] = record[name]
+        for name in _EPISODE:
+            copy[name] = 0
         self._tasks[i], self._goals[i] = task, goal
         self._observations[i, OBSERVATION_SIZE:] = self._one_hots[task]
 
@@ -258,7 +247,7 @@ class NativeVecEnv(VecEnv):
         return f"copy {i} ({self.tasks[self._tasks[i]]})"
 
     def _set_task(self, i: int, task: int, goal: int | None = None) -> None:
-        self._schedules[i].set_task(task_of(task, len(self.tasks)), goal)
+        self._schedules[i].set_task(task, goal)
 
     def _get_state(self, i: int) -> dict[str, Any]:
         copy = self._copies[i]
@@ -289,7 +278,7 @@ class NativeVecEnv(VecEnv):
 
     def _render(self, i: int) -> NDArray[np.uint8]:
         if self.render_mode is None:
-            raise ValueError('nothing can be rendered: make the environments with render_mode="rgb_array"')
+            raise ValueError(NO_PICTURE)
         return self._models[self._tasks[i]].render(self._simulation(i))
 
     def get_images(self) -> list[NDArray[np.uint8] | None]:
@@ -336,7 +325,7 @@ class NativeVecEnv(VecEnv):
 
     def close(self) -> None:
         """Finish a step under way, end the threads and free the simulations."""
-        self._crew.close()
+        self._threads.close()
         self._stepping = False
         self._simulations = [None] * self.num_envs
         for model in self._models:

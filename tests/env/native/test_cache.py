@@ -6,19 +6,17 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from tiny_runs import REPOSITORY
 
 from mtrl.env import make as factory
 from mtrl.env import native
-from mtrl.env.native import KERNEL, mujoco_c
-from mtrl.env.native import cache as compiled
+from mtrl.env.native import cache, mujoco_c
 
 ROOT = REPOSITORY
 
-LOAD = "from mtrl import compiled; compiled.load('sample_kernel', 'the sample')"
+LOAD = "from mtrl.env.native import cache; cache.load(['sample_kernel'])"
 SAMPLE = """
 import numba
 
@@ -31,16 +29,6 @@ def one(x):
 @numba.njit("int64(int64)", cache=True)
 def two(x):
     return x + 2
-"""
-
-IMPORTS_NOTHING_HEAVY = """
-import sys, types
-package = types.ModuleType("mtrl.env")
-package.__path__ = [{path!r}]
-sys.modules["mtrl.env"] = package
-from mtrl.env.native import SUPPORTED
-assert "reach-v3" in SUPPORTED
-print(sorted({{"numba", "mujoco", "torch", "numpy"}} & set(sys.modules)))
 """
 
 
@@ -62,7 +50,6 @@ def sample(tmp_path_factory, monkeypatch):
     (folder / "sample_kernel.py").write_text(SAMPLE)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
-    compiled.fingerprint.cache_clear()
     yield "sample_kernel"
     sys.modules.pop("sample_kernel", None)
 
@@ -75,17 +62,19 @@ def finish(process):
 
 def test_processes_that_start_together_compile_once(tmp_path, monkeypatch, sample):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    place = compiled.directory(sample)
+    place = cache.directory()
     place.mkdir()
     # As if a third one were compiling: both find it at work and say that they wait.
     with open(place / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         together = [start(LOAD) for _ in range(2)]
-        waiting = "mtrl: another process is compiling the sample, waiting for it ...\n"
+        waiting = "mtrl: another process is compiling them, waiting for it ...\n"
         assert [process.stderr.readline() for process in together] == [waiting] * 2
     messages = [finish(process)[1] for process in together]
     # It ended without having compiled: one of them does, the other uses what it finds.
-    assert sorted("mtrl: compiling the sample" in message for message in messages) == [
+    assert sorted(
+        "mtrl: compiling the native environments (sample_kernel), once" in message for message in messages
+    ) == [
         False,
         True,
     ]
@@ -103,7 +92,7 @@ def compiled_code(base, name, days, *, whole=True):
     place = base / name
     (place / "below").mkdir(parents=True)
     (place / "below" / "kernel.nbc").touch()
-    last = place / "complete" if whole else place
+    last = place / "complete-kernel" if whole else place
     if whole:
         last.touch()
     os.utime(last, (time.time() - days * DAY,) * 2)
@@ -112,7 +101,7 @@ def compiled_code(base, name, days, *, whole=True):
 
 def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    mine = compiled_code(tmp_path, compiled.directory(KERNEL).name, 400)
+    mine = compiled_code(tmp_path, cache.directory().name, 400)
     kept = [
         mine,
         compiled_code(tmp_path, "native-0123456789abcdef", 29),
@@ -126,7 +115,7 @@ def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_pat
     ]
     # Another process has removed a third one between this one's look at it and its own attempt.
     vanishing = compiled_code(tmp_path, "native-4123456789abcdef", 31)
-    last_use = compiled._last_use
+    last_use = cache._last_use
 
     def look(place):
         seen = last_use(place)
@@ -134,8 +123,8 @@ def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_pat
             shutil.rmtree(place)
         return seen
 
-    monkeypatch.setattr(compiled, "_last_use", look)
-    compiled._remove_unused(mine)
+    monkeypatch.setattr(cache, "_last_use", look)
+    cache._remove_unused(mine)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     assert not any(place.exists() for place in gone)
 
@@ -143,30 +132,31 @@ def test_code_of_other_versions_goes_when_nobody_has_used_it_for_a_month(tmp_pat
 def test_use_of_compiled_code_is_noted(tmp_path, monkeypatch, sample):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     old = compiled_code(tmp_path, "native-0123456789abcdef", 31)
-    mine = compiled_code(tmp_path, compiled.directory(sample).name, 31)
-    compiled.load.__wrapped__(sample, "the sample")
+    mine = compiled_code(tmp_path, cache.directory().name, 31)
+    cache.load([sample])
     assert not old.exists()
-    assert time.time() - (mine / "complete").stat().st_mtime < DAY
+    assert time.time() - (mine / f"complete-{sample}").stat().st_mtime < DAY
 
 
 def test_cache_lies_in_the_users_cache_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiled.directory(KERNEL).parent == tmp_path / "mtrl"
+    assert cache.directory().parent == tmp_path / "mtrl"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert compiled.directory(KERNEL).parent == tmp_path / "home" / ".cache" / "mtrl"
+    assert cache.directory().parent == tmp_path / "home" / ".cache" / "mtrl"
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
-    assert compiled.directory(KERNEL).parent == tmp_path / "numba"
+    assert cache.directory().parent == tmp_path / "numba"
 
 
-def test_each_checkout_has_a_directory_of_its_own_as_numba_keeps_its_code_apart(monkeypatch, tmp_path):
-    here = Path(native.__file__).parent
+def test_each_checkout_has_a_directory_of_its_own_as_numba_keeps_its_code_apart(tmp_path):
     # Sources and modification times are the same.
-    copy = shutil.copytree(here, tmp_path / "native", ignore=shutil.ignore_patterns("__pycache__"))
-    mine = compiled.fingerprint.__wrapped__(KERNEL)
-    monkeypatch.setattr(compiled, "_file", lambda module: copy / "kernel.py")
-    assert compiled.fingerprint.__wrapped__(KERNEL) != mine
+    copy = shutil.copytree(cache.SOURCES, tmp_path / "native", ignore=shutil.ignore_patterns("__pycache__"))
+    mine = cache.fingerprint(cache.SOURCES)
+    assert cache.fingerprint(copy) != mine
+    (copy / "tasks" / "hammer.py").touch()
+    cache.fingerprint.cache_clear()
+    assert cache.fingerprint(cache.SOURCES) == mine
 
 
 @pytest.fixture
@@ -177,8 +167,8 @@ def unwritable_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_numba(monkeypatch):
-    find_spec = compiled.find_spec
-    monkeypatch.setattr(compiled, "find_spec", lambda name: None if name == "numba" else find_spec(name))
+    find_spec = cache.find_spec
+    monkeypatch.setattr(cache, "find_spec", lambda name: None if name == "numba" else find_spec(name))
 
 
 @pytest.fixture
@@ -227,8 +217,3 @@ def test_stock_takes_over_with_one_warning_line(trouble, sentence, request, capl
     assert "\n" not in caplog.records[0].getMessage()
     with pytest.raises(ValueError, match="native backend cannot be used"):
         factory.choose_backend("native", ["reach-v3"], "v2")
-
-
-def test_the_supported_tasks_are_known_without_heavy_imports():
-    code = IMPORTS_NOTHING_HEAVY.format(path=str(ROOT / "mtrl" / "env"))
-    assert finish(start(code))[0].strip() == "[]"

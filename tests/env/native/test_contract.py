@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tiny_runs import REPOSITORY
 
-from mtrl.env.make import make_vec_env
-from mtrl.env.native import maths as geometry
+from mtrl.env import native
+from mtrl.env.make import choose_backend, make_vec_env
 from mtrl.errors import NotFiniteError
 from mtrl.tasks import MT10
 
@@ -27,18 +27,16 @@ def random_actions(steps, n_envs, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (steps, n_envs, 4)).astype(np.float32)
 
 
-def without_clock(info):
-    info = dict(info)
-    if "episode" in info:
-        info["episode"] = {key: value for key, value in info["episode"].items() if key != "t"}
-    return info
-
-
 def assert_same_info(one, other):
-    one, other = without_clock(one), without_clock(other)
     assert one.keys() == other.keys()
     for key, value in one.items():
-        np.testing.assert_array_equal(value, other[key], err_msg=key)
+        if key == "episode":
+            assert value.keys() == other[key].keys() == {"r", "l", "t"}
+            assert value["l"] == other[key]["l"]
+            # On some processors numpy's BLAS rounds the norms in Meta-World's rewards differently in the last digit.
+            assert value["r"] == pytest.approx(other[key]["r"], rel=1e-12)
+        else:
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
 
 
 def assert_same_steps(one, other):
@@ -190,7 +188,7 @@ def test_the_step_runs_without_the_interpreter():
     actions = random_actions(1, 200)[0]
     counted = 0
     env.step_async(actions)
-    while env._crew._running and not env._crew._running[0].done():
+    while env._threads.running and not env._threads.running[0].done():
         counted += 1
     env.step_wait()
     assert counted > 50
@@ -246,7 +244,7 @@ def test_an_unstable_simulation_ends_the_episode_of_its_copy_alone(fault, caplog
         sound.step(action)
         stock.step(action)
     getattr(faulty._simulations[1].data, field)[:] = value
-    getattr(stock.envs[1]._env(1).data, field)[:] = value
+    getattr(stock.envs[1]._env().data, field)[:] = value
     with caplog.at_level(logging.WARNING):
         obs, reward, done, infos = faulty.step(actions[10])
     expected = sound.step(actions[10])
@@ -356,38 +354,33 @@ def test_frames_are_those_of_stock_and_rendering_changes_nothing():
 
 
 def test_supported_tasks_are_mt10_and_others_go_to_stock():
-    from mtrl.env import native
-    from mtrl.env.make import choose_backend
-
-    assert frozenset(MT10) == native.SUPPORTED
-    assert native.TASKS == MT10
     assert native.unavailable() is None
     assert choose_backend("auto", ["reach-v3"], "v2") == "native"
     assert choose_backend("auto", ["reach-v3", "hammer-v3"], "v2") == "stock"
     assert choose_backend("auto", ["reach-v3"], "v1") == "stock"
 
 
-def test_the_kernel_counts_the_tasks_as_the_one_table_of_them_does():
-    """A copy's number picks observation and reward of that task's module, and of no other."""
-    from mtrl.env.native import kernel
-    from mtrl.env.native.tasks import MODULES
+LOADED = """
+import sys
+from mtrl.env.make import make_vec_env
+env = make_vec_env(["window-open-v3", "reach-v3"], backend="native")
+env.reset()
+names = [name.removeprefix("mtrl.env.native.tasks.") for name in sys.modules]
+print(*sorted(set(names) - set(sys.modules)))
+"""
 
-    assert tuple(MODULES) == MT10
-    for task, module in MODULES.items():
+
+def test_an_environment_loads_the_rewards_of_its_own_tasks_alone():
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["reach", "window_open"], done.stderr
+
+
+def test_each_file_is_the_task_that_it_says():
+    _, modules = native.load(MT10)
+    for task, module in zip(MT10, modules, strict=True):
         assert module.__doc__.startswith(f"{task}:")
-    functions = [geometry.compiled(lambda value, own=own: value + own) for own in range(100, 105)]
-    chosen = kernel.by_number(functions, "value")
-    assert [chosen(number, 1000) for number in range(5)] == [1100, 1101, 1102, 1103, 1104]
-    # What the kernel calls was made from the table: the modules' own functions, in their order.
-    for dispatch, name in ((kernel._observe_object, "observe"), (kernel._reward, "reward")):
-        called = dispatch.py_func.__globals__
-        for number, module in enumerate(MODULES.values()):
-            assert called[f"function_{number}"] is getattr(module, name)
-        assert f"function_{len(MODULES)}" not in called
-    env = make_vec_env(MT10, 1, backend="native")
-    env.reset()
-    assert env._copies["task"].tolist() == list(range(len(MODULES)))
-    env.close()
 
 
 def test_direct_construction_matches_the_factory():

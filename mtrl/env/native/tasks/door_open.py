@@ -2,31 +2,29 @@
 
 import math
 
-import mujoco
-import numpy as np
-from numpy.typing import NDArray
+from mujoco import MjData
 
 from mtrl.env.native.maths import (
-    Quaternion,
     Vector,
     compiled,
     distance_in_plane,
     hamacher_product,
     length,
-    matrix_quaternion,
     minus,
     plus,
+    position_and_matrix,
+    rewards,
     rounded,
     tolerance,
     triple,
-    vector,
 )
 from mtrl.env.native.memory import load
+from mtrl.env.native.records import Copy, Places
 
 SUCCESS_DISTANCE = 0.08
 
 
-def places(data: mujoco.MjData) -> dict[str, NDArray[np.float64]]:
+def places(data: MjData) -> Places:
     """Return the handle and the hinge."""
     handle = data.geom("handle")
     return {
@@ -36,10 +34,7 @@ def places(data: mujoco.MjData) -> dict[str, NDArray[np.float64]]:
     }
 
 
-@compiled
-def observe(places: np.record) -> tuple[Vector, Quaternion]:
-    """Return position and quaternion of the handle."""
-    return vector(places.object), matrix_quaternion(places.object_rotation)
+observe = position_and_matrix
 
 
 @compiled
@@ -62,17 +57,15 @@ def _opened(angle: float) -> float:
     return 0.2 * moved + 0.8 * tolerance(math.pi / 2.0 + math.pi / 6 - -angle, 0.0, 0.5, math.pi / 3.0)
 
 
-@compiled
-def reward(
-    places: np.record, goal: np.record, obs: NDArray[np.float64], action: NDArray[np.float64], single: bool
-) -> tuple[float, bool]:
+@rewards
+def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for a closed gripper at the handle and for opening, and whether the door is open."""
-    effort = min(max(action[3], -1.0), 1.0)
-    reward_grab = rounded(rounded(effort + 1.0, single) / 2.0, single)
-    door = plus(triple(obs, 4), (-0.05, 0.0, 0.0))
-    ready = _ready_to_open(triple(obs, 0), door)
+    effort = min(max(copy.action[3], -1.0), 1.0)
+    reward_grab = rounded(rounded(effort + 1.0, copy.single) / 2.0, copy.single)
+    door = plus(triple(copy.observation, 4), (-0.05, 0.0, 0.0))
+    ready = _ready_to_open(triple(copy.observation, 0), door)
 
-    solved = abs(obs[4] - goal.target_pos[0]) <= SUCCESS_DISTANCE
+    solved = abs(copy.observation[4] - copy.goal.target_pos[0]) <= SUCCESS_DISTANCE
     if solved:
         return 10.0, solved
-    return 2.0 * hamacher_product(ready, reward_grab) + 8.0 * _opened(load(places.door_angle, 0)), solved
+    return 2.0 * hamacher_product(ready, reward_grab) + 8.0 * _opened(load(copy.places.door_angle, 0)), solved

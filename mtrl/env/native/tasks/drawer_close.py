@@ -1,25 +1,24 @@
 """drawer-close-v3: push a drawer shut."""
 
-import mujoco
-import numpy as np
-from numpy.typing import NDArray
+from mujoco import MjData
 
 from mtrl.env.native.maths import (
-    Quaternion,
-    Vector,
-    compiled,
+    NO_ROTATION,
     distance,
     gaussian_tolerance,
     gripper_closed,
     hamacher_product,
-    no_quaternion,
+    observes,
     plus,
+    rewards,
     rounded,
+    show,
     tcp_center,
     tolerance,
     triple,
     vector,
 )
+from mtrl.env.native.records import Copy, Places
 
 TARGET_RADIUS = 0.05
 SUCCESS_DISTANCE = TARGET_RADIUS + 0.015
@@ -27,32 +26,30 @@ SUCCESS_DISTANCE = TARGET_RADIUS + 0.015
 _HANDLE_REACH_RADIUS = 0.005
 
 
-def places(data: mujoco.MjData) -> dict[str, NDArray[np.float64]]:
+def places(data: MjData) -> Places:
     """Return the drawer."""
     return {"object": data.body("drawer_link").xpos}
 
 
-@compiled
-def observe(places: np.record) -> tuple[Vector, Quaternion]:
+@observes
+def observe(copy: Copy) -> None:
     """Return the position of the handle; no rotation is observed."""
-    return plus(vector(places.object), (0.0, -0.16, 0.05)), no_quaternion()
+    show(copy, plus(vector(copy.places.object), (0.0, -0.16, 0.05)), NO_ROTATION)
 
 
-@compiled
-def reward(
-    places: np.record, goal: np.record, obs: NDArray[np.float64], action: NDArray[np.float64], single: bool
-) -> tuple[float, bool]:
+@rewards
+def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for a fist at the handle and for closing, and whether the drawer is shut."""
-    obj, obj_init = triple(obs, 4), triple(goal.obj_init_pos)
-    target = triple(goal.target_pos)
+    obj, obj_init = triple(copy.observation, 4), triple(copy.goal.obj_init_pos)
+    target = triple(copy.goal.target_pos)
     target_to_obj = distance(obj, target)
     in_place_margin = abs(distance(obj_init, target) - TARGET_RADIUS)
     in_place = tolerance(target_to_obj, 0.0, TARGET_RADIUS, in_place_margin)
 
-    tcp_to_obj = distance(obj, tcp_center(places))
-    reach_margin = abs(distance(obj_init, triple(goal.init_tcp)) - _HANDLE_REACH_RADIUS)
+    tcp_to_obj = distance(obj, tcp_center(copy))
+    reach_margin = abs(distance(obj_init, triple(copy.goal.init_tcp)) - _HANDLE_REACH_RADIUS)
     reach = gaussian_tolerance(tcp_to_obj, 0.0, _HANDLE_REACH_RADIUS, reach_margin)
-    closed, single = gripper_closed(action, single)
+    closed, single = gripper_closed(copy)
     reach = hamacher_product(reach, closed, single)
 
     solved = target_to_obj <= SUCCESS_DISTANCE

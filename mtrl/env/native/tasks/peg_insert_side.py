@@ -1,27 +1,24 @@
 """peg-insert-side-v3: pick up a peg and insert it into a hole from the side."""
 
-import mujoco
-import numpy as np
-from numpy.typing import NDArray
+from mujoco import MjData
 
 from mtrl.env.native.maths import (
-    Quaternion,
-    Vector,
     caging_reward,
-    compiled,
     distance,
     hamacher_product,
     inside_prism,
     length,
-    matrix_quaternion,
     minus,
+    position_and_matrix,
     prism_tolerance,
+    rewards,
     tcp_center,
     times,
     tolerance,
     triple,
     vector,
 )
+from mtrl.env.native.records import Copy, Places
 
 TARGET_RADIUS = 0.07
 
@@ -29,7 +26,7 @@ TARGET_RADIUS = 0.07
 _SCALE = (1.0, 2.0, 2.0)
 
 
-def places(data: mujoco.MjData) -> dict[str, NDArray[np.float64]]:
+def places(data: MjData) -> Places:
     """Return where the peg is grasped, its head, and the two boxes that it must not run into."""
     grasp = data.site("pegGrasp")
     return {
@@ -43,33 +40,28 @@ def places(data: mujoco.MjData) -> dict[str, NDArray[np.float64]]:
     }
 
 
-@compiled
-def observe(places: np.record) -> tuple[Vector, Quaternion]:
-    """Return position and quaternion of the peg."""
-    return vector(places.object), matrix_quaternion(places.object_rotation)
+observe = position_and_matrix
 
 
-@compiled
-def reward(
-    places: np.record, goal: np.record, obs: NDArray[np.float64], action: NDArray[np.float64], single: bool
-) -> tuple[float, bool]:
+@rewards
+def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for grasping, lifting and inserting the peg, and whether its head is in the hole."""
-    obj, tcp_opened = triple(obs, 4), obs[3]
-    obj_head, target = vector(places.peg_head), triple(goal.target_pos)
-    tcp_to_obj = distance(obj, tcp_center(places))
+    obj, tcp_opened = triple(copy.observation, 4), copy.observation[3]
+    obj_head, target = vector(copy.places.peg_head), triple(copy.goal.target_pos)
+    tcp_to_obj = distance(obj, tcp_center(copy))
     obj_to_target = length(times(minus(obj_head, target), _SCALE))
-    in_place_margin = length(times(minus(triple(goal.peg_head_pos_init), target), _SCALE))
+    in_place_margin = length(times(minus(triple(copy.goal.peg_head_pos_init), target), _SCALE))
     in_place = tolerance(obj_to_target, 0.0, TARGET_RADIUS, in_place_margin)
 
-    zero_1, one_1 = vector(places.bottom_right_corner_1), vector(places.top_left_corner_1)
-    zero_2, one_2 = vector(places.bottom_right_corner_2), vector(places.top_left_corner_2)
+    zero_1, one_1 = vector(copy.places.bottom_right_corner_1), vector(copy.places.top_left_corner_1)
+    zero_2, one_2 = vector(copy.places.bottom_right_corner_2), vector(copy.places.top_left_corner_2)
     collision_boxes = hamacher_product(
         prism_tolerance(obj_head, zero_2, one_2), prism_tolerance(obj_head, zero_1, one_1)
     )
     in_place = hamacher_product(in_place, collision_boxes)
 
-    object_grasped, single = caging_reward(places, goal, obj, action, single, 0.0075, 0.03, 0.005)
-    lifted = tcp_to_obj < 0.08 and tcp_opened > 0.0 and obj[2] - 0.01 > goal.obj_init_pos[2]
+    object_grasped, single = caging_reward(copy, obj, 0.0075, 0.03, 0.005)
+    lifted = tcp_to_obj < 0.08 and tcp_opened > 0.0 and obj[2] - 0.01 > copy.goal.obj_init_pos[2]
     if lifted:
         object_grasped, single = 1.0, False
     # Inside a box ``in_place`` is a numpy float64, which keeps its precision against a float32.
