@@ -27,13 +27,13 @@ _UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError,
 def save_model(
     target: Path, model: BaseAlgorithm, *, step: int, score: tuple[float, float] | None = None
 ) -> None:
-    """Write the model to the directory ``target``, in place of what is there, in one step.
+    """Write the model, without its replay buffer, to the directory ``target``, in place of what is there, in one step.
 
     Args:
-        target: The checkpoint's directory.
-        model: The agent; its replay buffer is not saved.
+        target: The directory.
+        model: The agent.
         step: Environment steps it was trained for.
-        score: Mean success rate and mean return of its evaluation, where it has one.
+        score: Mean success rate and mean return of its evaluation, if it has one.
 
     Raises:
         NonFinite: A weight is NaN or infinite; nothing was written.
@@ -103,10 +103,9 @@ def _check_sizes(path: Path) -> None:
     """Refuse a model that is compressed, or whose tables of tensors, each a zip of its own, are."""
     with zipfile.ZipFile(path) as archive:
         for entry in stored_entries(archive, path.name, path.stat().st_size):
-            if not entry.filename.endswith(".pth"):
-                continue
-            with archive.open(entry) as file, zipfile.ZipFile(file) as table:
-                stored_entries(table, f"{entry.filename} in {path.name}", entry.file_size)
+            if entry.filename.endswith(".pth"):
+                with archive.open(entry) as file, zipfile.ZipFile(file) as table:
+                    stored_entries(table, f"{entry.filename} in {path.name}", entry.file_size)
 
 
 def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
@@ -116,14 +115,13 @@ def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
         DamagedError: The file is something else.
     """
     arrays = read_arrays(path)
-    numbers = ["norm_obs", "norm_reward", "clip_obs", "epsilon", "return_mean", "return_var", "return_count"]
-    observed = "norm_obs" in arrays and bool(np.any(arrays["norm_obs"]))
-    if observed:
-        numbers.append("observation_count")
-    for name in [*numbers, *(("observation_mean", "observation_var") if observed else ())]:
-        values = arrays.get(name)
+    names = ["norm_obs", "norm_reward", "clip_obs", "epsilon", "return_mean", "return_var", "return_count"]
+    if np.any(arrays.get("norm_obs", False)):
+        names += ["observation_count", "observation_mean", "observation_var"]
+    for name in names:
+        values, ndim = arrays.get(name), int(name in ("observation_mean", "observation_var"))
         known = values is not None and values.dtype.kind in "bfiu" and bool(np.isfinite(values).all())
-        if not known or values.ndim != (name not in numbers) or 1 < values.size < OBSERVATION_SIZE:
+        if not known or values.ndim != ndim or 1 < values.size < OBSERVATION_SIZE:
             raise DamagedError(f"{path.name} has no {name} as a normaliser has it")
     return arrays
 

@@ -66,12 +66,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
 
 
 def stored_entries(archive: zipfile.ZipFile, name: str, size: int) -> list[zipfile.ZipInfo]:
-    """Return the entries of a zip, which take no more memory than the file does.
-
-    Args:
-        archive: The zip.
-        name: What it is called.
-        size: Its bytes.
+    """Return the entries of a zip of ``size`` bytes, called ``name``, that take no more memory than the file does.
 
     Raises:
         DamagedError: One is compressed, or they claim to be larger than the file.
@@ -135,11 +130,9 @@ class Stateful(Protocol):
 
     def get_state(self) -> dict[str, Any]:
         """Return everything that decides what comes next."""
-        ...
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called."""
-        ...
 
 
 class AgentState:
@@ -164,7 +157,8 @@ class AgentState:
             "copies": model.env.env_method("get_state"),
             # What the learner logged since the last row is part of the next row.
             "logged": {name: float(value) for name, value in model.logger.name_to_value.items()},
-            "noise": _noise_state(model),
+            # Correlated action noise remembers its last value.
+            "noise": [getattr(part, "noise_prev", None) for part in _noises(model)],
         }
         normalizer = model.get_vec_normalize_env()
         if isinstance(normalizer, TaskNormalize):
@@ -174,16 +168,16 @@ class AgentState:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; the replay buffer is filled already."""
         model = self.model
-        for name, value in state["counters"].items():
-            setattr(model, name, value)
-        for name, value in state["last"].items():
+        for name, value in (*state["counters"].items(), *state["last"].items()):
             setattr(model, name, value)
         model.replay_buffer.set_state(state["replay"])
         for copy, copy_state in enumerate(state["copies"]):
             model.env.env_method("set_state", copy_state, indices=[copy])
         for name, value in state["logged"].items():
             model.logger.record(name, int(value) if value.is_integer() and "n_updates" in name else value)
-        _set_noise_state(model, state["noise"])
+        for part, value in zip(_noises(model), state["noise"], strict=False):
+            if value is not None:
+                part.noise_prev = value
         normalizer = model.get_vec_normalize_env()
         if isinstance(normalizer, TaskNormalize):
             normalizer.restore(state["normaliser"])
@@ -216,14 +210,5 @@ def _set_generators(model: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None
         torch.cuda.set_rng_state(torch.from_numpy(np.array(state["cuda"])), model.device)
 
 
-def _noise_state(model: OffPolicyAlgorithm) -> list[Any]:
-    """Return what action noise remembers: nothing if it is Gaussian, its last value if it is correlated."""
-    noise = model.action_noise
-    return [getattr(part, "noise_prev", None) for part in getattr(noise, "noises", [noise])]
-
-
-def _set_noise_state(model: OffPolicyAlgorithm, state: list[Any]) -> None:
-    noise = model.action_noise
-    for part, value in zip(getattr(noise, "noises", [noise]), state, strict=False):
-        if value is not None:
-            part.noise_prev = value
+def _noises(model: OffPolicyAlgorithm) -> list[Any]:
+    return getattr(model.action_noise, "noises", [model.action_noise])

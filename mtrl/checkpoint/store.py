@@ -1,59 +1,66 @@
 """The checkpoints of one run: complete or absent, verified before they are used, never one pickle read.
 
-``mtrl.rundir.layout`` says what lies where. A manifest names every file of its checkpoint
-with size and SHA-256, and is written last.
+``mtrl.rundir.layout`` says what lies where. The transitions of the replay buffer lie in segments: files of consecutive
+transitions, each written once and shared by checkpoints. A manifest names every file of its checkpoint, and every
+segment, with size and SHA-256, and is written last.
 """
 
 import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.algo.finite import check_finite
-from mtrl.checkpoint import segments
+from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.model import load_weights, write_model
-from mtrl.checkpoint.segments import Segment
-from mtrl.checkpoint.state import AgentState, Stateful, read_values, write_values
+from mtrl.checkpoint.state import AgentState, Stateful, read_arrays, read_values, write_values
 from mtrl.errors import ConfigurationError, DamagedError
-from mtrl.rundir.layout import (
-    ARRAYS,
-    MANIFEST,
-    MODEL,
-    STATE,
-    buffer_of,
-    checkpoints_of,
-    step_checkpoint,
-    step_checkpoints,
-    step_of,
-)
+from mtrl.rundir import layout
 from mtrl.rundir.read import read_json
-from mtrl.rundir.write import discard, new_directory, recover, sha256, write_json
+from mtrl.rundir.write import TEMPORARY, discard, new_directory, place_file, recover, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of what a manifest describes."""
+_SEGMENT_ROWS = 250_000
+"""Transitions of one segment at most: what is read, and copied, at a time."""
 _BAD = ".bad-"
-_MEND = (
-    "continue with the version of mtrl that wrote it, or train anew with fresh=true, "
-    "which moves the run directory aside"
-)
+"""How the names of checkpoints begin that are damaged."""
+
+
+class Segment(NamedTuple):
+    """A file with the transitions numbered ``low`` up to but without ``high``."""
+
+    low: int
+    high: int
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name; it follows from the content, so nobody can make it point elsewhere."""
+        return layout.segment_name(self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One verified checkpoint."""
+    """What the manifest of a checkpoint says."""
 
     path: Path
     step: int
     total_added: int
     """Transitions that were ever added to the replay buffer."""
+    files: dict[str, Any]
+    """Size and SHA-256 of each file, by name."""
     segments: tuple[Segment, ...]
     configuration: dict[str, Any]
     """The resolved configuration of the run that wrote it."""
@@ -79,11 +86,13 @@ class Store:
         configuration: Mapping[str, Any] | None = None,
         versions: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path, self.checkpoints, self.buffer = path, checkpoints_of(path), buffer_of(path)
+        self.path, self.buffer = path, layout.buffer_of(path)
         self._keep = keep
         self._configuration, self._versions = dict(configuration or {}), dict(versions or {})
         self._segments: list[Segment] = []
-        self._kept: dict[str, tuple[Segment, ...]] = {}
+        """The segments of the newest checkpoint."""
+        self._kept: dict[str, Sequence[Segment]] = {}
+        """The segments of each checkpoint, by its name."""
 
     def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> Path:
         """Write a checkpoint of ``model`` between two rollouts, with the state of every section.
@@ -94,26 +103,24 @@ class Store:
         """
         check_finite(model)
         step, replay = model.num_timesteps, model.replay_buffer
-        target = step_checkpoint(self.path, step)
+        target = layout.step_checkpoint(self.path, step)
         states = {name: section.get_state() for name, section in sections.items()}
         states["agent"] = AgentState(model).get_state()
-        written = segments.write_new(self.buffer, replay, self._segments)
+        written = write_segments(self.buffer, replay, self._segments)
         with new_directory(target) as folder:
             write_model(folder, model, step=step)
-            write_values(folder / STATE, folder / ARRAYS, states)
-            files = {file.name: _facts(file) for file in sorted(folder.iterdir())}
+            write_values(folder / layout.STATE, folder / layout.ARRAYS, states)
             manifest = {
                 "format": FORMAT,
                 "step": step,
                 "total_added": replay.total_added,
-                "files": files,
-                "segments": [segment.as_dict() for segment in written],
+                "files": {file.name: _facts(file) for file in sorted(folder.iterdir())},
+                "segments": [segment._asdict() for segment in written],
                 "configuration": self._configuration,
                 "versions": self._versions,
             }
-            write_json(folder / MANIFEST, sealed(manifest))
-        self._segments = written
-        self._kept[target.name] = tuple(written)
+            write_json(folder / layout.MANIFEST, sealed(manifest))
+        self._segments = self._kept[target.name] = written
         self._prune()
         return target
 
@@ -126,31 +133,27 @@ class Store:
             DamagedError: There are checkpoints, and none is whole.
             ConfigurationError: The newest whole one is another version's.
         """
-        recover(self.checkpoints)
+        folder = layout.checkpoints_of(self.path)
+        recover(folder)
         recover(self.buffer)
-        reasons = []
-        for path in reversed(step_checkpoints(self.path)):
+        found, reasons = None, []
+        for path in reversed(layout.step_checkpoints(self.path)):
             try:
-                found = verify(path, self.buffer)
+                # The older ones only tell which segments they need.
+                read = _read_manifest(path) if found else verify(path, self.buffer)
             except DamagedError as error:
                 reasons.append(f"{path.name}: {error}")
-                _put_aside(path, error)
+                logger.warning("checkpoint %s is put aside: %s", path.name, error)
+                path.rename(path.with_name(f"{_BAD}{path.name}-{uuid.uuid4().hex[:8]}"))
                 continue
-            self._take_over(found)
-            return found
-        if reasons or any(self.checkpoints.glob(f"{_BAD}*")):
+            self._kept[path.name] = read.segments
+            found = found or read
+        if found is not None:
+            self._segments = list(found.segments)
+            self._prune()
+        elif reasons or any(folder.glob(f"{_BAD}*")):
             raise DamagedError("; ".join(reasons) or "every checkpoint was put aside as damaged")
-        return None
-
-    def _take_over(self, found: Checkpoint) -> None:
-        """Go on from ``found``: share its segments and keep what the older checkpoints name."""
-        self._segments = list(found.segments)
-        for path in step_checkpoints(self.path):
-            try:
-                self._kept[path.name] = _manifest(path).segments
-            except DamagedError as error:
-                _put_aside(path, error)
-        self._prune()
+        return found
 
     def restore(self, found: Checkpoint, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> None:
         """Continue ``found`` exactly, with an agent and sections made anew from the same configuration.
@@ -159,70 +162,33 @@ class Store:
             DamagedError: It lacks something that this run has, or has something that this run lacks.
         """
         try:
-            states = read_values(found.path / STATE, found.path / ARRAYS)
+            states = read_values(found.path / layout.STATE, found.path / layout.ARRAYS)
             if states.keys() != {"agent", *sections}:
                 differing = ", ".join(sorted(states.keys() ^ {"agent", *sections}))
                 raise DamagedError(f"it and this version of mtrl differ in the state of {differing}")
-            load_weights(found.path / MODEL, model)
-            segments.restore(self.buffer, found.segments, model.replay_buffer, found.total_added)
+            load_weights(found.path / layout.MODEL, model)
+            restore_segments(self.buffer, found.segments, model.replay_buffer, found.total_added)
             for name, section in sections.items():
                 section.set_state(states[name])
             AgentState(model).set_state(states["agent"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = (
-                error if isinstance(error, DamagedError) else f"it does not hold this run's state, {error!r}"
-            )
-            raise DamagedError(f"{found.path.name} cannot be gone on with ({why}): {_MEND}") from error
+            # DamagedError is a ValueError.
+            known = isinstance(error, DamagedError)
+            why = error if known else f"it does not hold this run's state, {error!r}"
+            raise DamagedError(
+                f"{found.path.name} cannot be continued ({why}): continue with the version of mtrl that wrote it, or "
+                "train anew with fresh=true, which moves the run directory aside"
+            ) from error
 
     def _prune(self) -> None:
-        for path in step_checkpoints(self.path)[: -self._keep]:
+        """Delete the oldest checkpoints, and the segments that no kept checkpoint needs."""
+        paths = layout.step_checkpoints(self.path)
+        for path in paths[: -self._keep]:
             discard(path)
-        present = {path.name for path in step_checkpoints(self.path)}
-        self._kept = {name: kept for name, kept in self._kept.items() if name in present}
-        segments.prune(self.buffer, [segment for kept in self._kept.values() for segment in kept])
-
-
-def _put_aside(path: Path, error: DamagedError) -> None:
-    logger.warning("checkpoint %s is put aside: %s", path.name, error)
-    path.rename(path.with_name(f"{_BAD}{path.name}-{uuid.uuid4().hex[:8]}"))
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    return {"size": file.stat().st_size, "sha256": sha256(file)}
-
-
-def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest with the SHA-256 of its own content, by which a flipped bit in it is noticed."""
-    content = {name: value for name, value in manifest.items() if name != "seal"}
-    return content | {"seal": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
-
-
-def _manifest(path: Path) -> Checkpoint:
-    """Return what a checkpoint's manifest says."""
-    if path.is_symlink():
-        raise DamagedError("it is a link")
-    content = read_json(path / MANIFEST)
-    if sealed(content) != content:
-        raise DamagedError(f"{MANIFEST} is not what was written")
-    if content.get("format") != FORMAT:
-        raise ConfigurationError(
-            f"{path} has the format {content.get('format')} and this version of mtrl reads {FORMAT}: continue with "
-            "the version that wrote it, or train anew with fresh=true"
-        )
-    try:
-        return Checkpoint(
-            path,
-            int(content["step"]),
-            int(content["total_added"]),
-            tuple(
-                Segment(int(s["low"]), int(s["high"]), int(s["size"]), str(s["sha256"]))
-                for s in content["segments"]
-            ),
-            dict(content["configuration"]),
-            dict(content["versions"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{MANIFEST} lacks {error}") from error
+        self._kept = {
+            path.name: self._kept[path.name] for path in paths[-self._keep :] if path.name in self._kept
+        }
+        prune_segments(self.buffer, [segment for kept in self._kept.values() for segment in kept])
 
 
 def verify(path: Path, buffer: Path) -> Checkpoint:
@@ -231,17 +197,127 @@ def verify(path: Path, buffer: Path) -> Checkpoint:
     Raises:
         DamagedError: naming what is not.
     """
-    found = _manifest(path)
-    if step_of(path) != found.step:
-        raise DamagedError(f"{MANIFEST} is of step {found.step}")
-    files = read_json(path / MANIFEST).get("files")
-    if not isinstance(files, dict) or not {MODEL, STATE, ARRAYS} <= files.keys():
-        raise DamagedError(f"{MANIFEST} does not name every file")
-    for name, facts in files.items():
-        file = path / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
-            raise DamagedError(f"{name} is missing")
-        if _facts(file) != facts:
-            raise DamagedError(f"{name} is not what was written")
-    segments.verify(buffer, found.segments)
+    found = _read_manifest(path)
+    if layout.step_of(path) != found.step:
+        raise DamagedError(f"{layout.MANIFEST} is of step {found.step}")
+    if not {layout.MODEL, layout.STATE, layout.ARRAYS} <= found.files.keys():
+        raise DamagedError(f"{layout.MANIFEST} does not name every file")
+    for name, facts in found.files.items():
+        _check_file(path, name, facts)
+    verify_segments(buffer, found.segments)
     return found
+
+
+def _read_manifest(path: Path) -> Checkpoint:
+    if path.is_symlink():
+        raise DamagedError("it is a link")
+    content = read_json(path / layout.MANIFEST)
+    if sealed(content) != content:
+        raise DamagedError(f"{layout.MANIFEST} is not what was written")
+    if content.get("format") != FORMAT:
+        raise ConfigurationError(
+            f"{path} has the format {content.get('format')} and this version of mtrl reads {FORMAT}: continue with "
+            "the version that wrote it, or train anew with fresh=true"
+        )
+    try:
+        return Checkpoint(
+            path,
+            step=int(content["step"]),
+            total_added=int(content["total_added"]),
+            files=dict(content["files"]),
+            segments=tuple(
+                Segment(int(s["low"]), int(s["high"]), int(s["size"]), str(s["sha256"]))
+                for s in content["segments"]
+            ),
+            configuration=dict(content["configuration"]),
+            versions=dict(content["versions"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{layout.MANIFEST} lacks {error}") from error
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the SHA-256 of its own content, by which a flipped bit in it is noticed."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return content | {"seal": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    return {"size": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _check_file(folder: Path, name: str, facts: Any) -> None:
+    file = folder / name
+    if Path(name).name != name or file.is_symlink() or not file.is_file():
+        raise DamagedError(f"{name} is missing")
+    if _facts(file) != facts:
+        raise DamagedError(f"{name} is not what was written")
+
+
+def write_segments(folder: Path, replay: TaskReplayBuffer, written: Sequence[Segment]) -> list[Segment]:
+    """Write the transitions that ``written`` lacks and return the segments that hold the whole buffer.
+
+    Args:
+        folder: Where segments live.
+        replay: The buffer.
+        written: The segments of the last checkpoint, consecutive.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    total = replay.total_added
+    oldest = total - replay.size()
+    segments = [segment for segment in written if segment.high > oldest]
+    for low in range(max(written[-1].high if written else 0, oldest), total, _SEGMENT_ROWS):
+        high = min(low + _SEGMENT_ROWS, total)
+        temporary = folder / f"{TEMPORARY}{low}_{high}.npz"
+        try:
+            np.savez(temporary, **replay.rows(low, high))
+            segments.append(Segment(low, high, **_facts(temporary)))
+            place_file(temporary, folder / segments[-1].name)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return segments
+
+
+def verify_segments(folder: Path, segments: Sequence[Segment]) -> None:
+    """Check that the segments are consecutive and their files as they were written.
+
+    Raises:
+        DamagedError: naming the first that is not.
+    """
+    for before, after in pairwise(segments):
+        if before.high != after.low:
+            raise DamagedError(f"transitions {before.high} to {after.low} are missing")
+    for segment in segments:
+        _check_file(folder, segment.name, {"size": segment.size, "sha256": segment.sha256})
+
+
+def restore_segments(folder: Path, segments: Sequence[Segment], replay: TaskReplayBuffer, total: int) -> None:
+    """Fill ``replay`` with the newest transitions of ``segments``, of ``total`` that were ever added.
+
+    Raises:
+        DamagedError: They do not fit the buffer.
+    """
+    # The first segment may begin with transitions that were overwritten since.
+    oldest = max(0, total - replay.buffer_size, segments[0].low if segments else 0)
+
+    def parts() -> Iterator[dict[str, Any]]:
+        for segment in segments:
+            if segment.high > oldest:
+                skipped = max(0, oldest - segment.low)
+                arrays = read_arrays(folder / segment.name)
+                yield {name: values[skipped:] for name, values in arrays.items()}
+
+    try:
+        replay.restore(oldest, parts())
+        if replay.total_added != total:
+            raise ValueError(f"{replay.total_added:,} of {total:,} are there")
+    except (KeyError, ValueError) as error:
+        raise DamagedError(f"the transitions do not fit the replay buffer ({error})") from error
+
+
+def prune_segments(folder: Path, kept: Sequence[Segment]) -> None:
+    """Delete the segments that no kept checkpoint needs."""
+    names = {segment.name for segment in kept}
+    for path in folder.glob("seg_*.npz"):
+        if path.name not in names:
+            path.unlink()

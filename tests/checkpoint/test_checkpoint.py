@@ -14,8 +14,8 @@ from stable_baselines3.common.logger import Logger
 
 import mtrl
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.checkpoint import segments
 from mtrl.checkpoint.state import read_values, write_values
+from mtrl.checkpoint.store import prune_segments, restore_segments, verify_segments, write_segments
 from mtrl.config.compose import compose_run
 from mtrl.errors import DamagedError
 from mtrl.rundir.write import CsvLog, new_directory, recover, write_json
@@ -93,12 +93,12 @@ def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path,
         for _ in range(count // 10):
             add(buffer, 10, random)
         before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
-        written = segments.write_new(tmp_path, buffer, written)
-        segments.verify(tmp_path, written)
+        written = write_segments(tmp_path, buffer, written)
+        verify_segments(tmp_path, written)
         after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
         assert before.items() <= after.items()
         restored = make_buffer(n_steps)
-        segments.restore(tmp_path, written, restored, buffer.total_added)
+        restore_segments(tmp_path, written, restored, buffer.total_added)
         assert restored.total_added == buffer.total_added
         low = buffer.total_added - buffer.size()
         mine, theirs = restored.rows(low, buffer.total_added), buffer.rows(low, buffer.total_added)
@@ -109,7 +109,7 @@ def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path,
         samples = [held.sample(20) for held in (buffer, restored)]
         buffer.set_state(state)
         assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True) if torch.is_tensor(a))
-    segments.prune(tmp_path, written)
+    prune_segments(tmp_path, written)
     assert {path.name for path in tmp_path.glob("seg_*")} == {segment.name for segment in written}
 
 
