@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mtrl import hardware
-from mtrl.config import OPTIONS, OWN_OPTIONS, OWN_SAC, AlgoConfig, Config, MultiheadConfig, SACConfig
 from mtrl.config.compose import defaults_of
-from mtrl.config.types import load_class
+from mtrl.config.types import OPTIONS, OWN_OPTIONS, AlgoConfig, Config, MultiheadConfig, SACConfig, load_class
 from mtrl.curriculum.stages import stages_of
 from mtrl.errors import ConfigurationError
 from mtrl.rundir.models import source_content
 from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_seed, check_tasks
 
 _BUILT_IN = {
-    OWN_SAC: "sac",
+    "mtrl.algo.SAC": "sac",
     "stable_baselines3.SAC": "sac",
     "stable_baselines3.TD3": "td3",
     "stable_baselines3.DDPG": "ddpg",
@@ -181,7 +180,7 @@ def _check_transfer(cfg: Config) -> None:
     if transfer.source is not None:
         source_content(cfg)
     frozen = [f"transfer.freeze_steps.{part}" for part, steps in transfer.freeze_steps.items() if steps]
-    compiled = cfg.algo.cls == OWN_SAC and frozen and transfer.active
+    compiled = cfg.algo.compiles and frozen and transfer.active
     if compiled and hardware.compilation(cfg.hardware.compile, hardware.device(cfg.hardware)) != "off":
         raise ConfigurationError(
             f"{frozen[0]} cannot be kept by a compiled update, which fixes once for all what it does: "
@@ -221,7 +220,7 @@ def _check_batches(cfg: Config) -> None:
 
 def _check_own_options(cfg: Config) -> None:
     algo = cfg.algo
-    if not isinstance(algo, SACConfig) or algo.cls == OWN_SAC:
+    if not isinstance(algo, SACConfig) or algo.compiles:
         return
     off = defaults_of(algo="sac").values["algo"]
     used = [key for key in OWN_OPTIONS if getattr(algo, key) != off[key]]
@@ -229,7 +228,7 @@ def _check_own_options(cfg: Config) -> None:
         said = ", ".join(f"algo.{key}={_written(getattr(algo, key))}" for key in used)
         mend = " ".join(f"algo.{key}={_written(off[key])}" for key in used)
         raise ConfigurationError(
-            f"only {OWN_SAC} has {said}, which algo.cls={algo.cls} would not do: set {mend}"
+            f"only {algo.compiling} has {said}, which algo.cls={algo.cls} would not do: set {mend}"
         )
 
 

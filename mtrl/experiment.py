@@ -8,31 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mtrl.config import MultiheadConfig
 from mtrl.config.compose import Composition, compose_run, defaults_of
+from mtrl.config.types import MultiheadConfig, is_learned
+from mtrl.config.values import flatten
 from mtrl.rundir.models import source_content
 
-# Neither decides what is learned: how long, on what machine, what is written down.
-_NOT_LEARNED = frozenset(
-    (
-        "experiment",
-        "seed",
-        "total_steps",
-        "phase",
-        "phases",
-        "fresh",
-        "dry_run",
-        "output",
-        "hardware",
-        "checkpoint",
-        "logging",
-        "stop",
-        "evaluation",
-    )
-)
-_NOT_LEARNED_KEYS = frozenset(
-    {"curriculum.start_stage", "transfer.source", "transfer.train", "transfer.baseline"}
-)
 _READABLE_LENGTH = 80
 
 
@@ -72,7 +52,7 @@ def differences(composition: Composition, *, from_recipe: bool) -> dict[str, Any
             base = defaults_of(experiment=experiment, tuned=composition.tuned, **differing).values
     else:
         differing, base = chosen, defaults_of(**chosen).values
-    flat, usual_values = _flat(composition.values), _flat(base)
+    flat, usual_values = flatten(composition.values), flatten(base)
     changed = {key: value for key, value in flat.items() if usual_values.get(key, _ABSENT) != value}
     learned = {key: value for key, value in changed.items() if is_learned(key)}
     if not composition.config.transfer.active:
@@ -80,11 +60,6 @@ def differences(composition: Composition, *, from_recipe: bool) -> dict[str, Any
     else:
         learned["transfer.from"] = _origin(composition)
     return differing | {key: value for key, value in learned.items() if not key.endswith(".name")}
-
-
-def is_learned(key: str) -> bool:
-    """Tell whether a flat key of the configuration decides what is learned."""
-    return key.split(".")[0] not in _NOT_LEARNED and key not in _NOT_LEARNED_KEYS
 
 
 def _origin(composition: Composition) -> str:
@@ -154,16 +129,6 @@ def _hydra(value: object) -> str:
 
 
 _ABSENT = object()
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _brief(value: object) -> str:

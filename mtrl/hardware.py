@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl.config import Config, HardwareConfig
+from mtrl.config.types import Config, HardwareConfig
 from mtrl.tasks import ACTION_SIZE, NATIVE, OBSERVATION_SIZE
 
 

@@ -11,8 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from mtrl import hardware
 from mtrl.algo.make import make_agent
 from mtrl.checkpoint.store import Store
-from mtrl.config import Config
 from mtrl.config.compose import Composition
+from mtrl.config.types import Config
 from mtrl.curriculum.curriculum import Curriculum, begin_curriculum
 from mtrl.env.make import choose_backend, make_training_env
 from mtrl.errors import ConfigurationError

@@ -96,7 +96,7 @@ def test_nothing_imports_what_stands_above_it_even_through_others(module):
 
 @pytest.mark.parametrize("side", ["report.page", "status", "rundir.run", "statistics", "rundir.read"])
 def test_what_reads_run_directories_imports_nothing_that_trains(side):
-    assert {layer_of(name) for name in reached_from(f"mtrl.{side}")} <= {None, 0}
+    assert {layer_of(name) for name in reached_from(f"mtrl.{side}")} <= {None, 0, 1}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

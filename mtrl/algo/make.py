@@ -13,8 +13,16 @@ from mtrl.algo.policies import policy_for
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import acting_from_the_start
 from mtrl.algo.sac import SAC
-from mtrl.config import OWN_OPTIONS, AlgoConfig, Config, DDPGConfig, MultiheadConfig, SACConfig, TD3Config
-from mtrl.config.types import load_class
+from mtrl.config.types import (
+    OWN_OPTIONS,
+    AlgoConfig,
+    Config,
+    DDPGConfig,
+    MultiheadConfig,
+    SACConfig,
+    TD3Config,
+    load_class,
+)
 from mtrl.errors import ConfigurationError
 from mtrl.hardware import Hardware
 from mtrl.tasks import ACTION_SIZE

@@ -26,7 +26,7 @@ from mtrl.algo.networks import (
     initialise,
 )
 from mtrl.algo.optimizer import FusedAdam
-from mtrl.config import MultiheadConfig, VariantConfig
+from mtrl.config.types import MultiheadConfig, VariantConfig
 
 
 @dataclass(slots=True)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
-    from mtrl.config import Config
     from mtrl.config.compose import Composition
+    from mtrl.config.types import Config
 
 _EVALUATE_EVERY = 100_000
 

@@ -18,8 +18,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from mtrl.config import OPTIONS, Config
 from mtrl.config.mistakes import check_form, check_keys, check_options, first_sentence, is_free, sentence
+from mtrl.config.types import OPTIONS, Config
 from mtrl.errors import ConfigurationError
 
 _PACKAGED = Path(__file__).parents[1] / "conf"

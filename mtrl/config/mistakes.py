@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from hydra.core.override_parser.types import Override
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from mtrl.config import OPTIONS, Config
+from mtrl.config.types import OPTIONS, Config
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import closest
 

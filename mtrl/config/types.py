@@ -1,17 +1,37 @@
-"""The typed configuration: types and checks of single values; values are in ``conf/``, cross-checks elsewhere.
+"""The typed configuration: types and the bounds of single values. The values are in ``conf/``.
 
-Nothing here imports torch or MuJoCo: a mistake in a configuration is answered before anything heavy starts.
+A field says with ``key(...)`` what it may hold and whether it decides what is learned; checks across several groups are
+in ``mtrl.checks``. Nothing here imports torch or MuJoCo: a mistake is answered before anything heavy starts.
 Step counts accept ``1e6`` and become integers; every frequency is in environment steps.
 """
 
+# ruff: noqa: RUF009 (the calls that make fields return fields, which no two objects share)
+
 import importlib
 import re
-from dataclasses import dataclass
-from math import inf, isfinite
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import partial
+from math import inf, isfinite, nan
+from typing import Any, ClassVar
 
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import HORIZON
+
+Check = Callable[[str, Any], Any]
+"""Takes a key and its value and returns the value, or raises ConfigurationError."""
+
+
+def key(check: Check | None = None, *, learned: bool = True, noted: bool = True, own: bool = False) -> Any:
+    """Return a field of the configuration.
+
+    Args:
+        check: What its value must be; null is never checked.
+        learned: Whether it decides what is learned, and so the name of the run directory.
+        noted: Whether a continued run notes that it has changed.
+        own: Whether only the project's own algorithm has it, not every class of the same option.
+    """
+    return field(metadata={"check": check, "learned": learned, "noted": noted, "own": own})
 
 
 def require(condition: bool, message: str) -> None:
@@ -20,13 +40,33 @@ def require(condition: bool, message: str) -> None:
         raise ConfigurationError(message)
 
 
-def require_choice(key: str, value: object, choices: tuple[str, ...], why: str = "") -> None:
-    """Refuse a value that is none of ``choices``."""
-    require(value in choices, f"{key}={value} is not one of {', '.join(choices)}{why}")
+def expect(condition: Callable[[Any], Any], otherwise: str) -> Check:
+    """Return the check that ``condition`` holds for a value; ``otherwise`` ends the sentence that refuses it."""
+
+    def check(key: str, value: Any) -> Any:
+        require(bool(condition(value)), f"{key}={value} {otherwise}")
+        return value
+
+    return check
+
+
+POSITIVE = expect(lambda value: 0 < value < inf, "must be a finite number greater than 0")
+NOT_NEGATIVE = expect(lambda value: 0 <= value < inf, "must not be negative and must be finite")
+FRACTION = expect(lambda value: 0 <= value <= 1, "must lie between 0 and 1")
+LAYERS = expect(
+    lambda widths: bool(widths) and all(width > 0 for width in widths),
+    "must be a list of one or more widths above 0",
+)
+EPISODES = expect(lambda value: value >= 1, "measures nothing: an evaluation needs at least 1 episode")
+
+
+def one_of(*choices: str, why: str = "") -> Check:
+    """Return the check of a word."""
+    return expect(lambda value: value in choices, f"is not one of {', '.join(choices)}{why}")
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value of a form without types is a number; true and false are none."""
+    """Tell whether a value of unknown type is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -37,55 +77,39 @@ def whole_steps(key: str, value: float, minimum: int = 1) -> int:
     return int(value)
 
 
-def require_positive(key: str, value: float | None) -> None:
-    """Refuse a number that is not positive and finite; None is none."""
-    require(value is None or 0 < value < inf, f"{key}={value} must be a finite number greater than 0")
+def whole(minimum: int = 1) -> Check:
+    """Return the check of a count."""
+    return partial(whole_steps, minimum=minimum)
 
 
-def require_not_negative(key: str, value: float) -> None:
-    """Refuse a number below 0, an infinite one, and NaN."""
-    require(0 <= value < inf, f"{key}={value} must not be negative and must be finite")
+def each(check: Check) -> Check:
+    """Return the check of a list or table, each of whose entries is null or must pass ``check``."""
+
+    def check_each(key: str, values: Any) -> Any:
+        if isinstance(values, dict):
+            return {name: check(f"{key}.{name}", value) for name, value in values.items()}
+        return [None if value is None else check(key, value) for value in values]
+
+    return check_each
 
 
-def auto_or_number(key: str, value: str | float, *, initial: bool = False) -> str | float:
+def auto_or_number(key: str, value: str | float, *, temperature: bool = False) -> str | float:
     """Return ``auto``, or a finite number as a float.
 
-    Args:
-        key: The key that holds it.
-        value: As it was given.
-        initial: Whether ``auto_<number above 0>`` may stand for a learned value that begins there, and any
-            number must not be negative.
+    A temperature may be ``auto_<number above 0>``, a learned value that begins there, and is not negative.
     """
     text = str(value)
-    learned = initial and text.startswith("auto_")
-    number = _number(text.removeprefix("auto_") if learned else text)
-    if text == "auto" or (learned and number is not None and number > 0):
-        return text
-    known = number is not None and not learned and (number >= 0 or not initial)
-    forms = (
-        "auto or a number of at least 0, or auto_<initial value above 0>" if initial else "auto or a number"
-    )
-    require(known, f"{key}={value} must be {forms}")
-    return float(text)
-
-
-def _number(text: str) -> float | None:
+    learned = temperature and text.startswith("auto_")
     try:
-        number = float(text)
+        number = float(text.removeprefix("auto_") if learned else text)
     except ValueError:
-        return None
-    return number if isfinite(number) else None
-
-
-def require_fraction(key: str, value: float | None) -> None:
-    """Refuse a number outside of 0 to 1; None is none."""
-    require(value is None or 0 <= value <= 1, f"{key}={value} must lie between 0 and 1")
-
-
-def require_layers(key: str, widths: list[int]) -> None:
-    """Refuse widths of layers that make no network."""
-    valid = bool(widths) and all(width > 0 for width in widths)
-    require(valid, f"{key}={widths} must be a list of one or more widths above 0")
+        number = nan
+    if text == "auto" or (learned and 0 < number < inf):
+        return text
+    forms = "a number of at least 0, or auto_<initial value above 0>" if temperature else "a number"
+    known = isfinite(number) and not learned and (number >= 0 or not temperature)
+    require(known, f"{key}={value} must be auto or {forms}")
+    return number
 
 
 def load_class(path: str) -> type:
@@ -106,109 +130,94 @@ def load_class(path: str) -> type:
     return found
 
 
-OWN_SAC = "mtrl.algo.SAC"
-OWN_OPTIONS = (
-    "temperature",
-    "balanced_batches",
-    "max_gradient_norm",
-    "reward_scaling",
-    "reward_scale",
-    "max_reward_ratio",
-    "reward_scales_every",
-    "adam_epsilon",
-    "overlap",
-)
-"""Keys of ``algo=sac`` that only ``OWN_SAC`` has; their values in ``conf/algo/sac.yaml`` turn them off."""
+@dataclass(slots=True)
+class Group:
+    """A group of keys, each checked by itself as the group is made."""
+
+    def __post_init__(self) -> None:
+        """Check each value by itself; subclasses add what concerns several of their keys."""
+        prefix = next((f"{key.name}." for key in fields(Config) if key.type in type(self).__mro__), "")
+        for key in fields(self):
+            check, value = key.metadata.get("check"), getattr(self, key.name)
+            if check is not None and value is not None:
+                setattr(self, key.name, check(f"{prefix}{key.name}", value))
 
 
 @dataclass(slots=True)
-class AlgoConfig:
+class AlgoConfig(Group):
     """What every off-policy algorithm has."""
+
+    built_in: ClassVar[tuple[str, ...]] = ()
+    """Dotted paths of the classes that take these keys; the last is stable-baselines3's, the head of the family."""
+    compiling: ClassVar[str | None] = None
+    """Dotted path of the class that can compile its update, which stable-baselines3's cannot."""
 
     cls: str
     """Dotted path of the algorithm's class, of stable-baselines3's interface."""
     kwargs: dict[str, Any]
     """Further arguments of a foreign class, checked against its constructor."""
-    learning_rate: float
+    learning_rate: float = key(POSITIVE)
     """Of Adam, for all networks."""
-    buffer_size: int | float
+    buffer_size: int | float = key(whole())
     """Transitions in the replay buffer, over all environments."""
-    learning_starts: int | float
+    learning_starts: int | float = key(whole(0))
     """Environment steps of random actions before the first update."""
-    batch_size: int
+    batch_size: int = key(whole())
     """Transitions of an update."""
-    tau: float
+    tau: float = key(FRACTION)
     """Share of the networks that moves into their targets at each update."""
-    gamma: float
+    gamma: float = key(FRACTION)
     """Discount."""
-    n_steps: int
+    n_steps: int = key(whole())
     """Steps of the return that an update looks ahead."""
-    updates: int | float
+    updates: int | float = key(
+        expect(lambda value: 0.001 <= value < inf, "must be a finite number of at least 0.001")
+    )
     """Updates per ``updates_per``, met within 1 %; less than one is allowed (0.1: one update in ten)."""
-    updates_per: str
+    updates_per: str = key(one_of("vector_step", "environment_step"))
     """"vector_step" (one step of all copies) or "environment_step"."""
-
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        self.buffer_size = whole_steps("algo.buffer_size", self.buffer_size)
-        self.learning_starts = whole_steps("algo.learning_starts", self.learning_starts, 0)
-        whole_steps("algo.batch_size", self.batch_size)
-        whole_steps("algo.n_steps", self.n_steps)
-        require_positive("algo.learning_rate", self.learning_rate)
-        require_positive("algo.updates", self.updates)
-        require(self.updates >= 0.001, f"algo.updates={self.updates} must be at least 0.001")
-        require_fraction("algo.tau", self.tau)
-        require_fraction("algo.gamma", self.gamma)
-        require_choice("algo.updates_per", self.updates_per, ("vector_step", "environment_step"))
 
     @property
     def compiles(self) -> bool:
-        """Whether the class can compile its update, which stable-baselines3's cannot."""
-        return self.cls == OWN_SAC
+        """Whether the class can compile its update."""
+        return self.cls == self.compiling
 
 
 @dataclass(slots=True)
 class SACConfig(AlgoConfig):
     """Soft actor-critic."""
 
-    ent_coef: str | int | float
+    built_in: ClassVar[tuple[str, ...]] = ("mtrl.algo.SAC", "stable_baselines3.SAC")
+    compiling: ClassVar[str | None] = "mtrl.algo.SAC"
+
+    ent_coef: str | int | float = key(partial(auto_or_number, temperature=True))
     """Temperature: auto, auto_<initial value>, or a fixed number."""
-    target_entropy: str | int | float
+    target_entropy: str | int | float = key(auto_or_number)
     """auto (minus the number of action dimensions) or a number."""
-    temperature: str
+    temperature: str = key(one_of("shared", "per_task"), own=True)
     """shared, or per_task: one temperature for each task."""
-    balanced_batches: bool
+    balanced_batches: bool = key(own=True)
     """The same number of transitions of each task in every batch."""
-    max_gradient_norm: float | None
+    max_gradient_norm: float | None = key(POSITIVE, own=True)
     """Gradients of actor and critic are clipped to this norm."""
-    reward_scaling: str
+    reward_scaling: str = key(one_of("none", "per_task"), own=True)
     """none, or per_task: rewards of a batch are scaled so that tasks weigh alike."""
-    reward_scale: float
+    reward_scale: float = key(POSITIVE, own=True)
     """Factor on every reward of a batch, on top of that."""
-    max_reward_ratio: float
+    max_reward_ratio: float = key(
+        expect(lambda value: 1 <= value < inf, "must be a finite number of at least 1"), own=True
+    )
     """Largest factor by which per-task scaling lifts a task above the one with the largest mean reward."""
-    reward_scales_every: int
+    reward_scales_every: int = key(whole(), own=True)
     """Updates between two looks of per-task scaling at the mean rewards in the buffer."""
-    adam_epsilon: float
+    adam_epsilon: float = key(POSITIVE, own=True)
     """What Adam adds to its denominators."""
-    overlap: bool
+    overlap: bool = key(own=True)
     """Environments step while the learner updates: the newest transition is seen one update later."""
 
     def __post_init__(self) -> None:
-        """Check each value by itself."""
+        """Check each value, and that a temperature for each task is learned."""
         AlgoConfig.__post_init__(self)
-        require_choice("algo.temperature", self.temperature, ("shared", "per_task"))
-        require_choice("algo.reward_scaling", self.reward_scaling, ("none", "per_task"))
-        require_positive("algo.reward_scale", self.reward_scale)
-        require_positive("algo.adam_epsilon", self.adam_epsilon)
-        whole_steps("algo.reward_scales_every", self.reward_scales_every)
-        require_positive("algo.max_reward_ratio", self.max_reward_ratio)
-        require(
-            self.max_reward_ratio >= 1, f"algo.max_reward_ratio={self.max_reward_ratio} must be at least 1"
-        )
-        require_positive("algo.max_gradient_norm", self.max_gradient_norm)
-        self.ent_coef = auto_or_number("algo.ent_coef", self.ent_coef, initial=True)
-        self.target_entropy = auto_or_number("algo.target_entropy", self.target_entropy)
         require(
             self.temperature == "shared" or isinstance(self.ent_coef, str),
             f"algo.ent_coef={self.ent_coef} fixes the temperature, and algo.temperature=per_task learns one for "
@@ -216,151 +225,110 @@ class SACConfig(AlgoConfig):
         )
 
 
+OWN_OPTIONS = tuple(option.name for option in fields(SACConfig) if option.metadata.get("own"))
+"""Keys of ``algo=sac`` that only the project's own SAC has; the values in ``conf/algo/sac.yaml`` turn them off."""
+
+
 @dataclass(slots=True)
 class DDPGConfig(AlgoConfig):
     """Deep deterministic policy gradient."""
 
-    action_noise: float
-    """Standard deviation of the Gaussian noise on actions in training."""
+    built_in: ClassVar[tuple[str, ...]] = ("stable_baselines3.DDPG",)
 
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        AlgoConfig.__post_init__(self)
-        require_not_negative("algo.action_noise", self.action_noise)
+    action_noise: float = key(NOT_NEGATIVE)
+    """Standard deviation of the Gaussian noise on actions in training."""
 
 
 @dataclass(slots=True)
 class TD3Config(DDPGConfig):
     """Twin delayed deep deterministic policy gradient."""
 
-    policy_delay: int
+    built_in: ClassVar[tuple[str, ...]] = ("stable_baselines3.TD3",)
+
+    policy_delay: int = key(whole())
     """Critic updates per actor update."""
-    target_policy_noise: float
+    target_policy_noise: float = key(NOT_NEGATIVE)
     """Standard deviation of the noise on target actions."""
-    target_noise_clip: float
+    target_noise_clip: float = key(NOT_NEGATIVE)
     """Bound of that noise."""
 
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        DDPGConfig.__post_init__(self)
-        whole_steps("algo.policy_delay", self.policy_delay)
-        require_not_negative("algo.target_policy_noise", self.target_policy_noise)
-        require_not_negative("algo.target_noise_clip", self.target_noise_clip)
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+@dataclass(slots=True)
+class HardwareConfig(Group):
+    """What the run uses of the machine; nothing here changes a hyperparameter."""
+
+    device: str = key(expect(DEVICE.fullmatch, "is not one of auto, cpu, mps, cuda, cuda:<number>"))
+    """auto, cpu, cuda or cuda:<n>: where the networks and the replay buffer live."""
+    backend: str = key(one_of("auto", "native", "stock"))
+    """auto, native (compiled environments) or stock (Meta-World's own classes)."""
+    workers: int | None = key(whole())
+    """Processes of stock environments; 1 is none beside the main one, null three quarters of the cores."""
+    threads: int | None = key(whole())
+    """Threads of native environments; null is all cores."""
+    torch_threads: int | None = key(whole())
+    """Threads of torch; null takes the measured best for the device."""
+    compile: str = key(one_of("auto", "off", "inductor", "cuda_graph"))
+    """How the update runs: auto (by device), off, inductor (torch.compile) or cuda_graph."""
 
 
 GOALS = ("train", "heldout")
 
 
 @dataclass(slots=True)
-class HardwareConfig:
-    """What the run uses of the machine; nothing here changes a hyperparameter."""
-
-    device: str
-    """auto, cpu, cuda or cuda:<n>: where the networks and the replay buffer live."""
-    backend: str
-    """auto, native (compiled environments) or stock (Meta-World's own classes)."""
-    workers: int | None
-    """Processes of stock environments; 1 is none beside the main one, null three quarters of the cores."""
-    threads: int | None
-    """Threads of native environments; null is all cores."""
-    torch_threads: int | None
-    """Threads of torch; null takes the measured best for the device."""
-    compile: str
-    """How the update runs: auto (by device), off, inductor (torch.compile) or cuda_graph."""
-
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        require_choice("hardware.backend", self.backend, ("auto", "native", "stock"))
-        require_choice("hardware.compile", self.compile, ("auto", "off", "inductor", "cuda_graph"))
-        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
-        require(known, f"hardware.device={self.device} is not one of auto, cpu, mps, cuda, cuda:<number>")
-        for key in ("workers", "threads", "torch_threads"):
-            if getattr(self, key) is not None:
-                whole_steps(f"hardware.{key}", getattr(self, key))
-
-
-@dataclass(slots=True)
-class EvaluationConfig:
+class EvaluationConfig(Group):
     """The protocol: deterministic actions, each goal in turn, full episodes, success at any step."""
 
-    every: int | float
+    every: int | float = key(whole())
     """Environment steps between evaluations."""
-    episodes: int
+    episodes: int = key(EPISODES)
     """Episodes of each task in an evaluation during training; 50 is the official evaluation."""
-    final_episodes: int
+    final_episodes: int = key(EPISODES)
     """Episodes of each task in the last evaluation, and in the one that confirms ``stop.success``."""
-    goals: str
+    goals: str = key(one_of(*GOALS))
     """train (the run's own 50 goals) or heldout (50 that no run trains on)."""
-    copies_per_task: int
+    copies_per_task: int = key(whole())
     """Environments of each task that evaluate side by side."""
 
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        self.every = whole_steps("evaluation.every", self.every)
-        require_choice("evaluation.goals", self.goals, GOALS)
-        for key in ("episodes", "final_episodes"):
-            what = f"evaluation.{key}={getattr(self, key)}"
-            require(
-                getattr(self, key) >= 1, f"{what} measures nothing: an evaluation needs at least 1 episode"
-            )
-        whole_steps("evaluation.copies_per_task", self.copies_per_task)
-
 
 @dataclass(slots=True)
-class CheckpointConfig:
+class CheckpointConfig(Group):
     """What is kept of a run."""
 
-    every: int | float
+    every: int | float = key(whole())
     """Environment steps between checkpoints."""
-    minutes: float
+    minutes: float = key(POSITIVE)
     """Minutes between checkpoints, whichever comes first."""
-    keep: int
+    keep: int = key(whole())
     """Newest checkpoints to keep, beside the best model."""
-
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        self.every = whole_steps("checkpoint.every", self.every)
-        require_positive("checkpoint.minutes", self.minutes)
-        whole_steps("checkpoint.keep", self.keep)
 
 
 @dataclass(slots=True)
-class LoggingConfig:
+class LoggingConfig(Group):
     """What a run shows and writes while it trains."""
 
-    every: int | float
+    every: int | float = key(whole())
     """Environment steps between rows of metrics.csv."""
-    progress: str
+    progress: str = key(one_of("auto", "bar", "lines", "off"))
     """auto (a bar on a terminal, lines elsewhere), bar, lines or off."""
     tensorboard: bool
     """Mirror the CSV files to TensorBoard."""
-    wandb: str
+    wandb: str = key(one_of("off", "online", "offline"))
     """Mirror them to Weights & Biases: off, online, or offline (to be uploaded later with wandb sync)."""
 
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        self.every = whole_steps("logging.every", self.every)
-        require_choice("logging.progress", self.progress, ("auto", "bar", "lines", "off"))
-        require_choice("logging.wandb", self.wandb, ("off", "online", "offline"))
-
 
 @dataclass(slots=True)
-class StopConfig:
+class StopConfig(Group):
     """What ends a run before ``total_steps``."""
 
-    success: float | None
+    success: float | None = key(FRACTION)
     """Mean success rate of an official evaluation that is enough."""
-
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        require_fraction("stop.success", self.success)
-
-
-REPLAY = ("all", "tasks", "none")
 
 
 @dataclass(slots=True)
-class CurriculumConfig:
+class CurriculumConfig(Group):
     """Which environment copy plays which task, and when that changes; ``mtrl.curriculum.stages`` makes stages of it."""
 
     name: str
@@ -369,87 +337,73 @@ class CurriculumConfig:
     """Each a list of tasks, or {task: weight}; empty where ``name`` or ``tables`` say."""
     tables: list[Any]
     """Phases by task set, {steps: [...], shares: {task: [share in each phase]}}; the run's set is taken."""
-    thresholds: list[float | None]
+    thresholds: list[float | None] = key(
+        each(expect(lambda value: 0 <= value <= 1, "can never be met: a success rate lies between 0 and 1"))
+    )
     """Mean success over a stage's tasks that ends it, one for each stage but the last, or one for all."""
-    steps: list[float | None]
+    steps: list[float | None] = key(each(whole()))
     """Environment steps that end a stage if its threshold has not before; as thresholds."""
-    min_steps: int | float
+    min_steps: int | float = key(whole(0))
     """Environment steps that a stage lasts at least before its threshold is looked at."""
-    check_every: int | float
+    check_every: int | float = key(whole())
     """Environment steps between two looks at the success."""
-    check_episodes: int
+    check_episodes: int = key(whole())
     """Episodes of each task of the stage in a look, deterministic, on the run's own goals."""
-    replay: list[str]
+    replay: list[str] = key(each(one_of("all", "tasks", "none")))
     """Transitions from before a stage that its updates still draw from: all, tasks (those of its own tasks) or none;
     one for each stage but the first, or one for all."""
-    start_stage: int
+    start_stage: int = key(learned=False)
     """Stage to begin with; a run that is continued is advanced to it."""
     difficulty: dict[str, float]
     """Difficulties that add to, or override, those in ``mtrl.tasks``."""
-    copies: int | None
+    copies: int | None = key(whole())
     """Environment copies in all, instead of env.copies_per_task of each task; may be fewer than tasks."""
 
     def __post_init__(self) -> None:
-        """Check each value by itself."""
-        self.min_steps = whole_steps("curriculum.min_steps", self.min_steps, 0)
-        self.check_every = whole_steps("curriculum.check_every", self.check_every)
-        whole_steps("curriculum.check_episodes", self.check_episodes)
-        for threshold in self.thresholds:
-            possible = threshold is None or 0 <= threshold <= 1
-            why = "can never be met: a success rate lies between 0 and 1"
-            require(possible, f"curriculum.thresholds={self.thresholds} {why}")
-        self.steps = [
-            None if steps is None else whole_steps("curriculum.steps", steps) for steps in self.steps
-        ]
-        for kept in self.replay:
-            require_choice("curriculum.replay", kept, REPLAY)
-        if self.copies is not None:
-            whole_steps("curriculum.copies", self.copies)
-        if self.name == "none" and not self.stages and not self.tables:
+        """Check each value, and that what belongs to a curriculum has one."""
+        Group.__post_init__(self)
+        if self.name != "none" or self.stages or self.tables:
+            return
+        require(
+            self.copies is None,
+            f"curriculum.copies={self.copies} needs a curriculum that hands out the tasks: choose one "
+            "with curriculum=..., or set env.copies_per_task",
+        )
+        for name in ("start_stage", "thresholds", "steps", "replay"):
+            value = getattr(self, name)
             require(
-                self.copies is None,
-                f"curriculum.copies={self.copies} needs a curriculum that hands out the tasks: choose one "
-                "with curriculum=..., or set env.copies_per_task",
+                not value,
+                f"curriculum.{name}={value} needs a curriculum: choose one with curriculum=..., or give "
+                "curriculum.stages",
             )
-            for key in ("start_stage", "thresholds", "steps", "replay"):
-                value = getattr(self, key)
-                require(
-                    not value,
-                    f"curriculum.{key}={value} needs a curriculum: choose one with curriculum=..., or give "
-                    "curriculum.stages",
-                )
 
 
 @dataclass(slots=True)
 class AdaptiveCurriculumConfig(CurriculumConfig):
     """Weights that follow the success of each task."""
 
-    floor: float
+    floor: float = key(FRACTION)
     """Share of the copies that is always spread evenly, so that no task is forgotten."""
-    rate: float
+    rate: float = key(FRACTION)
     """Share of the way that the weights move at each look towards where success and progress draw them."""
-
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        CurriculumConfig.__post_init__(self)
-        require_fraction("curriculum.floor", self.floor)
-        require_fraction("curriculum.rate", self.rate)
 
 
 REWARDS = ("v1", "v2")
+_HORIZON = f"must be at least 1 and at most {HORIZON}, Meta-World's limit of an episode"
+_V3 = ": Meta-World knows two rewards and would silently train on v1 (v3 is the version of its tasks)"
 
 
 @dataclass(slots=True)
-class EnvConfig:
+class EnvConfig(Group):
     """The environments."""
 
     tasks: list[str]
     """The task set; a task's place in it is its id."""
-    copies_per_task: int
+    copies_per_task: int = key(whole())
     """Environments of each task that run side by side."""
-    horizon: int
+    horizon: int = key(expect(lambda value: 1 <= value <= HORIZON, _HORIZON))
     """Length of an episode in environment steps, a truncation; at most Meta-World's 500."""
-    reward: str
+    reward: str = key(one_of(*REWARDS, why=_V3))
     """Meta-World's reward version: v2 (0..10 a step) or v1 (up to 10^6 an episode)."""
     terminate_on_success: bool
     """End an episode when the task is solved (Meta-World calls this unstable in training)."""
@@ -458,67 +412,50 @@ class EnvConfig:
     normalize_reward: bool
     """Divide the reward by the running deviation of the return."""
 
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        whole_steps("env.copies_per_task", self.copies_per_task)
-        whole_steps("env.horizon", self.horizon)
-        require(
-            self.horizon <= HORIZON,
-            f"env.horizon={self.horizon} is over Meta-World's limit: an episode has at most {HORIZON} steps",
-        )
-        why = ": Meta-World knows two rewards and would silently train on v1 (v3 is the version of its tasks)"
-        require_choice("env.reward", self.reward, REWARDS, why)
-
 
 TRANSFER_PARTS = ("actor", "critic", "temperature", "optimiser", "replay", "normalisation")
 
 
 @dataclass(slots=True)
-class TransferConfig:
+class TransferConfig(Group):
     """What the networks start from, where that is another run."""
 
-    source: str | None
+    source: str | None = key(learned=False)
     """A run directory (its best model), a checkpoint, or a zip of stable-baselines3; null starts anew."""
-    train: list[str]
+    train: list[str] = key(learned=False)
     """Overrides of a run that is trained first, if it is not yet, and is then the source."""
     source_tasks: list[str]
     """Tasks of a zip in the order of its one-hot; a run directory knows its own."""
-    parts: list[str]
+    parts: list[str] = key(each(one_of(*TRANSFER_PARTS)))
     """What is taken over: actor, critic, temperature, optimiser, replay, normalisation; with the actor, it acts from
     the first step on, and algo.learning_starts says only when updates begin."""
-    new_tasks: str
+    new_tasks: str = key(one_of("related", "mean", "fresh"))
     """Tasks that the source lacks begin like the most related of its tasks, their mean, or fresh."""
-    learning_rate_multiplier: float
+    learning_rate_multiplier: float = key(POSITIVE)
     """Factor on algo.learning_rate."""
-    freeze_steps: dict[str, float]
+    freeze_steps: dict[str, float] = key(each(whole(0)))
     """Environment steps for which actor, critic and temperature stay as they came."""
-    baseline: bool
+    baseline: bool = key(learned=False)
     """Train the same run from scratch, too, and compare the two."""
 
     def __post_init__(self) -> None:
-        """Check each value by itself."""
-        for part in self.parts:
-            require_choice("transfer.parts", part, TRANSFER_PARTS)
-        require_choice("transfer.new_tasks", self.new_tasks, ("related", "mean", "fresh"))
-        require_positive("transfer.learning_rate_multiplier", self.learning_rate_multiplier)
-        for part, steps in self.freeze_steps.items():
-            whole_steps(f"transfer.freeze_steps.{part}", steps, 0)
+        """Check each value, and that source and parts go together."""
+        Group.__post_init__(self)
         if self.active:
             require(bool(self.parts), "transfer.parts=[] takes nothing from the source: name actor or critic")
-            of_none = "optimiser" in self.parts and not {"actor", "critic"} & set(self.parts)
+            alone = "optimiser" in self.parts and not {"actor", "critic"} & set(self.parts)
             require(
-                not of_none,
+                not alone,
                 f"transfer.parts={self.parts} has the optimiser of neither actor nor critic: name one of them, too",
             )
-        else:
-            require(
-                not self.baseline,
-                "transfer.baseline=true compares with a run from scratch, and this is one: name what it begins "
-                "from with transfer.source or transfer.train",
-            )
-        either = self.source is None or not self.train
         require(
-            either, "transfer.source and transfer.train both name a source: set one of them to null or []"
+            self.active or not self.baseline,
+            "transfer.baseline=true compares with a run from scratch, and this is one: name what it begins "
+            "from with transfer.source or transfer.train",
+        )
+        require(
+            self.source is None or not self.train,
+            "transfer.source and transfer.train both name a source: set one of them to null or []",
         )
 
     @property
@@ -528,40 +465,29 @@ class TransferConfig:
 
 
 @dataclass(slots=True)
-class VariantConfig:
+class VariantConfig(Group):
     """The networks, and how they know the task."""
+
+    task_id: ClassVar[bool] = True
+    """Whether the observation carries the task's one-hot."""
 
     name: str
     """plain (no task id), shared (one-hot task id), multihead (one-hot task id and a critic per task)."""
-    actor_layers: list[int]
+    actor_layers: list[int] = key(LAYERS)
     """Widths of the actor's hidden layers."""
-    critic_layers: list[int]
+    critic_layers: list[int] = key(LAYERS)
     """Widths of the hidden layers of each critic."""
     layer_norm: bool
     """LayerNorm after each hidden layer of the critics."""
-    initialisation: str
+    initialisation: str = key(one_of("torch", "metaworld_algorithms"))
     """First weights: torch (as stable-baselines3) or metaworld_algorithms (He-uniform, outputs near 0)."""
-
-    def __post_init__(self) -> None:
-        """Check each value by itself."""
-        require_layers("variant.actor_layers", self.actor_layers)
-        require_layers("variant.critic_layers", self.critic_layers)
-        require_choice("variant.initialisation", self.initialisation, ("torch", "metaworld_algorithms"))
-
-    @property
-    def task_id(self) -> bool:
-        """Whether the observation carries the task's one-hot."""
-        return True
 
 
 @dataclass(slots=True)
 class PlainConfig(VariantConfig):
     """One network for all tasks, which is not told the task."""
 
-    @property
-    def task_id(self) -> bool:
-        """Whether the observation carries the task's one-hot."""
-        return False
+    task_id: ClassVar[bool] = False
 
 
 @dataclass(slots=True)
@@ -574,13 +500,11 @@ class MultiheadConfig(VariantConfig):
     """A linear head per task in the actor too."""
 
     def __post_init__(self) -> None:
-        """Check each value by itself."""
+        """Check each value, and that the critics have as many layers as they share."""
         VariantConfig.__post_init__(self)
-        layers = len(self.critic_layers)
-        known = self.shared_layers == "all" or (
-            isinstance(self.shared_layers, int) and 0 <= self.shared_layers <= layers
-        )
-        require(known, f"variant.shared_layers={self.shared_layers} must be all or 0 to {layers}")
+        n_layers, shared = len(self.critic_layers), self.shared_layers
+        known = shared == "all" or (isinstance(shared, int) and 0 <= shared <= n_layers)
+        require(known, f"variant.shared_layers={shared} must be all or 0 to {n_layers}")
 
 
 OPTIONS: dict[str, dict[str, type]] = {
@@ -592,42 +516,43 @@ OPTIONS: dict[str, dict[str, type]] = {
 
 
 @dataclass(slots=True)
-class Config:
+class Config(Group):
     """One run."""
 
-    experiment: str
+    experiment: str = key(learned=False, noted=False)
     """Name of the recipe; set by the choice of ``experiment=``."""
-    seed: int
+    seed: int = key(
+        expect(lambda value: 0 <= value < 2**31, f"must lie in 0..{2**31 - 1}"), learned=False, noted=False
+    )
     """Decides goals, weights, exploration: everything random."""
     task: str | None
     """The task of a single-task recipe."""
-    total_steps: int | float
+    total_steps: int | float = key(learned=False)
     """Environment steps to train, over all copies."""
-    phase: int | None
+    phase: int | None = key(learned=False, noted=False)
     """Train to the end of this phase (1, 2, ...) instead of ``total_steps``."""
-    phases: list[int | float]
+    phases: list[int | float] = key(each(whole()), learned=False)
     """Environment steps at which the phases end."""
-    fresh: bool
+    fresh: bool = key(learned=False, noted=False)
     """Move an earlier run of the same configuration aside and train anew."""
-    dry_run: bool
+    dry_run: bool = key(learned=False, noted=False)
     """Show what would run, and stop."""
-    output: str
+    output: str = key(learned=False, noted=False)
     """Directory under which run directories are made."""
     env: EnvConfig
     algo: AlgoConfig
     variant: VariantConfig
     curriculum: CurriculumConfig
     transfer: TransferConfig
-    hardware: HardwareConfig
-    evaluation: EvaluationConfig
-    checkpoint: CheckpointConfig
-    logging: LoggingConfig
-    stop: StopConfig
+    hardware: HardwareConfig = key(learned=False)
+    evaluation: EvaluationConfig = key(learned=False)
+    checkpoint: CheckpointConfig = key(learned=False)
+    logging: LoggingConfig = key(learned=False)
+    stop: StopConfig = key(learned=False)
 
     def __post_init__(self) -> None:
-        """Check each value by itself."""
-        require(0 <= self.seed < 2**31, f"seed={self.seed} must lie in 0..{2**31 - 1}")
-        self.phases = [whole_steps("phases", end) for end in self.phases]
+        """Check each value, and set ``total_steps`` to the end of the phase asked for."""
+        Group.__post_init__(self)
         require(self.phases == sorted(self.phases), f"phases={self.phases} must grow")
         if self.phase is not None:
             known = 1 <= self.phase <= len(self.phases)
@@ -646,3 +571,22 @@ class Config:
     def n_envs(self) -> int:
         """Environments that run side by side."""
         return self.curriculum.copies or len(self.env.tasks) * self.env.copies_per_task
+
+
+def is_learned(key: str) -> bool:
+    """Tell whether a flat key decides what is learned; one that does not exist any more is taken to."""
+    return _says(key, "learned")
+
+
+def is_noted(key: str) -> bool:
+    """Tell whether a continued run notes that the value of a flat key has changed."""
+    return _says(key, "noted")
+
+
+def _says(key: str, attribute: str) -> bool:
+    group, _, name = key.partition(".")
+    named = [field for field in fields(Config) if field.name == group]
+    if named and name:
+        owners = {named[0].type, *OPTIONS.get(group, {}).values()}
+        named += [field for owner in owners for field in fields(owner) if field.name == name.split(".")[0]]
+    return all(field.metadata.get(attribute, True) for field in named)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.config import AdaptiveCurriculumConfig, Config, CurriculumConfig
+from mtrl.config.types import AdaptiveCurriculumConfig, Config, CurriculumConfig
 from mtrl.curriculum.rotation import Rotation
 from mtrl.curriculum.stages import Stage, stages_of
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtrl.config import Config, CurriculumConfig
-from mtrl.config.types import is_number, whole_steps
+from mtrl.config.types import Config, CurriculumConfig, is_number, whole_steps
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import DIFFICULTY, MT10, closest
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from mtrl.config import Config
+from mtrl.config.types import Config
 from mtrl.env import native
 from mtrl.env.finite import RefuseNonFinite
 from mtrl.env.metaworld import StockEnv, StockVecEnv, goal_set, whole

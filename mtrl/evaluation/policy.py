@@ -24,8 +24,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from mtrl import __version__
 from mtrl.algo.policies import build_policy
 from mtrl.checkpoint.model import read_normaliser, read_weights
-from mtrl.config import OPTIONS, VariantConfig
-from mtrl.config.types import load_class
+from mtrl.config.types import OPTIONS, VariantConfig, load_class
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import Normaliser
 from mtrl.errors import ConfigurationError, DamagedError, LoadError, RunError

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl import __version__
+from mtrl.config.types import is_learned
+from mtrl.config.values import flatten
 from mtrl.rundir.curves import Curves, curves_of
-from mtrl.rundir.run import Run, flatten
+from mtrl.rundir.run import Run
 from mtrl.status import count
 from mtrl.tasks import MT3, MT10, MT25, MT50
 
@@ -21,11 +23,8 @@ GOALS = {"train": "training goals", "heldout": "held-out goals"}
 FEW_SEEDS = 3
 """The report warns of groups with fewer runs than this."""
 
-_NOT_LEARNED = frozenset(
-    {"choices", "hardware", "checkpoint", "logging", "tracker", "wandb", "stop", "evaluation", "hydra"}
-    | {"total_steps", "phase", "phases", "fresh", "dry_run", "output"}
-)
-_NOT_LEARNED_KEYS = frozenset({"curriculum.start_stage", "transfer.baseline"})
+_TELL_APART = frozenset({"experiment", "transfer.source", "transfer.train"})
+"""Keys that make groups of runs, although what is learned is decided by what they stand for."""
 
 _TELLING = (
     "experiment",
@@ -215,8 +214,8 @@ def learning_settings(run: Run) -> dict[str, Any]:
     return {
         key: re.sub(r"seed=\d+", "seed=*", value) if isinstance(value, str) else value
         for key, value in run.settings.items()
-        if key.split(".")[0] not in _NOT_LEARNED
-        and key not in _NOT_LEARNED_KEYS
+        if (is_learned(key) or key in _TELL_APART)
+        and not key.startswith("choices.")
         and key.rsplit(".", 1)[-1] != "seed"
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mtrl.config.values import flatten
 from mtrl.report import analysis
 from mtrl.report.published import Published
 from mtrl.report.study import (
@@ -21,7 +22,7 @@ from mtrl.report.study import (
     project_version,
     setting_text,
 )
-from mtrl.rundir.run import Run, flatten
+from mtrl.rundir.run import Run
 from mtrl.status import count, duration
 
 _NOTICEABLE = 0.1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl.config import Config
+from mtrl.config.types import Config
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir.layout import MODEL, NORMALISER, SCORE, best_model, checkpoints_of, run_of, step_checkpoints
 from mtrl.rundir.read import read_json

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtrl.config.values import flatten
 from mtrl.errors import DamagedError, RunError
 from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml
 
@@ -262,17 +263,6 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
         except RunError as error:
             problems.append(str(error))
     return runs, problems
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as one level of dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def section(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from mtrl.algo.sac import record_q_value
 from mtrl.checkpoint.model import save_model
 from mtrl.checkpoint.state import Stateful
 from mtrl.checkpoint.store import Checkpoint, Store
-from mtrl.config import Config
+from mtrl.config.types import Config
 from mtrl.curriculum.curriculum import Curriculum, Transition
 from mtrl.env.make import make_evaluation_env
 from mtrl.errors import CheckpointFailedError, Preempted

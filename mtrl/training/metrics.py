@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from stable_baselines3.common.logger import Logger
 
-from mtrl.config import Config, SACConfig
+from mtrl.config.types import Config, SACConfig
 from mtrl.errors import ConfigurationError, UnstableError
 from mtrl.rundir.write import CsvLog
 

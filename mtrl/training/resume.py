@@ -6,22 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtrl.config import Config, HardwareConfig
 from mtrl.config.compose import Composition
+from mtrl.config.types import Config, HardwareConfig, is_learned, is_noted
+from mtrl.config.values import flatten
 from mtrl.errors import ConfigurationError, DamagedError, RunError
-from mtrl.experiment import is_learned
 from mtrl.hardware import cuda_available
 from mtrl.rundir.environment import versions
 from mtrl.rundir.read import read_json
-from mtrl.rundir.run import Run, flatten
+from mtrl.rundir.run import Run
 
 if TYPE_CHECKING:
     from mtrl.checkpoint.store import Checkpoint, Store
 
 logger = logging.getLogger(__name__)
 
-_NOT_COMPARED = ("choices", "fresh", "dry_run", "output", "task", "experiment", "seed", "phase")
-"""Keys that say nothing about the run itself, or that others spell out."""
 _ABSENT = object()
 
 
@@ -105,7 +103,7 @@ def changed_keys(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, tupl
             f"the run directory holds another configuration: {learned}; give the earlier values, or train anew "
             "with fresh=true"
         )
-    return {key: values for key, values in changed.items() if key.split(".")[0] not in _NOT_COMPARED}
+    return {key: values for key, values in changed.items() if is_noted(key)}
 
 
 def _text(value: object) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from mtrl import statistics
-from mtrl.config import GOALS
+from mtrl.config.types import GOALS
 from mtrl.errors import ConfigurationError
 from mtrl.rundir.curves import curves_of
 from mtrl.rundir.run import Run

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mtrl.checkpoint.model import read_normaliser, read_weights
-from mtrl.config import Config
+from mtrl.config.types import Config
 from mtrl.errors import ConfigurationError, DamagedError, RunError
 from mtrl.rundir.models import ModelFiles, content, find_model, read_lineage, saved_step
 from mtrl.rundir.run import Run

@@ -12,8 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.algo.policies import build_policy
 from mtrl.checkpoint.store import Checkpoint
-from mtrl.config import OPTIONS, Config
-from mtrl.config.types import load_class
+from mtrl.config.types import OPTIONS, Config, load_class
 from mtrl.env.make import make_evaluation_env
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import TaskNormalize

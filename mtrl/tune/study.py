@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from mtrl.config.compose import CONF, groups
+from mtrl.config.types import is_learned
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import is_learned
 from mtrl.rundir.run import process_exists
 from mtrl.rundir.write import replace_file
 from mtrl.tune.plan import Search, as_overrides

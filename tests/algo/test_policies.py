@@ -18,7 +18,7 @@ from mtrl.algo.networks import SORTED, StackedCritic, StackedMLP, group_by_task
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy, StackedTD3Policy, build_policy, policy_for
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.config import OPTIONS
+from mtrl.config.types import OPTIONS
 
 torch.set_num_threads(1)
 
