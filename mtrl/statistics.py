@@ -2,7 +2,9 @@
 
 The interquartile mean, the stratified bootstrap and the probability of improvement follow Agarwal et al.,
 "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021); the tests hold them to
-values of the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over.
+values of the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over. Of a bootstrap,
+``repetitions`` is the number of resamples, ``confidence`` the coverage between 0 and 1, and ``seed`` that of the
+resampling, so that equal scores give equal intervals. One run has no spread: intervals over runs raise ValueError.
 """
 
 import math
@@ -36,7 +38,7 @@ def wilson_interval(
     Args:
         successes: Number of successful episodes; need not be whole (a logged rate times its episodes).
         episodes: Number of episodes.
-        confidence: Coverage, between 0 and 1.
+        confidence: Coverage of the interval.
 
     Raises:
         ValueError: Without episodes, or with successes outside 0 to ``episodes``.
@@ -82,12 +84,6 @@ def stratified_bootstrap(
     Args:
         scores: ``(runs, tasks)``.
         aggregate: Maps ``(n, runs, tasks)`` to ``(n,)``.
-        repetitions: Number of resamples.
-        confidence: Coverage, between 0 and 1.
-        seed: Seed of the resampling, so that equal scores give equal intervals.
-
-    Raises:
-        ValueError: With fewer than two runs, whose spread says nothing.
     """
     return _bootstrap([_matrix(scores)], aggregate, repetitions, confidence, seed)
 
@@ -95,16 +91,9 @@ def stratified_bootstrap(
 def bootstrap_band(
     scores: ArrayLike, repetitions: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[Array, Array]:
-    """Return the ends of the stratified bootstrap interval of the mean at each point of a curve.
+    """Return the ends ``(points,)`` of the bootstrap interval of the mean at each point of ``(runs, tasks, points)``.
 
-    Args:
-        scores: ``(runs, tasks, points)``.
-        repetitions: Number of resamples, the same ones at every point.
-        confidence: Coverage, between 0 and 1.
-        seed: Seed of the resampling.
-
-    Returns:
-        Two arrays ``(points,)``.
+    The resamples are the same ones at every point.
     """
     array = np.asarray(scores, dtype=float)
     runs, tasks, points = array.shape

@@ -52,18 +52,18 @@ def choose_graphics() -> str:
 
 
 class Camera:
-    """Draws simulations from the corner above the table, the right way up.
+    """Draws simulations from the corner above the table, the right way up, without shadows and reflections.
 
     Each model has a renderer, hence an OpenGL context, of its own. Gymnasium's viewer, which Meta-World uses,
-    does not make its context current, so that beside a second one it draws parts of the wrong scene.
+    does not make its context current, so that beside a second one it draws parts of the wrong scene. Shadows and
+    reflections would make drawing four times slower without a GPU.
 
     Args:
         size: Width and height in pixels.
-        shadows: Draw shadows and reflections; four times slower without a GPU.
     """
 
-    def __init__(self, size: int, shadows: bool = False) -> None:
-        self._size, self._shadows = size, shadows
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._renderers: dict[int, mujoco.Renderer] = {}
 
     def picture(self, model: "mujoco.MjModel", data: "mujoco.MjData") -> NDArray[np.uint8]:
@@ -77,7 +77,7 @@ class Camera:
         renderer = self._renderers[id(model)]
         renderer.update_scene(data, camera=CAMERA)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            renderer.scene.flags[flag] = self._shadows
+            renderer.scene.flags[flag] = False
         return np.rot90(renderer.render(), 2).copy()
 
     def close(self) -> None:

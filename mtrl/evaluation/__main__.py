@@ -10,11 +10,15 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.table import Table
+
 from mtrl.errors import REFUSED
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
 from mtrl.hardware import available_cores
+from mtrl.rundir.models import CHECKPOINTS
 from mtrl.statistics import wilson_interval
-from mtrl.tasks import GOALS
+from mtrl.tasks import GOALS, HORIZON
 
 if TYPE_CHECKING:
     from mtrl.evaluation.policy import Policy
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 COPIES = 10
 """Copies of each task that play side by side: the policy answers all of them at once."""
+_SIDE_BY_SIDE = 4
+"""Runs that one table holds as columns; further runs get a table of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in measured:
             writer.writerows({"run": one.name, "step": one.policy.step, **row} for row in one.rows())
     elif measured:
-        from mtrl.evaluation.tables import show
-
-        show(measured, notes)
+        _show(measured, notes)
     return REFUSED if problems else 0
 
 
@@ -151,6 +155,60 @@ def _notes(measured: Sequence[Measured]) -> list[str]:
         if len(values) > 1:
             notes.append(f"the runs have different {what}: {' and '.join(values)}")
     return notes
+
+
+def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
+    """Print what policies reached, how that was measured, and ``notes``."""
+    # A file or a pipe has no width: there, a row is one line however long. A name in brackets is no style of rich's.
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    for start in range(0, len(measured), _SIDE_BY_SIDE):
+        console.print(_table(measured[start : start + _SIDE_BY_SIDE]))
+    console.print(_protocol(measured))
+    if any(one.policy.model.parent.name == CHECKPOINTS[0] for one in measured):
+        console.print(
+            "played is the best model of each run, chosen by the run's own evaluations, which flatters it on their "
+            "goals; --checkpoint last plays the last one, which python -m mtrl.report shows"
+        )
+    for note in notes:
+        console.print(f"note: {note}")
+
+
+def _protocol(measured: Sequence[Measured]) -> str:
+    horizons = sorted({one.policy.setting.horizon for one in measured})
+    number = measured[0].evaluation.results[0].episodes
+    episodes = "1 episode" if number == 1 else f"{number} episodes"
+    goals = " and ".join(dict.fromkeys(one.goals for one in measured))
+    usual = "" if horizons == [HORIZON] else f" (Meta-World's own horizon is {HORIZON})"
+    return (
+        f"{episodes} a task on {goals} goals, deterministic, {' or '.join(map(str, horizons))} steps, success at any "
+        f"of them; brackets are Wilson's 95 % intervals{usual}"
+    )
+
+
+def _table(measured: Sequence[Measured]) -> Table:
+    table = Table()
+    table.add_column("task")
+    for one in measured:
+        table.add_column(one.name, justify="right", overflow="fold")
+        table.add_column("return", justify="right")
+    by_run = [{row["task"]: row for row in one.rows()} for one in measured]
+    for task in dict.fromkeys(task for rows in by_run for task in rows):
+        found = [rows.get(task) for rows in by_run]
+        pairs = [(_success(row), f"{row['mean_return']:,.0f}") if row else ("-", "-") for row in found]
+        table.add_row(task, *(cell for pair in pairs for cell in pair))
+    table.add_section()
+    for name, of in (
+        ("mean", lambda one: (f"{one.evaluation.success_rate:.1%}", f"{one.evaluation.mean_return:,.0f}")),
+        ("trained steps", lambda one: ("unknown" if one.policy.step is None else f"{one.policy.step:,}", "")),
+        ("goals", lambda one: (one.goals, "")),
+        ("time", lambda one: (f"{one.seconds:.1f} s", "")),
+    ):
+        table.add_row(name, *(cell for one in measured for cell in of(one)))
+    return table
+
+
+def _success(row: dict[str, Any]) -> str:
+    return f"{row['success_rate']:.1%} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ What can be read is used. What cannot be read is named in one sentence each (``p
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,28 +43,22 @@ class Run:
             self.config = read_yaml(path / "config.yaml")
         except DamagedError as error:
             raise RunError(f"{path} is left out: its {error}") from error
-        self.status = self._json("status.json")
-        self.environment = self._json("environment.json")
+        self.status = self._read("status.json", read_json, {})
+        self.environment = self._read("environment.json", read_json, {})
 
-    def _json(self, name: str) -> dict[str, Any]:
-        if not (self.path / name).is_file():
-            self.problems.append(f"{self.path / name} is missing: the run died before it was written")
-            return {}
+    def _read(self, name: str, read: Callable[[Path], Any], nothing: Any) -> Any:
+        """Return what ``read`` makes of a file; if it cannot be read, ``nothing``, and note the problem."""
         try:
-            return read_json(self.path / name)
+            return read(self.path / name)
         except DamagedError as error:
             self.problems.append(f"{self.path}: {error} and is left out")
-            return {}
+            return nothing
 
     def _table(self, name: str, text: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
         if not (self.path / name).is_file():
             return Table({}, [])
-        try:
-            table = read_table(self.path / name, text, columns)
-        except DamagedError as error:
-            self.problems.append(f"{self.path}: {error} and is left out")
-            return Table({}, [])
-        self.problems.extend(table.problems)
+        table = self._read(name, lambda path: read_table(path, text, columns), Table({}, []))
+        self.problems += table.problems
         return table
 
     @cached_property
