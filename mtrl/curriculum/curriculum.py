@@ -1,4 +1,4 @@
-"""Curricula that advance by themselves: when a stage ends, and what the copies play after it."""
+"""Curricula: when a stage ends, and what the environment copies play after it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,9 +25,9 @@ class Transition:
     steps: int
     """Environment steps that the stage lasted."""
     why: str
-    """What ended it, as words for a person."""
+    """What ended it, in words."""
     success_rate: float | None
-    """Mean success over the stage's tasks at the last look, None if there was none."""
+    """Mean success over the stage's tasks when it was last measured, None if it never was."""
 
 
 def begin_curriculum(cfg: Config, env: VecEnv) -> "Curriculum | None":
@@ -47,7 +47,7 @@ class Curriculum:
     Nothing is rebuilt when a stage ends: each copy finishes its episode and then plays what the new one says.
 
     Args:
-        cfg: When the success is looked at.
+        cfg: When the success is measured.
         stages: The stages.
         n_copies: Environment copies.
         horizon: Environment steps of a full episode.
@@ -59,47 +59,46 @@ class Curriculum:
         self.began = 0
         self.history: list[dict[str, Any]] = []
         self.success_rate: float | None = None
-        self.rotation = Rotation(n_copies, horizon, self.present.weights)
-        self._looked = 0
+        self.rotation = Rotation(n_copies, horizon, self.current.weights)
+        self._checked = 0
 
     @property
-    def present(self) -> Stage:
-        """The stage that is played."""
+    def current(self) -> Stage:
+        """The stage that is played now."""
         return self.stages[self.stage]
 
     @property
     def tasks_to_check(self) -> tuple[int, ...]:
         """Ids of the tasks whose success decides."""
-        return self.present.tasks
+        return self.current.tasks
 
     def first_episodes_began(self, env: VecEnv) -> None:
-        """Settle what every copy plays second, after the first reset of all."""
+        """Decide what every copy plays second, after the first reset of all."""
         self.rotation.episodes_began(env, range(len(self.rotation.coming)))
 
     def episodes_ended(
         self, env: VecEnv, dones: NDArray[np.bool_], infos: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Take note of the episodes that ended in this vector step; settle what follows those just begun."""
+        """Count the episodes that ended in this vector step; decide what follows those that have just begun."""
         copies = np.flatnonzero(dones).tolist()
         for copy in copies:
-            info = infos[copy]
-            self.rotation.episode_ended(copy, info["task_id"], info["episode"]["l"])
+            self.rotation.episode_ended(copy, infos[copy]["task_id"], infos[copy]["episode"]["l"])
         self.rotation.episodes_began(env, copies)
+
+    def check_is_due(self, step: int) -> bool:
+        """Tell whether ``wants_check`` would count this step as one of its moments; changes nothing."""
+        every = self.cfg.check_every
+        return step // every > self._checked // every and step - self.began >= self.cfg.min_steps
 
     def wants_check(self, step: int) -> bool:
         """Tell whether the success of ``tasks_to_check`` is to be measured now; true once at each moment."""
-        due = self.look_is_due(step)
+        due = self.check_is_due(step)
         if due:
-            self._looked = step
+            self._checked = step
         return due and self._decides_by_success()
 
-    def look_is_due(self, step: int) -> bool:
-        """Tell whether ``wants_check`` would take note of this step; changes nothing."""
-        every = self.cfg.check_every
-        return step // every > self._looked // every and step - self.began >= self.cfg.min_steps
-
     def _decides_by_success(self) -> bool:
-        return self.present.threshold is not None
+        return self.current.threshold is not None
 
     def advance(self, env: VecEnv, step: int, success: Mapping[int, float] | None) -> Transition | None:
         """End the stage if it is over, and return what happened.
@@ -109,7 +108,7 @@ class Curriculum:
             step: Environment steps of the run.
             success: Success rate of each of ``tasks_to_check``, where they were just measured.
         """
-        stage = self.present
+        stage = self.current
         if success is not None:
             self.success_rate = float(np.mean([success[task] for task in stage.tasks]))
             if stage.threshold is not None and self.success_rate >= stage.threshold - 1e-9:
@@ -124,37 +123,37 @@ class Curriculum:
         transition = Transition(self.stage, stage, step, step - self.began, why, self.success_rate)
         self.history.append(asdict(transition))
         self.stage, self.began, self.success_rate = stage, step, None
-        self.rotation.change(env, self.present.weights, afresh=True)
+        self.rotation.change(env, self.current.weights, afresh=True)
         return transition
 
     def restrict(self, replay: TaskReplayBuffer) -> None:
-        """Let the updates of a stage that begins now draw only from what it keeps of ``replay``, and adds to it."""
-        kept = self.present.replay
+        """Let updates draw only what the stage that begins now keeps of ``replay``, and what it adds to it."""
+        kept = self.current.replay
         if kept == "all":
             replay.restrict()
         else:
-            # An episode that began before the stage goes on in it, maybe of a task that it lacks.
-            replay.restrict(replay.total_added if kept == "none" else 0, self.present.tasks)
+            # An episode that began before the stage is played to its end, maybe of a task that the stage lacks.
+            replay.restrict(replay.total_added if kept == "none" else 0, self.current.tasks)
 
     def summary(self) -> str:
-        """Return where the curriculum is, in one line."""
-        last = len(self.stages) - 1
+        """Return in one line which stage the curriculum is in."""
+        last, stage = len(self.stages) - 1, self.current
         if self.stage == last:
             return f"curriculum: in its last stage ({last}) since step {self.began:,}"
-        stage = self.present
-        wanted = [] if stage.threshold is None else [f"success {stage.threshold:.0%}"]
-        wanted += [] if stage.steps is None else [f"{stage.steps:,} steps"]
-        found = "it was not looked at" if self.success_rate is None else f"it had {self.success_rate:.0%}"
-        found = f" ({found})" if stage.threshold is not None else ""
-        ends = f"ends at {' or '.join(wanted)}{found}"
-        return f"curriculum: did not pass stage {self.stage} of {last}, which {ends}"
+        ends = []
+        if stage.threshold is not None:
+            measured = "not measured" if self.success_rate is None else f"now {self.success_rate:.0%}"
+            ends.append(f"success {stage.threshold:.0%} ({measured})")
+        if stage.steps is not None:
+            ends.append(f"{stage.steps:,} steps")
+        return f"curriculum: did not pass stage {self.stage} of {last}, which ends at {' or '.join(ends)}"
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         return {
             "stage": self.stage,
             "began": self.began,
-            "looked": self._looked,
+            "looked": self._checked,
             "success_rate": self.success_rate,
             "history": list(self.history),
             "rotation": self.rotation.get_state(),
@@ -162,24 +161,23 @@ class Curriculum:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called."""
-        self.stage, self.began, self._looked = state["stage"], state["began"], state["looked"]
+        self.stage, self.began, self._checked = state["stage"], state["began"], state["looked"]
         self.success_rate, self.history = state["success_rate"], list(state["history"])
         self.rotation.set_state(state["rotation"])
 
 
 class AdaptiveCurriculum(Curriculum):
-    """One stage whose weights follow the success: towards tasks that fail, and tasks that are being learned.
+    """Weights that follow the success within a stage: towards tasks that fail, and tasks that are being learned.
 
-    At each look, ``(1 - success) + progress`` draws copies to a task, progress being how far its success is
-    from a running mean of the earlier looks (absolute learning progress, Portelas et al. 2019,
-    arXiv:1910.07224). The shares move by ``rate`` of the way towards that proportion, but for ``floor``,
-    which is spread evenly.
+    At each check, a task attracts copies by ``(1 - success) + progress``; progress is how far its success is from
+    a running mean of the earlier checks (absolute learning progress, Portelas et al. 2019, arXiv:1910.07224).
+    The shares move by ``rate`` of the way towards that proportion; a share of ``floor`` is spread evenly.
     """
 
     def __init__(self, cfg: CurriculumConfig, stages: Sequence[Stage], n_copies: int, horizon: int) -> None:
         super().__init__(cfg, stages, n_copies, horizon)
-        self.weights = list(self.present.weights)
-        self._usual: dict[int, float] = {}
+        self.weights = list(self.current.weights)
+        self._running_mean: dict[int, float] = {}
 
     def _decides_by_success(self) -> bool:
         return True
@@ -195,34 +193,34 @@ class AdaptiveCurriculum(Curriculum):
     def go_to(self, env: VecEnv, stage: int, step: int, why: str) -> Transition:
         """Begin another stage with its own weights; each copy plays it from its next episode on."""
         transition = super().go_to(env, stage, step, why)
-        self.weights, self._usual = list(self.present.weights), {}
+        self.weights, self._running_mean = list(self.current.weights), {}
         return transition
 
     def _move(self, success: Mapping[int, float]) -> None:
-        tasks = self.present.tasks
-        draw = {}
+        tasks = self.current.tasks
+        attraction = {}
         for task in tasks:
-            usual = self._usual.get(task, success[task])
-            draw[task] = 1 - success[task] + abs(success[task] - usual)
-            self._usual[task] = usual + (success[task] - usual) / 2
-        total = sum(draw.values())
+            mean = self._running_mean.get(task, success[task])
+            attraction[task] = 1 - success[task] + abs(success[task] - mean)
+            self._running_mean[task] = mean + (success[task] - mean) / 2
+        total = sum(attraction.values())
         even, floor, rate = 1 / len(tasks), self.cfg.floor, self.cfg.rate
         for task in tasks:
-            target = floor * even + (1 - floor) * (draw[task] / total if total > 0 else even)
+            target = floor * even + (1 - floor) * (attraction[task] / total if total > 0 else even)
             self.weights[task] += rate * (target - self.weights[task])
 
     def summary(self) -> str:
-        """Return where the weights are, and of several stages where it is, in one line."""
+        """Return the shares in one line, and of several stages which one it is."""
         stages = f"{super().summary()}; " if len(self.stages) > 1 else "curriculum: "
         return f"{stages}shares " + ", ".join(f"{weight:.0%}" for weight in self.weights)
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        usual = {str(task): success for task, success in self._usual.items()}
-        return super().get_state() | {"weights": list(self.weights), "usual": usual}
+        means = {str(task): success for task, success in self._running_mean.items()}
+        return super().get_state() | {"weights": list(self.weights), "usual": means}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called."""
         super().set_state(state)
         self.weights = list(state["weights"])
-        self._usual = {int(task): success for task, success in state["usual"].items()}
+        self._running_mean = {int(task): success for task, success in state["usual"].items()}

@@ -38,36 +38,42 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
         ConfigurationError: A stage that cannot be played or can never end, in one sentence.
     """
     curriculum, tasks = cfg.curriculum, cfg.env.tasks
-    steps = curriculum.steps
-    if curriculum.stages:
-        if curriculum.name == "progressive":
-            _check_progressive(curriculum, tasks)
-        weights = [_weights(number, stage, tasks) for number, stage in enumerate(curriculum.stages)]
+    key, given, steps = "curriculum.stages", curriculum.stages, curriculum.steps
+    if given:
+        _check_progressive(curriculum, tasks)
     elif curriculum.tables:
-        table = _fitting_table(curriculum, tasks)
-        weights = _columns(table, tasks)
-        steps = steps or [whole_steps("curriculum.tables: steps", end) for end in table["steps"]]
+        key, table = _fitting_table(curriculum, tasks)
+        given = table["stages"]
+        steps = steps or [whole_steps(f"{key}: steps", end) for end in table["steps"]]
+        key += ".stages"
     elif curriculum.name == "sequential":
-        weights = [_weights(number, [task], tasks) for number, task in enumerate(by_difficulty(cfg))]
+        given = [[task] for task in by_difficulty(cfg)]
     elif curriculum.name == "mixed":
         easiest_first = by_difficulty(cfg)
-        if len(easiest_first) < FIRST_MIXED:
+        if len(tasks) < FIRST_MIXED:
             raise ConfigurationError(
                 f"curriculum=mixed starts with {FIRST_MIXED} tasks and the run has {len(tasks)}: "
                 "use experiment=mt10, or curriculum=sequential"
             )
-        sizes = range(FIRST_MIXED, len(tasks) + 1)
-        weights = [_weights(number, easiest_first[:size], tasks) for number, size in enumerate(sizes)]
+        given = [easiest_first[:size] for size in range(FIRST_MIXED, len(tasks) + 1)]
     elif curriculum.name == "adaptive":
-        weights = [(1 / len(tasks),) * len(tasks)]
-    elif curriculum.name != "none":
+        given = [tasks]
+    elif curriculum.name == "none":
+        return ()
+    else:
         raise ConfigurationError(
             f"curriculum={curriculum.name} was left without stages: give it some with curriculum.stages=[...], "
             "or use curriculum=none"
         )
-    else:
-        return ()
-    _check_left_out(curriculum, weights, tasks)
+    weights = [_weights(f"{key}[{number}]", stage, tasks) for number, stage in enumerate(given)]
+    left_out = _left_out(weights, tasks)
+    if left_out and curriculum.name != "none":
+        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        raise ConfigurationError(
+            f"curriculum={curriculum.name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks "
+            f"({some}): use curriculum=sequential, or give stages of your own with curriculum=none "
+            "curriculum.stages=[...]"
+        )
     stages = _with_ends(weights, curriculum.thresholds, steps, curriculum.replay)
     if not 0 <= curriculum.start_stage < len(stages):
         raise ConfigurationError(
@@ -78,51 +84,24 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
 
 
 def notices(cfg: Config) -> list[str]:
-    """Return what is allowed, and maybe not meant: a task without a share, a stage that is out of reach."""
-    stages = stages_of(cfg)
-    said = []
+    """Return what is allowed but maybe not meant: a task without a share, a stage that is out of reach."""
+    curriculum, stages = cfg.curriculum, stages_of(cfg)
+    messages = []
     left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks)
     if stages and left_out:
-        said.append(f"no stage plays {', '.join(left_out)}: only evaluations do")
+        messages.append(f"no stage plays {', '.join(left_out)}: only evaluations do")
     begin = 0
-    for number, stage in enumerate(stages[:-1]):
-        if number < cfg.curriculum.start_stage:
-            continue
-        begin = _earliest_end(cfg.curriculum, stage, begin)
+    for number, stage in enumerate(stages[curriculum.start_stage : -1], curriculum.start_stage + 1):
+        ends = [] if stage.steps is None else [begin + stage.steps]
+        if stage.threshold is not None:
+            ends.append(max(begin + int(curriculum.min_steps), int(curriculum.check_every)))
+        begin = min(ends)
         if begin >= cfg.total_steps:
-            said.append(
-                f"stage {number + 1} cannot begin before step {begin:,}, and the run ends at {cfg.total_steps:,}"
+            messages.append(
+                f"stage {number} cannot begin before step {begin:,}, and the run ends at {cfg.total_steps:,}"
             )
             break
-    return said
-
-
-def _earliest_end(curriculum: CurriculumConfig, stage: Stage, begin: int) -> int:
-    """Return the first step at which a stage that begins at ``begin`` can end."""
-    ends = []
-    if stage.threshold is not None:
-        ends.append(max(begin + int(curriculum.min_steps), int(curriculum.check_every)))
-    if stage.steps is not None:
-        ends.append(begin + stage.steps)
-    return min(ends)
-
-
-def _left_out(weights: Sequence[Sequence[float]], tasks: Sequence[str]) -> list[str]:
-    return [task for place, task in enumerate(tasks) if not any(shares[place] > 0 for shares in weights)]
-
-
-def _check_left_out(
-    curriculum: CurriculumConfig, weights: Sequence[Sequence[float]], tasks: Sequence[str]
-) -> None:
-    """Refuse a named curriculum with tasks that it never plays; stages of one's own may leave some out."""
-    left_out = _left_out(weights, tasks)
-    if left_out and curriculum.name != "none":
-        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        raise ConfigurationError(
-            f"curriculum={curriculum.name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks "
-            f"({some}): use curriculum=sequential, or give stages of your own with curriculum=none "
-            "curriculum.stages=[...]"
-        )
+    return messages
 
 
 def by_difficulty(cfg: Config) -> list[str]:
@@ -144,11 +123,16 @@ def by_difficulty(cfg: Config) -> list[str]:
     return sorted(cfg.env.tasks, key=lambda task: (difficulty[task], order.index(task)))
 
 
+def _left_out(weights: Sequence[Sequence[float]], tasks: Sequence[str]) -> list[str]:
+    """Return the tasks that no stage plays."""
+    return [task for place, task in enumerate(tasks) if not any(shares[place] > 0 for shares in weights)]
+
+
 def _check_progressive(curriculum: CurriculumConfig, tasks: Sequence[str]) -> None:
-    """Refuse the stages that come with the option where they do not fit, in words that a person has used."""
+    """Refuse the stages of curriculum=progressive for other tasks in words that name the option, not a stage."""
     named = [task for stage in curriculum.stages if isinstance(stage, Sequence) for task in stage]
     missing = [task for task in named if task not in tasks]
-    if set(named) != set(MT10) or not missing:
+    if curriculum.name != "progressive" or set(named) != set(MT10) or not missing:
         return
     several = "curriculum=sequential, or stages of your own with 'curriculum.stages=[[...],[...]]'"
     raise ConfigurationError(
@@ -157,9 +141,35 @@ def _check_progressive(curriculum: CurriculumConfig, tasks: Sequence[str]) -> No
     )
 
 
-def _weights(number: int, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
-    """Return the shares of a stage given as a list of tasks or as ``{task: weight}``."""
-    key = f"curriculum.stages[{number}]"
+def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+    """Return the key and the content of the table whose stages name exactly these tasks."""
+    sets = []
+    for number, table in enumerate(curriculum.tables):
+        key = f"curriculum.tables[{number}]"
+        lists = [table.get(part) for part in ("stages", "steps")] if isinstance(table, Mapping) else [None]
+        if not all(_is_list(part) for part in lists):
+            raise ConfigurationError(
+                f"{key} needs stages=[...] and steps=[...], one step count for each but the last"
+            )
+        stages = [
+            stage if isinstance(stage, Mapping) or _is_list(stage) else [stage] for stage in table["stages"]
+        ]
+        named = list(dict.fromkeys(task for stage in stages for task in stage))
+        if set(named) == set(tasks):
+            return key, table
+        sets.append(f"{len(named)} tasks ({', '.join(map(str, named[:3]))}, ...)")
+    raise ConfigurationError(
+        f"curriculum={curriculum.name} has no stages for this set of {len(tasks)} tasks: "
+        f"it has them for {' and for '.join(sets)}"
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _weights(key: str, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
+    """Return the shares of a stage given as one task, a list of tasks, or ``{task: weight}``."""
     if isinstance(stage, str):
         stage = [stage]
     if isinstance(stage, Mapping):
@@ -173,9 +183,14 @@ def _weights(number: int, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]
         given = dict.fromkeys(stage, 1.0)
     else:
         raise ConfigurationError(f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}")
-    for task in given:
+    for task, weight in given.items():
         _require_task(key, task, tasks)
-    return _normalised(key, {task: given.get(task, 0.0) for task in tasks})
+        if not is_number(weight) or not 0 <= weight < float("inf"):
+            raise ConfigurationError(f"{key}: the weight {weight} of {task} must be a number of at least 0")
+    total = float(sum(given.get(task, 0.0) for task in tasks))
+    if total <= 0:
+        raise ConfigurationError(f"{key} has weights that sum to 0: give at least one task a weight above 0")
+    return tuple(given.get(task, 0.0) / total for task in tasks)
 
 
 def _require_task(key: str, task: Any, tasks: Sequence[str]) -> None:
@@ -183,62 +198,6 @@ def _require_task(key: str, task: Any, tasks: Sequence[str]) -> None:
         near = closest(str(task), tasks)
         hint = f"did you mean {near}?" if near else f"add it to the set ({', '.join(tasks)}), or leave it out"
         raise ConfigurationError(f"{key} names {task}, which is not a task of this run: {hint}")
-
-
-def _normalised(key: str, weights: Mapping[str, Any]) -> tuple[float, ...]:
-    for task, weight in weights.items():
-        if not is_number(weight) or not 0 <= weight < float("inf"):
-            raise ConfigurationError(f"{key}: the weight {weight} of {task} must be a number of at least 0")
-    total = float(sum(weights.values()))
-    if total <= 0:
-        raise ConfigurationError(f"{key} has weights that sum to 0: give at least one task a weight above 0")
-    return tuple(weight / total for weight in weights.values())
-
-
-def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> Mapping[str, Any]:
-    """Return the table of phases that is written for exactly these tasks."""
-    sets = []
-    for table in curriculum.tables:
-        if not isinstance(table, Mapping) or not {"steps", "shares"} <= table.keys():
-            raise ConfigurationError(
-                "curriculum.tables: each table needs steps=[...] and shares={task: [...]}"
-            )
-        steps, shares = table["steps"], table["shares"]
-        if not _is_list(steps):
-            raise ConfigurationError(
-                f"curriculum.tables: steps={steps} is no list: give the steps of each phase but the last as [...]"
-            )
-        if not isinstance(shares, Mapping):
-            raise ConfigurationError(
-                f"curriculum.tables: shares={shares} names no tasks: give the shares of each as {{task: [...]}}"
-            )
-        if set(shares) == set(tasks):
-            return table
-        sets.append(f"{len(shares)} tasks ({', '.join(map(str, list(shares)[:3]))}, ...)")
-    raise ConfigurationError(
-        f"curriculum={curriculum.name} has no phases for this set of {len(tasks)} tasks: "
-        f"it has them for {' and for '.join(sets)}"
-    )
-
-
-def _columns(table: Mapping[str, Any], tasks: Sequence[str]) -> list[tuple[float, ...]]:
-    """Return the shares of each phase of a table whose rows are tasks."""
-    rows = [table["shares"][task] for task in tasks]
-    for task, row in zip(tasks, rows, strict=True):
-        if not _is_list(row):
-            raise ConfigurationError(
-                f"curriculum.tables: shares={row} of {task} is no list: give its share in each phase as [...]"
-            )
-    if len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise ConfigurationError("curriculum.tables: every task needs as many shares as there are phases")
-    return [
-        _normalised(f"curriculum.tables: phase {number}", dict(zip(tasks, phase, strict=True)))
-        for number, phase in enumerate(zip(*rows, strict=True))
-    ]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _with_ends(
@@ -252,17 +211,14 @@ def _with_ends(
     thresholds = [*_for_each("thresholds", thresholds, between, "last"), None]
     steps = [*_for_each("steps", steps, between, "last"), None]
     replay = ["all", *(kept or "all" for kept in _for_each("replay", replay, between, "first"))]
-    stages = []
-    for number, (shares, threshold, last_step, kept) in enumerate(
-        zip(weights, thresholds, steps, replay, strict=True)
-    ):
-        if threshold is None and last_step is None and number < len(weights) - 1:
+    stages = tuple(map(Stage, weights, thresholds, steps, replay))
+    for number, stage in enumerate(stages[:-1]):
+        if stage.threshold is None and stage.steps is None:
             raise ConfigurationError(
                 f"nothing ends stage {number} of the curriculum: give it a value in curriculum.thresholds or "
                 "in curriculum.steps"
             )
-        stages.append(Stage(shares, threshold, last_step, kept))
-    return tuple(stages)
+    return stages
 
 
 def _for_each(key: str, values: Sequence[Any], number: int, without: str) -> list[Any]:

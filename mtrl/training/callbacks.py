@@ -385,7 +385,7 @@ class CurriculumCallback(RunCallback):
     def _on_rollout_start(self) -> None:
         curriculum, step = self._curriculum, self.num_timesteps
         success = None
-        if curriculum.look_is_due(step):
+        if curriculum.check_is_due(step):
             with undone_by_signal(curriculum):
                 if curriculum.wants_check(step):
                     tasks, episodes = curriculum.tasks_to_check, self.run.cfg.curriculum.check_episodes

@@ -150,7 +150,7 @@ def test_stages_of_ones_own_come_from_the_command_line():
         (["curriculum=sequential", "curriculum.replay=[some]"], "not one of all, tasks, none"),
         (["curriculum=sequential", "curriculum.start_stage=3"], "stages are 0 to 2"),
         (["curriculum=progressive"], "not a task of this run"),
-        (["curriculum=weighted", "env.tasks=[reach-v3,push-v3]"], "has no phases for this set"),
+        (["curriculum=weighted", "env.tasks=[reach-v3,push-v3]"], "has no stages for this set"),
         (["curriculum=mixed", "env.tasks=[reach-v3,push-v3]"], "starts with 3 tasks"),
         (["curriculum=sequential", "env.tasks=[reach-v3,sweep-v3]"], "sweep-v3 has no difficulty"),
         (["curriculum.copies=2"], "needs a curriculum"),
@@ -176,26 +176,21 @@ def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("{steps:[5],shares:{reach-v3:[1,many]}}", "phase 1: the weight many of reach-v3 must be a number"),
-        ("{steps:[5],shares:{reach-v3:[1,true]}}", "phase 1: the weight True of reach-v3 must be a number"),
-        ("{steps:[5],shares:{reach-v3:[-1,1]}}", "phase 0: the weight -1 of reach-v3 must be .* at least 0"),
-        ("{steps:[5],shares:{reach-v3:[1,0]}}", "phase 1 has weights that sum to 0"),
-        ("{steps:[5],shares:{reach-v3:2}}", "shares=2 of reach-v3 is no list: give its share in each phase"),
-        ("{steps:[],shares:{reach-v3:[]}}", "as many shares as there are phases"),
-        ("{steps:[5],shares:[1,2]}", r"shares=\[1, 2\] names no tasks: give the shares of each as {task: "),
-        ("{steps:[5],shares:{1:[1,2]}}", r"has them for 1 tasks \(1, \.\.\.\)"),
-        (
-            "{steps:5,shares:{reach-v3:[1,2]}}",
-            "steps=5 is no list: give the steps of each phase but the last",
-        ),
-        ("{steps:[-5],shares:{reach-v3:[1,2]}}", "steps=-5 must be at least 1"),
-        ("{steps:[1.5],shares:{reach-v3:[1,2]}}", "steps=1.5 must be a whole number"),
-        ("{steps:[null],shares:{reach-v3:[1,2]}}", "steps=None must be a whole number"),
-        ("{steps:[soon],shares:{reach-v3:[1,2]}}", "steps=soon must be a whole number"),
-        ("{steps:[5]}", "each table needs steps"),
+        ("{steps:[5],stages:[[reach-v3],{reach-v3:many}]}", r"tables.0..stages.1.: the weight many of reach-v3"),
+        ("{steps:[5],stages:[[reach-v3],{reach-v3:true}]}", "the weight True of reach-v3 must be a number"),
+        ("{steps:[5],stages:[[reach-v3],{reach-v3:0}]}", r"stages.1. has weights that sum to 0"),
+        ("{steps:[5],stages:[reach-v3,5]}", r"has them for 2 tasks .reach-v3, 5, "),
+        ("{steps:[5],stages:[]}", "has them for 0 tasks"),
+        ("{steps:[5,6],stages:[[reach-v3],[reach-v3]]}", "steps has 2 values for 2 stages: give 1"),
+        ("{steps:5,stages:[[reach-v3],[reach-v3]]}", "one step count for each but the last"),
+        ("{steps:[-5],stages:[[reach-v3],[reach-v3]]}", "steps=-5 must be at least 1"),
+        ("{steps:[1.5],stages:[[reach-v3],[reach-v3]]}", "steps=1.5 must be a whole number"),
+        ("{steps:[null],stages:[[reach-v3],[reach-v3]]}", "steps=None must be a whole number"),
+        ("{steps:[5]}", r"tables.0. needs stages=.* and steps="),
+        ("[reach-v3]", r"tables.0. needs stages=.* and steps="),
     ],
 )
-def test_a_table_of_phases_that_cannot_be_played_is_refused(table, words):
+def test_a_table_of_stages_that_cannot_be_played_is_refused(table, words):
     with pytest.raises(ConfigurationError, match=words) as refusal:
         config("experiment=mt1", f"curriculum.tables=[{table}]")
     assert "\n" not in str(refusal.value)
