@@ -320,19 +320,15 @@ SMALL = {
     "env": ["--rounds", "1", "--tasks", "reach-v3", "--no-subproc", "--threads", "1"],
     "learner": ["--rounds", "1", "--seconds", "0.01", "--sizes", "[256]x3 batch 256", "--no-heads"],
     "train": ["--rounds", "1", "--steps", "20", "--threads", "1", "--sb3-threads", "1"],
-    "overhead": ["--rounds", "1", "--steps", "60"],
-    "checkpoint": ["--rounds", "1", "--buffer", "2000", "--new", "500"],
-    "curriculum": ["--rounds", "1", "--steps", "60"],
-    "evaluation": ["--rounds", "1", "--episodes", "1"],
     "start": ["--rounds", "1", "--sets", "mt10"],
 }
 """What makes each benchmark a matter of seconds: then it measures nothing, and runs all the same."""
 
 
-# The one with a list of all in its comment takes as long as the others together; these two alone take most of it.
+# The one with a list of all in its comment takes as long as the others together; env alone takes most of it.
 BENCHMARKS = [
     pytest.param(command, marks=pytest.mark.slow)
-    if "#" in command or words_of(command)[3] in ("checkpoint", "env")
+    if "#" in command or words_of(command)[3] == "env"
     else command
     for command in of_module("mtrl.benchmark")
 ]
@@ -351,21 +347,16 @@ def test_a_benchmark_runs(command, monkeypatch, tmp_path, capsys):
     words = words_of(command)[3:]
     small = [word for word in TINY if not word.startswith(("total_steps", "evaluation.every"))]
     # The words of a command that is listed with others stand in its comment.
-    others = re.findall(r"[a-z]+", command.partition("#")[2])
+    others = [word for word in re.findall(r"[a-z]+", command.partition("#")[2]) if word in SMALL]
     for subcommand in dict.fromkeys([words[0], *others]):
         given = words if subcommand == words[0] else [subcommand]
         said = {key_of(word) for word in given}
         budget = [word for word in small if key_of(word) not in said]
         mt10 = [] if "experiment" in said else ["experiment=mt10"]
-        overrides = {
-            "train": [*budget, *mt10],
-            "overhead": budget,
-            "curriculum": budget,
-            "evaluation": budget,
-        }
+        overrides = [*budget, *mt10] if subcommand == "train" else []
         if (subcommand, tuple(given)) in RAN:
             continue
-        assert main([*given, *overrides.get(subcommand, []), *SMALL[subcommand]]) == 0
+        assert main([*given, *overrides, *SMALL[subcommand]]) == 0
         RAN.add((subcommand, tuple(given)))
         assert capsys.readouterr().out
 

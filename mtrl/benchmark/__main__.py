@@ -3,14 +3,13 @@
 import argparse
 import importlib
 import json
-import pkgutil
+import os
 import sys
 from collections.abc import Sequence
 
-import mtrl.benchmark
 from mtrl.hardware import wait_without_spinning
 
-_HELPERS = {"__main__", "learners", "pairing"}
+SUBCOMMANDS = ("env", "learner", "start", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,20 +17,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wait_without_spinning()
     parser = argparse.ArgumentParser(prog="python -m mtrl.benchmark", description=__doc__)
     subcommands = parser.add_subparsers(dest="subcommand", required=True)
-    names = [module.name for module in pkgutil.iter_modules(mtrl.benchmark.__path__)]
-    for name in sorted(set(names) - _HELPERS):
+    for name in SUBCOMMANDS:
         module = importlib.import_module(f"mtrl.benchmark.{name}")
-        description = (module.__doc__ or "").strip()
+        description = module.__doc__ or ""
         subparser = subcommands.add_parser(name, help=description.split("\n")[0], description=description)
         subparser.add_argument("--json", action="store_true", help="print one JSON object")
         module.add_arguments(subparser)
         subparser.set_defaults(module=module)
     chosen = parser.parse_args(arguments)
-    result = chosen.module.run(chosen)
+    before = os.getloadavg()[0]
+    result = chosen.module.run(chosen) | {"cores": os.cpu_count()}
+    result["load_average"] = [before, after] = [before, os.getloadavg()[0]]
     if chosen.json:
         print(json.dumps(result))
     else:
         chosen.module.show(result)
+        print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
     return 0
 
 

@@ -6,7 +6,6 @@ Python in between, with each step's inputs computed beforehand.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mtrl.benchmark.pairing import Rates, ratio, take_turns, typical
+from mtrl.benchmark.pairing import medians, ratio, take_turns
 from mtrl.hardware import available_cores
 from mtrl.tasks import HORIZON, MT10
 
@@ -43,17 +42,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     thread; ``mean_native_over_physics`` is the mean over the tasks measured singly.
     """
     sets = {task: [task] for task in arguments.tasks} | {"MT10": list(MT10)}
-    load = os.getloadavg()[0]
-    result: dict[str, Any] = {"rounds": arguments.rounds, "copies": arguments.copies, "cores": os.cpu_count()}
-    result["load_average"] = [load]
-    result["sets"] = {}
+    result: dict[str, Any] = {"rounds": arguments.rounds, "copies": arguments.copies, "sets": {}}
     for name, tasks in sets.items():
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         threads = arguments.threads if name == "MT10" else 1
         result["sets"][name] = _measure(
             tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc
         )
-    result["load_average"].append(os.getloadavg()[0])
     whole = result["sets"]["MT10"]
     result["native_over_physics"] = whole["native_over_physics"]
     result["native_over_stock"] = whole["native_over_stock"]
@@ -81,8 +76,6 @@ def show(result: dict[str, Any]) -> None:
         console.print(f"native/physics, mean of the tasks: {result['mean_native_over_physics']:.3f}")
     if "threads_over_one" in result:
         console.print(f"{result['threads']} threads over one, MT10: {result['threads_over_one']:.2f}")
-    before, after = result["load_average"]
-    console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
 
 
 def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subproc: bool) -> dict[str, float]:
@@ -114,17 +107,12 @@ def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subpr
     finally:
         for env in envs.values():
             env.close()
-    return _summary(rates)
-
-
-def _summary(rates: Rates) -> dict[str, float]:
-    row = {name: typical(rates, name) for name in rates}
-    row["native_over_physics"] = ratio(rates, "native", "physics")
-    row["native_over_stock"] = ratio(rates, "native", "stock")
+    row = medians(rates)
+    for base in ("physics", "stock", "subproc"):
+        if base in rates:
+            row[f"native_over_{base}"] = ratio(rates, "native", base)
     if "threads" in rates:
         row["threads_over_one"] = ratio(rates, "threads", "native")
-    if "subproc" in rates:
-        row["native_over_subproc"] = ratio(rates, "native", "subproc")
     return row
 
 

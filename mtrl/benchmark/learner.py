@@ -1,4 +1,4 @@
-"""Updates per second: our SAC against stable-baselines3's, critics per task against shared ones, and LayerNorm.
+"""Updates per second: our SAC against stable-baselines3's, and critics per task against shared ones.
 
 Every comparison takes turns in one process, on the same number of threads and the same random transitions. An
 update is a whole call of ``train``: drawing the batch, temperature, critics, actor, targets. A critic update
@@ -6,14 +6,13 @@ is its part that concerns the critics: target, loss, step, target networks.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from mtrl.benchmark.learners import TASKS, Size, own_sac, stable_baselines3_sac, with_masks
-from mtrl.benchmark.pairing import ratio, take_turns, typical
+from mtrl.benchmark.pairing import medians, ratio, take_turns
 from mtrl.hardware import compilation, keep_freed_memory
 
 _FIRST = 5
@@ -63,8 +62,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Of the keys, ``sac_over_sb3`` is the ratio at [256]x3 batch 256; ``multihead_over_shared`` is, for each
     batch size, the rate of critic updates of 10 separate [256]x3 critics over that of one shared critic on
-    the same balanced batches, and ``masks_over_shared`` the same for a plain loop over task masks. Under
-    ``layer_norm`` stand rates of networks with LayerNorm, in compiled code and by torch.
+    the same balanced batches, and ``masks_over_shared`` the same for a plain loop over task masks.
     """
     import torch
 
@@ -72,48 +70,21 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
     arguments.compile = compilation(arguments.compile, arguments.device)
+    result: dict[str, Any] = {
+        name: getattr(arguments, name) for name in ("threads", "device", "compile", "rounds")
+    }
     try:
-        return _run(arguments)
+        result["sizes"] = {name: _against_sb3(name, arguments) for name in arguments.sizes}
+        if not arguments.no_heads:
+            result["heads"] = {name: _heads(batch, arguments) for name, batch in _HEADS.items()}
+            result["variants"] = {name: _variants(batch, arguments) for name, batch in _HEADS.items()}
     finally:
         torch.set_num_threads(threads)
-
-
-def _run(arguments: argparse.Namespace) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "threads": arguments.threads,
-        "device": arguments.device,
-        "compile": arguments.compile,
-        "rounds": arguments.rounds,
-        "cores": os.cpu_count(),
-        "load_average": [os.getloadavg()[0]],
-        "sizes": {},
-    }
-    for name in arguments.sizes:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        size = _SIZES[name]
-        contenders = {
-            "sb3": _updates(stable_baselines3_sac(size, arguments.device), size.batch, arguments.seconds),
-            "ours": _updates(
-                own_sac(size, arguments.device, arguments.compile), size.batch, arguments.seconds
-            ),
-        }
-        rates = take_turns(contenders, arguments.rounds)
-        row = {key: typical(rates, key) for key in rates}
-        result["sizes"][name] = row | {"ours_over_sb3": ratio(rates, "ours", "sb3")}
     if "[256]x3 batch 256" in result["sizes"]:
         result["sac_over_sb3"] = result["sizes"]["[256]x3 batch 256"]["ours_over_sb3"]
-    if not arguments.no_heads:
-        result["heads"] = {}
-        for name, batch in _HEADS.items():
-            print(f"measuring heads, {name} ...", file=sys.stderr, flush=True)
-            result["heads"][name] = _heads(batch, arguments)
-        for key in ("multihead_over_shared", "masks_over_shared"):
+    for key in ("multihead_over_shared", "masks_over_shared"):
+        if "heads" in result:
             result[key] = {name: row[key] for name, row in result["heads"].items()}
-        result["variants"] = {}
-        for name, batch in _HEADS.items():
-            print(f"measuring whole updates, {name} ...", file=sys.stderr, flush=True)
-            result["variants"][name] = _variants(batch, arguments)
-    result["load_average"].append(os.getloadavg()[0])
     return result
 
 
@@ -141,77 +112,50 @@ def show(result: dict[str, Any]) -> None:
         for name in _VARIANTS:
             table.add_row(name, *(f"{rates[name]:.1f}" for rates in result["variants"].values()))
         console.print(table)
-    before, after = result["load_average"]
-    console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
+
+
+def _against_sb3(name: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Compare whole updates of stable-baselines3's SAC and ours."""
+    print(f"measuring {name} ...", file=sys.stderr, flush=True)
+    size = _SIZES[name]
+    learners = {
+        "sb3": stable_baselines3_sac(size, arguments.device),
+        "ours": own_sac(size, arguments.device, arguments.compile),
+    }
+    contenders = {key: _updates(learner, arguments.seconds) for key, learner in learners.items()}
+    rates = take_turns(contenders, arguments.rounds)
+    return medians(rates) | {"ours_over_sb3": ratio(rates, "ours", "sb3")}
 
 
 def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Compare critic updates: shared, separate, with linear heads, and separate by task masks."""
-    size = Size([256] * 3, [256] * 3, batch_size)
-    contenders = {
-        "shared": _critic_updates(
-            own_sac(size, arguments.device, arguments.compile, balanced=True), arguments.seconds
-        ),
-        "multihead": _critic_updates(
-            own_sac(size, arguments.device, arguments.compile, balanced=True, **_SEPARATE), arguments.seconds
-        ),
-        "linear_heads": _critic_updates(
-            own_sac(size, arguments.device, arguments.compile, balanced=True, **_LINEAR), arguments.seconds
-        ),
-        "masks": _critic_updates(
-            with_masks(own_sac(size, arguments.device, arguments.compile, balanced=True)), arguments.seconds
-        ),
-    }
+    print(f"measuring heads, batch {batch_size} ...", file=sys.stderr, flush=True)
+    variants = {"shared": {}, "multihead": _SEPARATE, "linear_heads": _LINEAR, "masks": {}}
+    learners = {name: _balanced(batch_size, arguments, **options) for name, options in variants.items()}
+    learners["masks"] = with_masks(learners["masks"])
+    contenders = {name: _critic_updates(learner, arguments.seconds) for name, learner in learners.items()}
     rates = take_turns(contenders, arguments.rounds)
-    row = {name: typical(rates, name) for name in rates}
-    return row | {f"{name}_over_shared": ratio(rates, name, "shared") for name in rates if name != "shared"}
+    return medians(rates) | {
+        f"{name}_over_shared": ratio(rates, name, "shared") for name in rates if name != "shared"
+    }
 
 
 def _variants(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Compare whole updates of networks with and without heads."""
+    print(f"measuring whole updates, batch {batch_size} ...", file=sys.stderr, flush=True)
+    learners = {name: _balanced(batch_size, arguments, **options) for name, options in _VARIANTS.items()}
+    contenders = {name: _updates(learner, arguments.seconds) for name, learner in learners.items()}
+    return medians(take_turns(contenders, arguments.rounds))
+
+
+def _balanced(batch_size: int, arguments: argparse.Namespace, **options: Any) -> Any:
+    """Return our SAC of [256]x3, on balanced batches unless ``options`` say otherwise."""
     size = Size([256] * 3, [256] * 3, batch_size)
-    contenders = {
-        name: _updates(
-            own_sac(size, arguments.device, arguments.compile, **({"balanced": True} | options)),
-            batch_size,
-            arguments.seconds,
-        )
-        for name, options in _VARIANTS.items()
-    }
-    rates = take_turns(contenders, arguments.rounds)
-    return {name: typical(rates, name) for name in rates}
+    return own_sac(size, arguments.device, arguments.compile, **{"balanced": True} | options)
 
 
-def _block(work: Callable[[], None], seconds: float) -> Callable[[], float]:
-    """Return a block that repeats ``work`` for about ``seconds`` and returns how often a second it did."""
-    # the first ones compile or record
-    for _ in range(_FIRST):
-        work()
-    _synchronize()
-    started = time.perf_counter()
-    work()
-    _synchronize()
-    repeats = max(2, round(seconds / (time.perf_counter() - started)))
-
-    def block() -> float:
-        started = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        _synchronize()
-        return repeats / (time.perf_counter() - started)
-
-    return block
-
-
-def _synchronize() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def _updates(learner: Any, batch_size: int, seconds: float) -> Callable[[], float]:
-    return _block(lambda: learner.train(1, batch_size), seconds)
+def _updates(learner: Any, seconds: float) -> Callable[[], float]:
+    return _block(lambda: learner.train(1, learner.batch_size), seconds)
 
 
 def _critic_updates(learner: Any, seconds: float) -> Callable[[], float]:
@@ -225,3 +169,26 @@ def _critic_updates(learner: Any, seconds: float) -> Callable[[], float]:
         move_targets(learner)
 
     return _block(work, seconds)
+
+
+def _block(work: Callable[[], None], seconds: float) -> Callable[[], float]:
+    """Return a block that repeats ``work`` for about ``seconds`` and returns how often a second it did."""
+
+    def rate(repeats: int) -> float:
+        started = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        _synchronize()
+        return repeats / (time.perf_counter() - started)
+
+    # The first ones compile or record.
+    rate(_FIRST)
+    repeats = max(2, round(seconds * rate(1)))
+    return lambda: rate(repeats)
+
+
+def _synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

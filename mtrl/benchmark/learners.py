@@ -1,4 +1,4 @@
-"""The learners that the benchmark compares: stable-baselines3's, ours, and ours with a loop over task masks.
+"""What the benchmark of learners compares: stable-baselines3's, ours, and ours with a loop over task masks.
 
 None of them has environments to step: their buffers hold random transitions of MT10's shape.
 """

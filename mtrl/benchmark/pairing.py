@@ -1,9 +1,10 @@
-"""Comparing rates on a machine whose speed wanders."""
+"""Compare rates on a machine whose speed changes."""
 
 from collections.abc import Callable, Mapping
 from statistics import median
 
 Rates = dict[str, list[float]]
+"""By contender, how much work it did per second in each round."""
 
 
 def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rates:
@@ -26,9 +27,9 @@ def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Ra
     return rates
 
 
-def typical(rates: Rates, name: str) -> float:
-    """Return the median rate of a contender."""
-    return median(rates[name])
+def medians(rates: Rates) -> dict[str, float]:
+    """Return the median rate of each contender."""
+    return {name: median(values) for name, values in rates.items()}
 
 
 def ratio(rates: Rates, name: str, base: str) -> float:

@@ -18,8 +18,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mtrl.hardware import available_cores
-
 SETS = {"reach-v3": ("experiment=mt1", "task=reach-v3"), "mt10": ("experiment=mt10",)}
 
 _PATIENCE = 300.0
@@ -43,14 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", help="further configuration of the runs, as for python -m mtrl"
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="starts of each kind, of which the median is told (5)"
+        "--rounds", type=int, default=5, help="starts of each kind; the result is their median (5)"
     )
     parser.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS), help="what starts (all)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure and return seconds: for each set ``first`` (nothing compiled), ``native``, ``stock``."""
-    before = os.getloadavg()[0]
     result: dict[str, Any] = {"rounds": arguments.rounds, "overrides": arguments.overrides, "sets": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.sets:
@@ -67,7 +64,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             result["sets"][name] = row | {"seconds": seconds}
         loads = [_load(cache) for _ in range(arguments.rounds)]
     result["second_start_adds"] = median(loads)
-    result["cores"], result["load_average"] = available_cores(), [before, os.getloadavg()[0]]
     return result
 
 
@@ -83,8 +79,6 @@ def show(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     console.print(f"a second start adds {result['second_start_adds']:.2f} s: loading the compiled code")
-    before, after = result["load_average"]
-    console.print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
 
 
 def _start(words: list[str], cache: Path) -> float:
@@ -114,7 +108,7 @@ def _process(command: list[str], cache: Path) -> Iterator[subprocess.Popen]:
         try:
             yield process
         finally:
-            # It saves before it goes, into a directory that is still there.
+            # The run saves before it ends, into a directory that still exists.
             process.terminate()
             process.communicate()
 

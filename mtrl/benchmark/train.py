@@ -1,12 +1,14 @@
 """Environment steps per second of a whole run with its evaluations, against stable-baselines3's SAC.
 
-Both learn with the same hyperparameters as far as stable-baselines3 has them, in blocks and in turns. To every
-block belongs its share of the official evaluation (50 episodes a task every 100,000 steps): so many steps of the
+Both learn with the same hyperparameters as far as stable-baselines3 has them, in blocks and in turns. Each block
+includes its share of the official evaluation (50 episodes a task every 100,000 steps): so many steps of the
 deterministic policy on evaluation environments. Ours runs as ``python -m mtrl`` would: its environments, logs and
-metrics. The other runs on Meta-World's own classes in a DummyVecEnv.
+metrics. "bare" is the same agent without callbacks: no logs, metrics, progress and looking for signals. The other
+runs on Meta-World's own classes in a DummyVecEnv.
 """
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtrl.benchmark.pairing import ratio, take_turns, typical
+from mtrl.benchmark.pairing import Rates, medians, ratio, take_turns
 from mtrl.tasks import GOALS
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from mtrl.config.types import Config
 
 _EVALUATE_EVERY = 100_000
+_NEVER = ("evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=1e9", "total_steps=1e12")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,15 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure and return environment steps per second; ``train_over_sb3`` is their ratio."""
+    """Measure and return environment steps per second.
+
+    ``train_over_sb3`` is how many times faster ours is, ``lost`` the share of its speed that callbacks take.
+    """
     import torch
 
     from mtrl.config.compose import compose_run
 
-    never = ["evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=1e9", "total_steps=1e12"]
-    threads, before = torch.get_num_threads(), os.getloadavg()[0]
+    threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        composition = compose_run([*never, f"output={folder}", *arguments.overrides])
+        composition = compose_run([*_NEVER, f"output={folder}", *arguments.overrides])
         try:
             rates, chosen = _measure(composition, Path(folder) / "run", arguments)
         finally:
@@ -63,12 +68,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "steps": arguments.steps,
         "hardware": chosen,
         "sb3_threads": arguments.sb3_threads,
-        "ours": typical(rates, "ours"),
-        "sb3": typical(rates, "sb3"),
+        **medians(rates),
         "train_over_sb3": ratio(rates, "ours", "sb3"),
+        "lost": 1 - ratio(rates, "ours", "bare"),
         "rates": rates,
-        "cores": os.cpu_count(),
-        "load_average": [before, os.getloadavg()[0]],
     }
 
 
@@ -83,66 +86,57 @@ def show(result: dict[str, Any]) -> None:
         f"stable-baselines3's SAC on {result['sb3_threads']}: {result['train_over_sb3']:.2f} times "
         f"(median of {result['rounds']} paired rounds of {result['steps']:,} steps)"
     )
-    before, after = result["load_average"]
-    print(f"{result['cores']} cores; load average {before:.1f} before and {after:.1f} after")
+    print(f"{result['bare']:,.1f} ours without callbacks, logs and progress, which take {result['lost']:.1%}")
 
 
 def _measure(
     composition: "Composition", path: Path, arguments: argparse.Namespace
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
+) -> tuple[Rates, dict[str, Any]]:
     from stable_baselines3.common.logger import Logger
 
-    from mtrl import hardware
-    from mtrl.algo.make import make_agent
     from mtrl.checkpoint.store import Store
-    from mtrl.env.make import choose_backend, make_evaluation_env, make_training_env, make_vec_env
+    from mtrl.env.make import make_evaluation_env, make_vec_env
     from mtrl.signals import Signals
+    from mtrl.train import build, choose_hardware
     from mtrl.training.callbacks import RunCallbacks
     from mtrl.training.record import RunRecord
 
     cfg = composition.config
-    chosen = hardware.choose(
-        cfg.hardware,
-        choose_backend(cfg.hardware.backend, cfg.env.tasks, cfg.env.reward),
-        hardware.update_work(cfg),
-    )
-    own_threads = arguments.threads or chosen.torch_threads
-    directory = RunRecord(path, composition)
-    directory.start(chosen)
-    stock = {"task_id": cfg.variant.task_id, "horizon": cfg.env.horizon, "reward": cfg.env.reward}
-    stock |= {"seed": cfg.seed, "backend": "stock", "workers": 1}
-    envs = {
-        "ours": make_training_env(cfg, chosen),
-        "sb3": make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock),
-        "ours evaluated": make_evaluation_env(cfg, chosen),
-        "sb3 evaluated": make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock),
-    }
-    with Signals() as signals:
-        agents = {
-            "ours": make_agent(cfg, envs["ours"], chosen),
-            "sb3": _stock_agent(cfg, envs["sb3"], chosen.device),
+    chosen = choose_hardware(cfg)
+    record = RunRecord(path, composition)
+    record.start(chosen)
+    with contextlib.ExitStack() as stack:
+
+        def closed_at_the_end(env: "VecEnv") -> "VecEnv":
+            stack.callback(env.close)
+            return env
+
+        def make_stock_env() -> "VecEnv":
+            stock = {"task_id": cfg.variant.task_id, "horizon": cfg.env.horizon, "reward": cfg.env.reward}
+            stock |= {"seed": cfg.seed, "backend": "stock", "workers": 1}
+            return closed_at_the_end(make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock))
+
+        signals = stack.enter_context(Signals())
+        env, ours, _ = build(cfg, chosen)
+        closed_at_the_end(env)
+        other = _stock_agent(cfg, make_stock_env(), chosen.device)
+        other.set_logger(Logger(folder=None, output_formats=[]))
+        callbacks = RunCallbacks(cfg, chosen, record, Store(path), signals)
+        stack.callback(callbacks.close)
+        for agent in (ours, other):
+            # Past the random actions, so that every block has its updates.
+            agent.learn(int(cfg.algo.learning_starts) + agent.n_envs, log_interval=None)
+        own_threads = arguments.threads or chosen.torch_threads
+        play = _player(ours, closed_at_the_end(make_evaluation_env(cfg, chosen)))
+        evaluation_steps = len(cfg.env.tasks) * GOALS * cfg.env.horizon / _EVALUATE_EVERY
+        work = (arguments.steps, evaluation_steps)
+        blocks = {
+            "ours": _block(ours, callbacks, play, own_threads, *work),
+            "bare": _block(ours, None, play, own_threads, *work),
+            "sb3": _block(other, None, _player(other, make_stock_env()), arguments.sb3_threads, *work),
         }
-        for agent in agents.values():
-            agent.set_logger(Logger(folder=None, output_formats=[]))
-        session = RunCallbacks(cfg, chosen, directory, Store(path), signals)
-        threads = {"ours": own_threads, "sb3": arguments.sb3_threads}
-        callbacks = {"ours": session, "sb3": None}
-        try:
-            for agent in agents.values():
-                # Past the random actions, so that every block has its updates.
-                agent.learn(int(cfg.algo.learning_starts) + agent.n_envs, log_interval=None)
-            evaluation_steps = len(cfg.env.tasks) * GOALS * cfg.env.horizon
-            blocks = {}
-            for name, agent in agents.items():
-                play = _player(agent, envs[f"{name} evaluated"])
-                blocks[name] = _block(
-                    agent, callbacks[name], play, evaluation_steps, arguments.steps, threads[name]
-                )
-            return take_turns(blocks, arguments.rounds), chosen.as_dict() | {"torch_threads": own_threads}
-        finally:
-            session.close()
-            for env in envs.values():
-                env.close()
+        rates = take_turns(blocks, arguments.rounds)
+    return rates, chosen.as_dict() | {"torch_threads": own_threads}
 
 
 def _stock_agent(cfg: "Config", env: "VecEnv", device: str) -> "OffPolicyAlgorithm":
@@ -151,6 +145,7 @@ def _stock_agent(cfg: "Config", env: "VecEnv", device: str) -> "OffPolicyAlgorit
     from mtrl.algo.make import update_schedule
 
     train_freq, gradient_steps = update_schedule(cfg.algo, env.num_envs)
+    layers = {"pi": list(cfg.variant.actor_layers), "qf": list(cfg.variant.critic_layers)}
     return SAC(
         "MlpPolicy",
         env,
@@ -163,19 +158,17 @@ def _stock_agent(cfg: "Config", env: "VecEnv", device: str) -> "OffPolicyAlgorit
         n_steps=cfg.algo.n_steps,
         train_freq=train_freq,
         gradient_steps=gradient_steps,
-        policy_kwargs={
-            "net_arch": {"pi": list(cfg.variant.actor_layers), "qf": list(cfg.variant.critic_layers)}
-        },
+        policy_kwargs={"net_arch": layers},
         seed=cfg.seed,
         device=device,
     )
 
 
-def _player(agent: "OffPolicyAlgorithm", env: "VecEnv") -> Callable[[int], None]:
-    """Return what plays so many environment steps of the deterministic policy, going on where it stopped."""
+def _player(agent: "OffPolicyAlgorithm", env: "VecEnv") -> Callable[[float], None]:
+    """Return what plays so many environment steps of the deterministic policy, from where it stopped."""
     obs = env.reset()
 
-    def play(steps: int) -> None:
+    def play(steps: float) -> None:
         nonlocal obs
         for _ in range(max(1, round(steps / env.num_envs))):
             actions, _ = agent.predict(obs, deterministic=True)
@@ -187,11 +180,12 @@ def _player(agent: "OffPolicyAlgorithm", env: "VecEnv") -> Callable[[int], None]
 def _block(
     agent: "OffPolicyAlgorithm",
     callback: Any,
-    play: Callable[[int], None],
-    evaluation_steps: int,
-    steps: int,
+    play: Callable[[float], None],
     threads: int,
+    steps: int,
+    evaluation_steps: float,
 ) -> Callable[[], float]:
+    """Return a block of ``steps``, each followed by its ``evaluation_steps``."""
     import torch
 
     def learn_and_evaluate() -> float:
@@ -199,7 +193,7 @@ def _block(
         first, started = agent.num_timesteps, time.perf_counter()
         agent.learn(steps, callback=callback, log_interval=None, reset_num_timesteps=False)
         done = agent.num_timesteps - first
-        play(round(done * evaluation_steps / _EVALUATE_EVERY))
+        play(done * evaluation_steps)
         return done / (time.perf_counter() - started)
 
     return learn_and_evaluate

@@ -443,7 +443,9 @@ class CheckpointCallback(RunCallback):
 
     def restore(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
         """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
+        started = time.monotonic()
         self.run.store.restore(checkpoint, agent, self._sections)
+        logger.info("step %d: restored in %.2f s", checkpoint.step, time.monotonic() - started)
 
     def _on_rollout_start(self) -> None:
         step = self.num_timesteps
@@ -462,7 +464,7 @@ class CheckpointCallback(RunCallback):
         Raises:
             CheckpointFailedError: It failed several times in a row.
         """
-        model = self.model
+        model, started = self.model, time.monotonic()
         try:
             # First the logs: a checkpoint tells how long they are, and rows that wait end with this process.
             for log in self._written:
@@ -479,4 +481,5 @@ class CheckpointCallback(RunCallback):
             return False
         self._failures = 0
         self._saved_at = time.monotonic()
+        logger.info("step %d: saved in %.2f s", model.num_timesteps, self._saved_at - started)
         return True

@@ -105,6 +105,7 @@ def test_train_benchmark_runs_both_with_the_same_hyperparameters(capsys):
     result = train.run(arguments)
     assert result["ours"] > 0
     assert result["train_over_sb3"] == pytest.approx(result["ours"] / result["sb3"])
+    assert result["lost"] == pytest.approx(1 - result["ours"] / result["bare"])
     assert result["hardware"]["torch_threads"] == 1
     train.show(result)
     assert "stable-baselines3's SAC on 1" in capsys.readouterr().out
