@@ -20,11 +20,15 @@ def run(*words, **options):
     return result.stdout
 
 
+def pip(command, *words):
+    flags = ["--disable-pip-version-check", command, "--quiet", "--no-deps"]
+    run(sys.executable, "-m", "pip", *flags, *map(str, words))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
-    run(*pip, "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY))
+    pip("wheel", "--no-build-isolation", "--wheel-dir", folder, REPOSITORY)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -40,20 +44,17 @@ def test_every_configuration_file_is_inside(wheel):
 def test_the_installed_command_composes_from_another_directory(wheel, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-    run(*pip, "--target", str(site), str(wheel))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["PYTHONPATH"] = str(site)
+    pip("install", "--target", site, wheel)
+    there = {"cwd": elsewhere, "env": os.environ | {"PYTHONPATH": str(site)}}
+    assert run(sys.executable, "-c", "import mtrl; print(mtrl.__file__)", **there).startswith(str(site))
     command = [sys.executable, str(site / "bin" / "mtrl")]
-    where = run(sys.executable, "-c", "import mtrl; print(mtrl.__file__)", cwd=elsewhere, env=environment)
-    assert where.startswith(str(site))
-    printed = run(*command, "--cfg", "job", "experiment=mt10", cwd=elsewhere, env=environment)
+    printed = run(*command, "--cfg", "job", "experiment=mt10", **there)
     assert len(yaml.safe_load(printed)["env"]["tasks"]) == 10
-    assert "experiment" in run(*command, "--help", cwd=elsewhere, env=environment)
+    assert "experiment" in run(*command, "--help", **there)
     assert not list(elsewhere.iterdir())
 
 
-def test_the_version_is_told_once():
+def test_the_version_is_the_same_everywhere():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert project["version"] == mtrl.__version__
     assert project["scripts"] == {"mtrl": "mtrl.__main__:main"}
@@ -62,10 +63,9 @@ def test_the_version_is_told_once():
 def test_everything_that_the_tests_use_has_one_pinned_version():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = set(project["dependencies"]) | set(extras["test"])
-    for extra in re.search(r"\[(.+)\]", next(name for name in extras["test"] if "mtrl" in name))[1].split(
-        ","
-    ):
+    wanted = {*project["dependencies"], *extras["test"]}
+    own = next(name for name in extras["test"] if "mtrl" in name)
+    for extra in re.search(r"\[(.+)\]", own)[1].split(","):
         wanted |= set(extras[extra])
     names = {re.split(r"[\[<>=~! ;]", text)[0].lower().replace("_", "-") for text in wanted}
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()

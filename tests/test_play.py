@@ -71,18 +71,9 @@ def test_no_encoder_is_one_sentence(monkeypatch, tmp_path):
         write_mp4([], tmp_path / "a.mp4", 20)
 
 
-FAILING = """#!/bin/sh
-if [ "$1" = -version ]; then echo "ffmpeg version 9"; else echo "Unknown encoder" >&2; exit 1; fi
-"""
-
-
-@pytest.mark.parametrize("encoder", ["/bin/false", "/nonexist", "failing"])
+@pytest.mark.parametrize("encoder", ["/bin/false", "/bin/true", "/nonexist"])
 def test_a_broken_encoder_is_named_and_not_the_place(monkeypatch, tmp_path, encoder):
     pytest.importorskip("imageio_ffmpeg")
-    if encoder == "failing":
-        encoder = str(tmp_path / "ffmpeg")
-        (tmp_path / "ffmpeg").write_text(FAILING)
-        (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", encoder)
     pictures = [np.zeros((64, 64, 3), np.uint8)] * 300
     with pytest.raises(EncoderError, match=f"the video encoder {encoder} does not work"):

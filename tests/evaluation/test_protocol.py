@@ -9,6 +9,7 @@ import pytest
 from metaworld.evaluation import evaluation as metaworlds_evaluation
 from metaworld.policies import ENV_POLICY_MAP
 from metaworld.wrappers import AutoTerminateOnSuccessWrapper, PseudoRandomTaskSelectWrapper
+from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from mtrl.env.make import make_vec_env
 from mtrl.env.metaworld import goal_set
@@ -20,32 +21,28 @@ SEED, EPISODES = 4, 8
 
 
 class ScriptedExperts:
-    """Meta-World's scripted policies; that of reach and of push give up on some goals."""
+    """Meta-World's scripted policies, in the form that its own evaluation takes.
+
+    Those of reach and of push give up on some goals. Which ones depends on the goal alone, so that both evaluations
+    meet it in whatever order.
+    """
 
     def __init__(self, tasks):
+        self.tasks = tasks
         self.policies = [ENV_POLICY_MAP[task]() for task in tasks]
-        self.spoilt = [task in ("reach-v3", "push-v3") for task in tasks]
 
-    def __call__(self, obs, tasks):
+    def __call__(self, observations, tasks):
         return np.array(
-            [self._action(row[:39], task) for row, task in zip(obs, tasks, strict=True)], np.float32
+            [self._action(obs[:39], task) for obs, task in zip(observations, tasks, strict=True)], np.float32
         )
 
     def _action(self, obs, task):
-        # What is given up depends on the goal alone, so that both evaluations meet it in whatever order.
-        if self.spoilt[task] and obs[36] > 0.0:
+        if self.tasks[task] in ("reach-v3", "push-v3") and obs[36] > 0.0:
             return np.array([-1.0, -1.0, 1.0, 0.0])
         return np.clip(self.policies[task].get_action(obs.astype(np.float64)), -1, 1)
 
-
-class MetaworldAgent:
-    """The experts behind the interface of Meta-World's evaluation."""
-
-    def __init__(self, experts):
-        self.experts = experts
-
     def eval_action(self, observations):
-        return self.experts(observations, range(len(observations)))
+        return self(observations, range(len(observations)))
 
     def reset(self, env_mask):
         pass
@@ -66,7 +63,7 @@ def metaworlds_rates():
     mode = gymnasium.vector.AutoresetMode.SAME_STEP
     make = [partial(metaworlds_env, task, EPISODES) for task in TASKS]
     envs = gymnasium.vector.SyncVectorEnv(make, autoreset_mode=mode)
-    _, _, rates, _ = metaworlds_evaluation(MetaworldAgent(ScriptedExperts(TASKS)), envs, EPISODES)
+    _, _, rates, _ = metaworlds_evaluation(ScriptedExperts(TASKS), envs, EPISODES)
     envs.close()
     return rates
 
@@ -87,31 +84,32 @@ def test_success_rates_are_those_of_metaworlds_evaluation(metaworlds_rates, back
     assert {row.mean_length for row in result.results} == {500}
 
 
-class Recorder:
-    """Passes on to an environment and notes which goals of which task were played."""
+class GoalsPlayed(VecEnvWrapper):
+    """Notes which goals of which task were played."""
 
-    def __init__(self, tasks, copies, **options):
-        self.env = make_vec_env(tasks, copies, horizon=3, workers=1, **options)
-        self.num_envs = self.env.num_envs
+    def __init__(self, tasks, copies):
+        options = {"seed": SEED, "horizon": 3, "backend": "stock", "workers": 1}
+        super().__init__(make_vec_env(tasks, copies, **options))
         self.ended = []
 
-    def env_method(self, *args, **kwargs):
-        return self.env.env_method(*args, **kwargs)
-
     def reset(self):
-        return self.env.reset()
+        return self.venv.reset()
 
-    def step(self, actions):
-        result = self.env.step(actions)
+    def step_wait(self):
+        result = self.venv.step_wait()
         self.ended += [(i["task_id"], i["goal"], i["episode"]["r"]) for i in result[3] if "episode" in i]
         return result
+
+
+def still(obs):
+    return np.zeros((len(obs), 4), np.float32)
 
 
 @pytest.mark.parametrize("copies", [1, [3, 0], [2, 2]])
 def test_every_goal_is_played_once_by_each_task_whatever_the_copies(copies):
     tasks = TASKS[:2]
-    env = Recorder(tasks, copies, seed=SEED, backend="stock")
-    result = evaluate(lambda obs: np.zeros((len(obs), 4), np.float32), env, tasks, GOALS)
+    env = GoalsPlayed(tasks, copies)
+    result = evaluate(still, env, tasks, GOALS)
     assert [row.episodes for row in result.results] == [GOALS, GOALS]
     first = sorted({(task, goal) for task, goal, _ in env.ended})
     assert first == [(task, goal) for task in range(2) for goal in range(GOALS)]
@@ -124,8 +122,8 @@ def test_every_goal_is_played_once_by_each_task_whatever_the_copies(copies):
 
 def test_more_episodes_than_goals_begin_again_and_fewer_take_the_first():
     for episodes, expected in ((3, [0, 1, 2]), (52, [*range(50), 0, 1])):
-        env = Recorder(TASKS[:1], 1, seed=SEED, backend="stock")
-        evaluate(lambda obs: np.zeros((len(obs), 4), np.float32), env, TASKS[:1], episodes)
+        env = GoalsPlayed(TASKS[:1], 1)
+        evaluate(still, env, TASKS[:1], episodes)
         assert [goal for _, goal, _ in env.ended] == expected
 
 
@@ -135,7 +133,7 @@ def test_held_out_goals_are_others_and_are_labelled():
 
     def act(obs):
         seen.append(obs[0, 36:39])
-        return np.zeros((1, 4), np.float32)
+        return still(obs)
 
     result = evaluate(act, env, TASKS[:1], 5, "heldout")
     assert result.results[0].goals == "heldout"
