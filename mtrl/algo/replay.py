@@ -13,7 +13,6 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo.sampling import EpisodeChain, TaskIndex
-from mtrl.errors import NonFinite
 
 
 class TaskSamples(NamedTuple):
@@ -39,7 +38,6 @@ class TaskSamples(NamedTuple):
 
 _KEPT_AS = {"rewards": np.float32, "terminated": np.uint8, "truncated": np.uint8, "tasks": np.int32}
 """Types in a checkpoint of the columns that are one number wide."""
-_ONE_OF = {"rewards": "reward", "actions": "action"}
 
 
 class RowLayout:
@@ -68,20 +66,6 @@ class RowLayout:
         """Return rows as one array per column, flags and tasks as integers: what a checkpoint keeps."""
         parts = {name: rows[:, column] for name, column in self.columns.items()}
         return parts | {name: parts[name][:, 0].astype(dtype) for name, dtype in _KEPT_AS.items()}
-
-    def check_finite(self, rows: NDArray[np.float32], keep: NDArray[np.bool_], step: int) -> None:
-        """Refuse the rows (one per copy) to ``keep`` if a number among them is NaN or infinite.
-
-        Raises:
-            NonFinite: naming the first such tensor, its copy and its task.
-        """
-        wrong = keep & ~np.isfinite(rows).all(axis=1)
-        if wrong.any():
-            copy = int(np.argmax(wrong))
-            transition = {name: rows[copy, column] for name, column in self.columns.items()}
-            tensor = next(name for name, values in transition.items() if not np.isfinite(values).all())
-            name = f"{_ONE_OF.get(tensor, 'observation')} of copy {copy}"
-            raise NonFinite(name, step, [int(transition["tasks"][0])], transition)
 
 
 class TaskReplayBuffer(ReplayBuffer):
@@ -149,8 +133,6 @@ class TaskReplayBuffer(ReplayBuffer):
         """Forget every transition; the generator keeps its state."""
         self.total_added = 0
         self.dropped = 0
-        self.imported = 0
-        """Transitions that another run collected."""
         self.playing = np.full(self.n_envs, -1)
         """Task of the episode that each copy is in, -1 where that is not known, shape (n_envs,)."""
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
@@ -197,7 +179,6 @@ class TaskReplayBuffer(ReplayBuffer):
         that a time limit ended did not terminate.
 
         Raises:
-            NonFinite: A NaN or an infinity; nothing of the step is stored.
             ValueError: With more than one task, an info without ``task_id``, with one outside of the tasks, or
                 with another than the observation's one-hot.
         """
@@ -210,7 +191,6 @@ class TaskReplayBuffer(ReplayBuffer):
         parts = {"observations": obs, "actions": action, "next_observations": next_obs, "rewards": reward}
         parts |= {"terminated": done & ~timeout, "truncated": done & timeout, "tasks": tasks}
         rows = self._layout.pack(parts)
-        self._layout.check_finite(rows, keep, self.total_added - self.imported + self.dropped + n)
 
         self.playing = np.where(done, -1, tasks)
         numbers = self.total_added + np.cumsum(keep) - 1
@@ -390,7 +370,6 @@ class TaskReplayBuffer(ReplayBuffer):
             "generator": self._generator.bit_generator.state,
             "newest": [] if self._chain is None else self._chain.newest.tolist(),
             "dropped": self.dropped,
-            "imported": self.imported,
             "restriction": restriction and {"since": restriction.since, "tasks": restriction.tasks},
         }
 
@@ -399,7 +378,7 @@ class TaskReplayBuffer(ReplayBuffer):
         self._generator.bit_generator.state = state["generator"]
         if self._chain is not None:
             self._chain.newest = np.array(state["newest"], dtype=np.int64)
-        self.dropped, self.imported = state["dropped"], state.get("imported", 0)
+        self.dropped = state["dropped"]
         self.restrict(**(state.get("restriction") or {}))
 
 

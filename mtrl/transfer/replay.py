@@ -73,7 +73,6 @@ def begin_replay(
     # What lies between two of them may be missing, so no return looks over several of them.
     rows["previous"] = np.zeros(kept, dtype=np.int32)
     replay.restore(0, [rows])
-    replay.imported = kept
     return kept
 
 

@@ -8,7 +8,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 from transitions import ACTION, OBS, buffer, fill, vector_steps
 
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.errors import NonFinite
 from mtrl.hardware import replay_bytes
 
 torch.set_num_threads(1)
@@ -120,37 +119,6 @@ def test_dropped_transition_is_counted_and_breaks_the_chain_of_rewards():
     batch = held._get_samples(np.arange(2))
     assert batch.rewards[:, 0].tolist() == [steps[0][3][0], steps[2][3][0]]
     assert batch.discounts[:, 0].tolist() == [0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("position", "name"), [(0, "observation"), (1, "observation"), (2, "action"), (3, "reward")]
-)
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_number_that_is_none_is_refused_before_anything_is_stored(position, name, value):
-    first, second = vector_steps(2, tasks=(1, 0, 4))
-    held = fill(buffer(n_tasks=5), [first])
-    np.ravel(second[position])[-1] = value
-    with pytest.raises(
-        NonFinite, match=f"^{name} of copy 2 of task 4 is NaN or infinite at step 6"
-    ) as caught:
-        held.add(*second)
-    assert caught.value.transition["rewards"].shape == (1,)
-    assert held.total_added == 3
-
-
-def test_the_step_of_a_refused_number_does_not_count_what_another_run_collected():
-    *given, own, broken = vector_steps(12)
-    source = fill(buffer(), given)
-    held, resumed = buffer(), buffer()
-    held.restore(0, [source.rows(0, 30)])
-    held.imported = 30
-    fill(held, [own])
-    resumed.restore(0, [held.rows(0, 33)])
-    resumed.set_state(held.get_state())
-    broken[3][1] = np.nan
-    for target in (held, resumed):
-        with pytest.raises(NonFinite, match="at step 6:"):
-            target.add(*broken)
 
 
 @pytest.mark.parametrize("options", [{}, {"balanced": True}, {"n_steps": 3}])

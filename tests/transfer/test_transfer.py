@@ -289,7 +289,7 @@ def test_transitions_of_common_tasks_come_along(train, tmp_path):
     lineage = prepare_transfer(cfg).begin(agent)
     env.close()
     replay = agent.replay_buffer
-    assert lineage["transitions"] == replay.size() == replay.imported == 120
+    assert lineage["transitions"] == replay.size() == 120
     tasks = replay.tasks[:120].numpy().astype(int)
     assert np.bincount(tasks, minlength=3).tolist() == [60, 0, 60]
     one_hot = replay.observations[:120, OBSERVATION_SIZE:].numpy()
