@@ -1,40 +1,31 @@
 """Runs that die, and one that does not."""
 
-import shutil
-
 import pytest
-from aftermath import Left, Nursery
+from forked_runs import RunServer, run_files
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory):
-    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
-    yield nursery
-    nursery.close()
+def server(tmp_path_factory):
+    server = RunServer(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
-def whole(nursery, tmp_path_factory):
-    """What the uninterrupted tiny run leaves."""
-    output = tmp_path_factory.mktemp("whole")
-    answer = nursery.run(output)
-    assert answer["code"] == 0, answer["said"]
-    return Left(output)
+def whole(server, tmp_path_factory):
+    """The uninterrupted tiny run."""
+    return server.succeed(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="session")
+def killed(server, tmp_path_factory):
+    output = tmp_path_factory.mktemp("killed")
+    assert server.run(output, call=["signal_self", [9, 190]])["code"] == -9
+    assert len(run_files(output).checkpoints) == 3
+    return run_files(output)
 
 
 @pytest.fixture
-def halfway(nursery, tmp_path_factory, tmp_path):
-    """A run directory that a kill left with several checkpoints."""
-    answer = nursery.run(tmp_path, call=["signal_self", [9, 190]])
-    assert answer["code"] == -9
-    left = Left(tmp_path)
-    assert len(left.steps()) == 3
-    return left
-
-
-@pytest.fixture
-def fresh_copy(tmp_path):
-    def copy(path, name):
-        return shutil.copytree(path, tmp_path / name)
-
-    return copy
+def halfway(killed, tmp_path):
+    """A run directory that a kill left with three checkpoints."""
+    return killed.copied_to(tmp_path)

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from aftermath import Left, assert_same
+from forked_runs import assert_same, run_files
 from tiny import TINY
 
 META_WORLD = [
@@ -30,33 +30,33 @@ META_WORLD = [
 ]
 
 
-def kill_until_done(nursery, output, whole, kills, delays, *, base, tiny):
+def kill_until_done(server, output, whole, kills, delays, *, base, tiny):
     """Kill a run again and again until it is done; return the number of kills."""
-    left = Left(output, base=base)
+    left = run_files(output, base=base)
     while True:
         delay = delays() if kills > 0 else None
-        answer = nursery.run(output, base=base, tiny=tiny, kill_after=delay)
+        answer = server.run(output, base=base, tiny=tiny, kill_after=delay)
         if answer["code"] == 0:
             break
-        assert answer["code"] == -9, answer["said"]
+        assert answer["code"] == -9, answer["printed"]
         kills -= 1
         step = left.verify()
-        lines = whole.log("metrics.csv").splitlines()
+        lines = whole.text("metrics.csv").splitlines()
         certain = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
         if left.path.joinpath("metrics.csv").exists():
-            assert left.log("metrics.csv").splitlines()[1 : len(certain) + 1] == certain
-    assert_same(left.everything(), whole.everything())
+            assert left.text("metrics.csv").splitlines()[1 : len(certain) + 1] == certain
+    assert_same(left, whole)
     return kills
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_of_tiny_runs(nursery, whole, tmp_path, kills):
+def test_kills_at_random_moments_of_tiny_runs(server, whole, tmp_path, kills):
     moments = random.Random(kills)
     number = 0
     while kills > 0:
         number += 1
         left_over = kill_until_done(
-            nursery,
+            server,
             tmp_path / str(number),
             whole,
             min(kills, 12),
@@ -68,15 +68,15 @@ def test_kills_at_random_moments_of_tiny_runs(nursery, whole, tmp_path, kills):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_of_meta_world_runs(nursery, tmp_path, kills):
+def test_kills_at_random_moments_of_meta_world_runs(server, tmp_path, kills):
     moments = random.Random(kills)
-    assert nursery.run(tmp_path / "whole", base=META_WORLD, tiny=False)["code"] == 0
-    whole = Left(tmp_path / "whole", base=META_WORLD)
+    assert server.run(tmp_path / "whole", base=META_WORLD, tiny=False)["code"] == 0
+    whole = run_files(tmp_path / "whole", base=META_WORLD)
     number = 0
     while kills > 0:
         number += 1
         left_over = kill_until_done(
-            nursery,
+            server,
             tmp_path / str(number),
             whole,
             min(kills, 6),
@@ -91,18 +91,18 @@ def test_kills_at_random_moments_of_meta_world_runs(nursery, tmp_path, kills):
     "points",
     [[4, 33, 52, 74], pytest.param(range(1, 140), marks=pytest.mark.slow)],
 )
-def test_a_death_at_any_write_to_the_disk(nursery, whole, tmp_path, points):
+def test_a_death_at_any_write_to_the_disk(server, whole, tmp_path, points):
     for point in points:
         output = tmp_path / str(point)
-        answer = nursery.run(output, call=["die_at_write", [point]])
-        left = Left(output)
+        answer = server.run(output, call=["die_at_write", [point]])
+        left = run_files(output)
         if answer["code"] == 0:
             # The run wrote fewer times than that.
-            assert_same(left.everything(), whole.everything())
+            assert_same(left, whole)
             continue
-        assert answer["code"] == 99, answer["said"]
+        assert answer["code"] == 99, answer["printed"]
         left.verify()
-        answer = nursery.run(output)
-        assert answer["code"] == 0, answer["said"]
-        assert_same(left.everything(), whole.everything())
+        answer = server.run(output)
+        assert answer["code"] == 0, answer["printed"]
+        assert_same(left, whole)
         assert not list(left.path.rglob(".tmp-*")) + list(left.path.rglob(".old-*"))

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from aftermath import Left, assert_same
+from forked_runs import assert_same, run_files
 
 from mtrl.errors import UnstableError
 from mtrl.training.metrics import Episodes
@@ -27,14 +27,14 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("overrides", "fault"), BROKEN)
-def test_what_the_environment_breaks_never_reaches_the_buffer(nursery, tmp_path, fault, overrides):
-    answer = nursery.run(tmp_path, *overrides, faults={fault: 70})
-    left = Left(tmp_path, *overrides)
-    assert answer["code"] == 1, answer["said"]
+def test_what_the_environment_breaks_never_reaches_the_buffer(server, tmp_path, fault, overrides):
+    answer = server.run(tmp_path, *overrides, faults={fault: 70})
+    left = run_files(tmp_path, *overrides)
+    assert answer["code"] == 1, answer["printed"]
     _, tensor = fault.split("_")
     told = f"{tensor} of copy 1 of task push-v3 is NaN or infinite at step 140"
-    assert told in answer["said"]
-    assert "Traceback" not in answer["said"]
+    assert told in answer["printed"]
+    assert "Traceback" not in answer["printed"]
     assert left.status()["state"] == "failed"
     assert told in left.status()["reason"]
     assert left.verify() == 120
@@ -42,92 +42,90 @@ def test_what_the_environment_breaks_never_reaches_the_buffer(nursery, tmp_path,
         with np.load(left.path / "refused_transition.npz", allow_pickle=False) as transition:
             assert not all(np.isfinite(transition[name]).all() for name in transition.files)
     # Without the fault, the same command goes on.
-    assert nursery.run(tmp_path, *overrides, "total_steps=140")["code"] == 0
+    assert server.run(tmp_path, *overrides, "total_steps=140")["code"] == 0
     assert all(np.isfinite(v).all() for k, v in left.everything().items() if k.startswith("transition"))
 
 
 @pytest.mark.parametrize("overrides", [[], NORMALISED, ["algo=td3"]], ids=["sac", "normalised", "td3"])
-def test_a_nan_action_never_reaches_the_buffer(nursery, tmp_path, overrides):
-    answer = nursery.run(tmp_path, *overrides, call=["poison_action", [140]])
-    left = Left(tmp_path, *overrides)
-    assert answer["code"] == 1, answer["said"]
-    assert "Traceback" not in answer["said"]
+def test_a_nan_action_never_reaches_the_buffer(server, tmp_path, overrides):
+    answer = server.run(tmp_path, *overrides, call=["poison_action", [140]])
+    left = run_files(tmp_path, *overrides)
+    assert answer["code"] == 1, answer["printed"]
+    assert "Traceback" not in answer["printed"]
     assert left.status()["state"] == "failed"
     assert left.verify() == 120
-    assert nursery.run(tmp_path, *overrides, "total_steps=140")["code"] == 0
+    assert server.run(tmp_path, *overrides, "total_steps=140")["code"] == 0
     assert all(np.isfinite(v).all() for k, v in left.everything().items() if k.startswith("transition"))
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
-def test_nan_weights_are_found_at_the_next_row_and_never_saved(nursery, tmp_path, algo):
-    answer = nursery.run(tmp_path, f"algo={algo}", call=["poison_weights", [130]])
-    left = Left(tmp_path, f"algo={algo}")
-    assert answer["code"] == 1, answer["said"]
-    assert "NaN" in answer["said"]
+def test_nan_weights_are_found_at_the_next_row_and_never_saved(server, tmp_path, algo):
+    answer = server.run(tmp_path, f"algo={algo}", call=["poison_weights", [130]])
+    left = run_files(tmp_path, f"algo={algo}")
+    assert answer["code"] == 1, answer["printed"]
+    assert "NaN" in answer["printed"]
     assert left.verify() == 120
     weights = [value for value in left.everything().values() if isinstance(value, np.ndarray)]
     assert all(np.isfinite(value).all() for value in weights)
 
 
-def test_what_a_nan_advises_goes_on_from_the_last_checkpoint(nursery, tmp_path):
-    answer = nursery.run(tmp_path, call=["poison_weights", [130]])
-    source = next(word for word in answer["said"].split() if word.startswith("transfer.source="))
+def test_what_a_nan_advises_goes_on_from_the_last_checkpoint(server, tmp_path):
+    answer = server.run(tmp_path, call=["poison_weights", [130]])
+    source = next(word for word in answer["printed"].split() if word.startswith("transfer.source="))
     for changed in ("algo.learning_rate=1e-4", "algo.max_gradient_norm=1"):
-        assert changed.split("=")[0] in answer["said"]
+        assert changed.split("=")[0] in answer["printed"]
         words = [source, changed, "total_steps=20"]
-        assert nursery.run(tmp_path, *words)["code"] == 0
-        assert Left(tmp_path, *words).status()["transfer"]["source"] == str(
-            Left(tmp_path).steps()[-1] / "model.zip"
+        assert server.run(tmp_path, *words)["code"] == 0
+        assert run_files(tmp_path, *words).status()["transfer"]["source"] == str(
+            run_files(tmp_path).checkpoints[-1] / "model.zip"
         )
-    answer = nursery.run(tmp_path / "early", call=["poison_weights", [20]])
-    assert "train anew with a lower algo.learning_rate" in answer["said"]
-    assert "transfer.source" not in answer["said"]
+    answer = server.run(tmp_path / "early", call=["poison_weights", [20]])
+    assert "train anew with a lower algo.learning_rate" in answer["printed"]
+    assert "transfer.source" not in answer["printed"]
 
 
-def test_a_refused_transition_without_room_costs_neither_the_reason_nor_the_status(nursery, tmp_path):
-    answer = nursery.run(
-        tmp_path, faults={"nan_reward": 70}, call=["no_room_for", ["refused_transition.npz"]]
-    )
-    left = Left(tmp_path)
-    assert answer["code"] == 1, answer["said"]
-    assert "Traceback" not in answer["said"]
-    assert "refused_transition.npz cannot be written" in answer["said"]
-    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer["said"]
+def test_a_refused_transition_without_room_costs_neither_the_reason_nor_the_status(server, tmp_path):
+    answer = server.run(tmp_path, faults={"nan_reward": 70}, call=["no_room_for", ["refused_transition.npz"]])
+    left = run_files(tmp_path)
+    assert answer["code"] == 1, answer["printed"]
+    assert "Traceback" not in answer["printed"]
+    assert "refused_transition.npz cannot be written" in answer["printed"]
+    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer["printed"]
     assert left.status()["state"] == "failed"
     assert not (left.path / "refused_transition.npz").exists()
 
 
-def test_a_loss_that_is_not_finite_names_its_step(nursery, tmp_path):
-    answer = nursery.run(tmp_path, call=["poison_transitions", [130, 1]])
-    left = Left(tmp_path)
-    assert answer["code"] == 1, answer["said"]
-    assert "critic loss is NaN or infinite at step 130" in answer["said"]
+def test_a_loss_that_is_not_finite_names_its_step(server, tmp_path):
+    answer = server.run(tmp_path, call=["poison_transitions", [130, 1]])
+    left = run_files(tmp_path)
+    assert answer["code"] == 1, answer["printed"]
+    assert "critic loss is NaN or infinite at step 130" in answer["printed"]
     assert "critic loss" in left.status()["reason"]
     assert left.verify() == 120
 
 
-def test_a_nan_after_a_resume_is_told_with_the_step_of_the_whole_run(nursery, tmp_path):
-    assert nursery.run(tmp_path, *NORMALISED, call=["signal_self", [15, 100]])["code"] == 143
-    answer = nursery.run(tmp_path, *NORMALISED, faults={"nan_reward": 20})
-    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer["said"]
+def test_a_nan_after_a_resume_is_told_with_the_step_of_the_whole_run(server, tmp_path):
+    assert server.run(tmp_path, *NORMALISED, call=["signal_self", [15, 100]])["code"] == 143
+    answer = server.run(tmp_path, *NORMALISED, faults={"nan_reward": 20})
+    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer["printed"]
 
 
-def test_a_run_that_stopped_for_a_nan_continues_exactly_without_it(nursery, whole, tmp_path):
-    assert nursery.run(tmp_path, faults={"nan_reward": 70})["code"] == 1
-    assert nursery.run(tmp_path)["code"] == 0
-    assert_same(Left(tmp_path).everything(), whole.everything())
+def test_a_run_that_stopped_for_a_nan_continues_exactly_without_it(server, whole, tmp_path):
+    assert server.run(tmp_path, faults={"nan_reward": 70})["code"] == 1
+    assert server.run(tmp_path)["code"] == 0
+    assert_same(run_files(tmp_path), whole)
 
 
-def test_an_unstable_simulation_costs_its_episode_and_often_enough_the_run(nursery, tmp_path):
+def test_an_unstable_simulation_costs_its_episode_and_often_enough_the_run(server, tmp_path):
     stock = ["hardware.workers=1", "total_steps=240"]
-    answer = nursery.run(tmp_path / "seldom", *stock, tiny=False, call=["break_simulation", [90]])
-    assert answer["code"] == 0, answer["said"]
-    columns, *_, last = Left(tmp_path / "seldom", *stock).log("metrics.csv").splitlines()
+    answer = server.run(tmp_path / "seldom", *stock, tiny=False, call=["break_simulation", [90]])
+    assert answer["code"] == 0, answer["printed"]
+    columns, *_, last = run_files(tmp_path / "seldom", *stock).text("metrics.csv").splitlines()
     row = dict(zip(columns.split(","), last.split(","), strict=True))
     assert int(row["unstable"]) >= 2
-    answer = nursery.run(tmp_path / "often", *stock, tiny=False, call=["break_simulation", [5]])
-    assert answer["code"] == 1, answer["said"]
-    assert "broke down" in answer["said"]
+    answer = server.run(tmp_path / "often", *stock, tiny=False, call=["break_simulation", [5]])
+    assert answer["code"] == 1, answer["printed"]
+    assert "broke down" in answer["printed"]
 
 
 GOOD, BROKEN_DOWN = {"task_id": 0, "is_success": True, "episode": {"r": 1.0, "l": 5}}, {"unstable": True}

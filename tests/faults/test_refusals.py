@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from aftermath import Left
+from forked_runs import run_files
 from tiny import TINY
 
 from mtrl.config.compose import compose_run
@@ -14,10 +14,10 @@ from mtrl.errors import ConfigurationError
 from mtrl.start import run_once
 
 
-def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(nursery, tmp_path):
-    left = Left(tmp_path)
+def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(server, tmp_path):
+    left = run_files(tmp_path)
     begun = threading.Thread(
-        target=lambda: nursery.begin(
+        target=lambda: server.begin(
             tmp_path,
             call=["wait_at", [60, 60]],
             kill_when=[str(tmp_path / "go"), 0],
@@ -28,21 +28,21 @@ def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(nurse
     begun.start()
     try:
         deadline = time.monotonic() + 30
-        while not (left.path / "checkpoints" / "step_40").exists():
+        while not ((left.path / "status.json").exists() and left.status()["checkpoint"] == 40):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        holder = json.loads(left.log("run.lock"))
-        before = left.log("status.json")
+        holder = json.loads(left.text("run.lock"))
+        before = left.text("status.json")
         with pytest.raises(
             ConfigurationError, match=rf"in use by process {holder['pid']} on {holder['host']}"
         ):
             run_once(compose_run([*TINY, f"output={tmp_path}"]))
-        assert left.log("status.json") == before
+        assert left.text("status.json") == before
     finally:
         (tmp_path / "go").touch()
         begun.join()
-        assert nursery.end()["code"] == -9
-    assert nursery.run(tmp_path)["code"] == 0
+        assert server.end()["code"] == -9
+    assert server.run(tmp_path)["code"] == 0
 
 
 def test_too_little_memory_is_refused_with_the_sum(tmp_path, monkeypatch):
@@ -52,10 +52,10 @@ def test_too_little_memory_is_refused_with_the_sum(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_checkpoints_that_were_removed_are_not_a_new_run(nursery, halfway):
+def test_checkpoints_that_were_removed_are_not_a_new_run(server, halfway):
     import shutil
 
     shutil.rmtree(halfway.path / "checkpoints")
-    answer = nursery.run(halfway.path.parents[2])
+    answer = server.run(halfway.output)
     assert answer["code"] == 2
-    assert "are gone" in answer["said"]
+    assert "are gone" in answer["printed"]

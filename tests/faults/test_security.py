@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from aftermath import SECRET, Left
+from forked_runs import SECRET, run_files
 from tiny import TINY
 
 import mtrl
@@ -105,11 +105,11 @@ PLANTS = {
 
 
 @pytest.fixture(scope="module")
-def finished(nursery, tmp_path_factory):
+def finished(server, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished")
-    answer = nursery.run(output, *MORE, "total_steps=120")
-    assert answer["code"] == 0, answer["said"]
-    return Left(output, *MORE).path
+    answer = server.run(output, *MORE, "total_steps=120")
+    assert answer["code"] == 0, answer["printed"]
+    return run_files(output, *MORE).path
 
 
 @pytest.mark.parametrize("plant", PLANTS)
@@ -194,7 +194,7 @@ def test_the_payload_would_run_where_pickles_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "link"])
-def test_a_manifest_reaches_nothing_outside_its_directory(nursery, tmp_path, finished, name):
+def test_a_manifest_reaches_nothing_outside_its_directory(server, tmp_path, finished, name):
     run = tmp_path / finished.relative_to(finished.parents[2])
     shutil.copytree(finished, run)
     (run / "secret").write_text("secret")
@@ -205,9 +205,9 @@ def test_a_manifest_reaches_nothing_outside_its_directory(nursery, tmp_path, fin
         facts = {"size": 6, "sha256": sha256(run / "secret")}
         manifest["files"][name] = facts
         path.write_text(json.dumps(sealed(manifest)))
-    answer = nursery.run(tmp_path, *MORE, "total_steps=140")
-    assert answer["code"] == 2, answer["said"]
-    assert "is missing" in answer["said"]
+    answer = server.run(tmp_path, *MORE, "total_steps=140")
+    assert answer["code"] == 2, answer["printed"]
+    assert "is missing" in answer["printed"]
 
 
 def test_arrays_are_no_larger_than_their_files(tmp_path):

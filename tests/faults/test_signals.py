@@ -5,78 +5,76 @@ import signal
 import time
 
 import pytest
-from aftermath import Left, assert_same
+from forked_runs import assert_same, run_files
 
 NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_in_mid_episode_loses_no_step(nursery, whole, tmp_path, number):
-    answer = nursery.run(tmp_path, call=["signal_self", [number, 150]])
-    left = Left(tmp_path)
-    assert answer["code"] == 128 + number, answer["said"]
+def test_a_signal_in_mid_episode_loses_no_step(server, whole, tmp_path, number):
+    answer = server.run(tmp_path, call=["signal_self", [number, 150]])
+    left = run_files(tmp_path)
+    assert answer["code"] == 128 + number, answer["printed"]
     status = left.status()
     assert (status["state"], status["reason"]) == ("interrupted", signal.Signals(number).name)
     assert status["step"] == left.verify() == 150
-    assert nursery.run(tmp_path)["code"] == 0
+    assert server.run(tmp_path)["code"] == 0
     assert [start["step"] for start in left.status()["starts"]] == [0, 150]
-    assert_same(left.everything(), whole.everything())
+    assert_same(left, whole)
 
 
 @pytest.mark.parametrize("step", [160, 240])
-def test_a_signal_during_an_evaluation_is_obeyed_and_the_evaluation_made_again(
-    nursery, whole, tmp_path, step
-):
-    answer = nursery.run(tmp_path, call=["signal_in_evaluation", [signal.SIGTERM, step]])
-    left = Left(tmp_path)
-    assert answer["code"] == 143, answer["said"]
+def test_a_signal_during_an_evaluation_is_obeyed_and_the_evaluation_made_again(server, whole, tmp_path, step):
+    answer = server.run(tmp_path, call=["signal_in_evaluation", [signal.SIGTERM, step]])
+    left = run_files(tmp_path)
+    assert answer["code"] == 143, answer["printed"]
     assert left.verify() == step
-    assert f"\n{step}," not in left.log("evaluation.csv")
-    assert nursery.run(tmp_path)["code"] == 0
-    assert_same(left.everything(), whole.everything())
+    assert f"\n{step}," not in left.text("evaluation.csv")
+    assert server.run(tmp_path)["code"] == 0
+    assert_same(left, whole)
 
 
-def test_a_second_signal_ends_the_run_at_once(nursery, tmp_path):
-    answer = nursery.run(tmp_path, call=["two_signals", [signal.SIGTERM, signal.SIGINT, 150]])
+def test_a_second_signal_ends_the_run_at_once(server, tmp_path):
+    answer = server.run(tmp_path, call=["two_signals", [signal.SIGTERM, signal.SIGINT, 150]])
     assert answer["code"] == 130
-    assert Left(tmp_path).verify() == 120
+    assert run_files(tmp_path).verify() == 120
 
 
-def test_a_signal_to_the_whole_group_leaves_the_workers_until_the_run_is_saved(nursery, tmp_path):
+def test_a_signal_to_the_whole_group_leaves_the_workers_until_the_run_is_saved(server, tmp_path):
     overrides = ["hardware.workers=2", "checkpoint.every=100000", "total_steps=100000", "env.horizon=100"]
-    left = Left(tmp_path, *overrides)
+    left = run_files(tmp_path, *overrides)
     order = {"kill_when": [str(left.path / "timing.csv"), 100], "kill_after": 0, "signal": signal.SIGTERM}
-    answer = nursery.run(tmp_path, *overrides, tiny=False, group=True, **order)
-    assert answer["code"] == 143, answer["said"]
+    answer = server.run(tmp_path, *overrides, tiny=False, group=True, **order)
+    assert answer["code"] == 143, answer["printed"]
     assert left.verify() == left.status()["step"] > 0
     assert answer["seconds"] < 5
 
 
 @pytest.mark.slow
-def test_sixty_signals_at_random_moments(nursery, whole, tmp_path):
+def test_sixty_signals_at_random_moments(server, whole, tmp_path):
     moments = random.Random(60)
     count, number, slowest = 0, 0, 0.0
     while count < 60:
         number += 1
         output = tmp_path / str(number)
-        left = Left(output)
+        left = run_files(output)
         done = 0
         while True:
             which = moments.choice(NUMBERS)
             order = {} if count >= 60 else {"kill_after": moments.uniform(0.05, 0.7), "signal": which}
-            answer = nursery.run(output, **order)
+            answer = server.run(output, **order)
             if answer["code"] == 0:
                 break
             if answer["code"] == -which:
                 # It came before the run had begun.
                 continue
-            assert answer["code"] == 128 + which, answer["said"]
+            assert answer["code"] == 128 + which, answer["printed"]
             count += 1
             slowest = max(slowest, answer["seconds"])
             assert left.verify() == left.status()["step"] >= done
             done = left.status()["step"]
         starts = [start["step"] for start in left.status()["starts"]]
         assert starts == sorted(starts)
-        assert_same(left.everything(), whole.everything())
+        assert_same(left, whole)
     print(f"60 signals, the slowest obeyed after {slowest:.2f} s, at {time.strftime('%H:%M')}")
     assert slowest < 5

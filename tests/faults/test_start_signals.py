@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from aftermath import REPOSITORY, Left, assert_same
+from forked_runs import REPOSITORY, assert_same, run_files
 from tiny import TINY
 
 AT_IMPORT = """
@@ -149,28 +149,28 @@ def _read(path):
         for k, number in enumerate([signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
     ],
 )
-def test_a_signal_while_a_run_is_restored(nursery, whole, halfway, owner, name, number):
+def test_a_signal_while_a_run_is_restored(server, whole, halfway, owner, name, number):
     before = halfway.verify()
     begun = time.monotonic()
-    answer = nursery.run(halfway.path.parents[2], call=["signal_at", [number, owner, name]])
+    answer = server.run(halfway.output, call=["signal_at", [number, owner, name]])
     assert time.monotonic() - begun < 30
-    assert answer["code"] == 128 + number, answer["said"]
-    assert answer["said"].splitlines()[-1] == (
+    assert answer["code"] == 128 + number, answer["printed"]
+    assert answer["printed"].splitlines()[-1] == (
         f"{number.name}: saved at step {before} in {halfway.path}; the same command continues the run"
     )
-    assert "Traceback" not in answer["said"]
+    assert "Traceback" not in answer["printed"]
     assert halfway.verify() == before
-    assert nursery.run(halfway.path.parents[2])["code"] == 0
-    assert_same(halfway.everything(), whole.everything())
+    assert server.run(halfway.output)["code"] == 0
+    assert_same(halfway, whole)
 
 
-def test_a_signal_before_the_first_step_of_a_new_run_leaves_it_interrupted(nursery, whole, tmp_path):
+def test_a_signal_before_the_first_step_of_a_new_run_leaves_it_interrupted(server, whole, tmp_path):
     begun = time.monotonic()
-    answer = nursery.run(tmp_path, call=["signal_at", [signal.SIGTERM, "mtrl.train", "make_agent"]])
+    answer = server.run(tmp_path, call=["signal_at", [signal.SIGTERM, "mtrl.train", "make_agent"]])
     assert time.monotonic() - begun < 30
-    left = Left(tmp_path)
-    assert answer["code"] == 143, answer["said"]
-    assert "nothing was saved yet" in answer["said"]
+    left = run_files(tmp_path)
+    assert answer["code"] == 143, answer["printed"]
+    assert "nothing was saved yet" in answer["printed"]
     assert (left.status()["state"], left.status()["reason"]) == ("interrupted", "SIGTERM")
-    assert nursery.run(tmp_path)["code"] == 0
-    assert_same(left.everything(), whole.everything())
+    assert server.run(tmp_path)["code"] == 0
+    assert_same(left, whole)

@@ -3,7 +3,7 @@
 A line is a JSON table: ``overrides``; ``tiny`` (use the light environment); ``faults`` of the environment;
 ``call`` (a function of ``tiny`` and its arguments); ``kill_when`` (path and size of a file to wait for);
 ``kill_after`` (seconds) with ``signal`` and ``group``.
-The answer is a JSON table: ``code`` (exit code, or minus the signal), ``seconds`` since the signal, ``said``.
+The answer is a JSON table: ``code`` (exit code, or minus the signal), ``seconds`` since the signal, ``printed``.
 """
 
 import contextlib
@@ -51,12 +51,12 @@ def main():
                 compositions[key] = compose_run(list(key))
             answer = run(order, compositions[key])
         except ConfigurationError as error:
-            answer = {"code": 2, "said": str(error)}
+            answer = {"code": 2, "printed": str(error)}
         print(json.dumps(answer), flush=True)
 
 
 def run(order, composition):
-    # A pipe, for a limit on the size of files must not hold for what is said.
+    # A pipe, for a limit on the size of files must not hold for what is printed.
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -67,8 +67,8 @@ def run(order, composition):
         os.close(writing)
         os._exit(child(order, composition))
     os.close(writing)
-    said = []
-    listener = threading.Thread(target=listen, args=(reading, said), daemon=True)
+    printed = []
+    listener = threading.Thread(target=listen, args=(reading, printed), daemon=True)
     listener.start()
     sent = None
     if "kill_when" in order:
@@ -86,13 +86,18 @@ def run(order, composition):
     # Workers of a killed run may hold the pipe for a moment.
     listener.join(10)
     code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "seconds": seconds, "said": b"".join(said).decode(errors="replace"), "pid": pid}
+    return {
+        "code": code,
+        "seconds": seconds,
+        "printed": b"".join(printed).decode(errors="replace"),
+        "pid": pid,
+    }
 
 
-def listen(descriptor, said):
+def listen(descriptor, printed):
     with open(descriptor, "rb", buffering=0) as file:
         while chunk := file.read(2**16):
-            said.append(chunk)
+            printed.append(chunk)
 
 
 def child(order, composition):

@@ -1,7 +1,8 @@
-"""The process that forks the runs of these tests, and what they leave."""
+"""Runs forked from one warm process, and the files that a run leaves."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,16 +17,17 @@ from mtrl.checkpoint.state import read_values
 from mtrl.checkpoint.store import verify
 from mtrl.config.compose import compose_run
 from mtrl.experiment import run_directory
+from mtrl.rundir.layout import segment_name, step_checkpoints, step_of
 
 SECRET = "a-password-of-the-environment"
 
 
-class Nursery:
-    """Sends orders to the process and reads its answers."""
+class RunServer:
+    """Sends orders to the process ``run_server.py`` and reads its answers."""
 
     def __init__(self, folder):
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "SECRET": SECRET}
-        script = str(Path(__file__).with_name("nursery.py"))
+        script = str(Path(__file__).with_name("run_server.py"))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         # MuJoCo writes its warnings into the present directory.
         self.process = subprocess.Popen([sys.executable, script], env=environment, cwd=folder, **pipes)
@@ -43,65 +45,84 @@ class Nursery:
         self.begin(output, *overrides, **order)
         return self.end()
 
+    def succeed(self, output, *overrides, **order):
+        """Run, expect success, and return the files of the run."""
+        answer = self.run(output, *overrides, **order)
+        assert answer["code"] == 0, answer["printed"]
+        return run_files(output, *overrides, base=order.get("base", TINY))
+
     def close(self):
         self.process.stdin.close()
         self.process.wait(20)
 
 
-class Left:
-    """What a run left behind."""
+def run_files(output, *overrides, base=TINY):
+    """Return the files of the run that the overrides describe, which need not exist."""
+    return RunFiles(run_directory(compose_run([*base, *overrides, f"output={output}"])))
 
-    def __init__(self, output, *overrides, base=TINY):
-        self.path = run_directory(compose_run([*base, *overrides, f"output={output}"]))
 
-    def steps(self):
-        found = self.path.glob("checkpoints/step_*")
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+class RunFiles:
+    """The files of one run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    @property
+    def output(self):
+        return self.path.parents[2]
+
+    def copied_to(self, output):
+        return RunFiles(shutil.copytree(self.path, output / self.path.relative_to(self.output)))
+
+    @property
+    def checkpoints(self):
+        return step_checkpoints(self.path)
 
     def verify(self):
-        """Check every visible checkpoint and return the newest one's step, 0 where there is none."""
-        checkpoints = [verify(path, self.path / "buffer") for path in self.steps()]
-        return checkpoints[-1].step if checkpoints else 0
+        """Check every visible checkpoint and return the newest one's step, 0 if there is none."""
+        for path in self.checkpoints:
+            verify(path, self.path / "buffer")
+        return step_of(self.checkpoints[-1]) if self.checkpoints else 0
 
-    def log(self, name):
+    def text(self, name):
         return (self.path / name).read_text()
 
     def status(self):
-        return json.loads(self.log("status.json"))
+        return json.loads(self.text("status.json"))
 
     def everything(self):
         """Return all that must be equal in equal runs."""
-        newest = self.steps()[-1]
+        newest = self.checkpoints[-1]
         _, parameters, variables = load_from_zip_file(newest / "model.zip", load_data=False)
         state = read_values(newest / "state.json", newest / "state.npz")
         for clock in ("seconds", "logs"):
             del state["session"][clock]
-        flat = {name: self.log(name) for name in ("metrics.csv", "evaluation.csv")}
+        flat = {name: self.text(name) for name in ("metrics.csv", "evaluation.csv")}
         flatten("state", state, flat)
         flatten("weights", [parameters, variables], flat)
         for segment in json.loads((newest / "manifest.json").read_text())["segments"]:
-            with np.load(self.path / "buffer" / f"seg_{segment['low']}_{segment['high']}.npz") as file:
-                for number in range(segment["low"], segment["high"]):
-                    for name in file.files:
-                        flat[f"transition {number} {name}"] = file[name][number - segment["low"]]
+            low, high = segment["low"], segment["high"]
+            with np.load(self.path / "buffer" / segment_name(low, high)) as file:
+                arrays = {name: file[name] for name in file.files}
+            for number in range(low, high):
+                flat |= {f"transition {number} {name}": a[number - low] for name, a in arrays.items()}
         return flat
 
 
 def flatten(name, value, flat):
-    if isinstance(value, dict):
-        for key, item in value.items():
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             flatten(f"{name}.{key}", item, flat)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            flatten(f"{name}.{index}", item, flat)
     else:
         flat[name] = value.detach().numpy() if torch.is_tensor(value) else value
 
 
-def assert_same(mine, theirs):
+def assert_same(one, other, *, transitions=150):
+    """Check that two runs are equal, of whose buffers at least so many transitions are compared."""
+    mine, theirs = one.everything(), other.everything()
     # Segments may begin earlier in one of them; both hold what the buffer does.
     common = mine.keys() & theirs.keys()
     assert all(name.startswith("transition") for name in mine.keys() ^ theirs.keys())
-    assert sum(name.endswith("rewards") for name in common) >= 150
+    assert sum(name.endswith("rewards") for name in common) >= transitions
     for name in sorted(common):
         assert np.array_equal(mine[name], theirs[name]), name
