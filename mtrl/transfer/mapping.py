@@ -84,6 +84,11 @@ class Network(NamedTuple):
         return self.layers[0].weight.shape[2]
 
     @property
+    def outputs(self) -> int:
+        """Numbers that each head gives."""
+        return self.layers[-1].weight.shape[3]
+
+    @property
     def heads(self) -> list[int]:
         """Heads of each layer."""
         return [layer.weight.shape[1] for layer in self.layers]

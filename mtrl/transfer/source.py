@@ -55,27 +55,43 @@ def read_source(cfg: Config) -> Source:
     Raises:
         ConfigurationError: There is no model there, or none that can be placed, in one sentence.
     """
-    key = f"transfer.source={cfg.transfer.source}"
-    files = find_model(str(cfg.transfer.source))
+    key, wanted = f"transfer.source={cfg.transfer.source}", cfg.transfer
+    files = find_model(str(wanted.source))
     try:
         parameters, variables = read_weights(files.model)
         policy = parameters.pop("policy", {})
         _check_policy(policy)
         normaliser = None if files.normaliser is None else read_normaliser(files.normaliser)
-        log_temperature = _log_temperature(variables.get("log_ent_coef"))
-        if "optimiser" in cfg.transfer.parts:
-            _check_optimisers(parameters, policy)
-    except DamagedError as error:
-        raise ConfigurationError(f"{key} is damaged ({error}): name another checkpoint") from error
-    run = _run_of(files)
-    env, algo = _section(run, "env"), _section(run, "algo")
-    tasks = _tasks(key, cfg, policy, env)
-    if log_temperature is not None and len(log_temperature) not in (1, len(tasks)):
+        run = None if files.run is None else Run(files.run)
+        env, algo = (_section(run, name) for name in ("env", "algo"))
+        tasks = _tasks(env.get("tasks", wanted.source_tasks), needed=run is not None)
+        log_temperature = _log_temperature(variables.get("log_ent_coef"), len(tasks))
+        for part in ("actor", "critic") if "optimiser" in wanted.parts else ():
+            problem = moments_problem(parameters.get(f"{part}.optimizer", {"state": {}}), policy, part)
+            if problem is not None:
+                raise DamagedError(f"the optimiser of its {part} {problem}")
+    except (DamagedError, RunError) as error:
         raise ConfigurationError(
-            f"{key} has {len(log_temperature)} temperatures for {len(tasks)} tasks: name another checkpoint"
+            f"{key} is damaged ({error}): name another run or checkpoint, or its model.zip"
+        ) from error
+    if run is not None and wanted.source_tasks not in ([], list(tasks)):
+        raise ConfigurationError(
+            f"transfer.source_tasks={wanted.source_tasks} contradicts the source, whose run was trained on "
+            f"{list(tasks)}: leave it out"
+        )
+    one_hot = read_network(policy, "actor").inputs - OBSERVATION_SIZE
+    if one_hot < 0:
+        raise ConfigurationError(
+            f"{key} observes {OBSERVATION_SIZE + one_hot} numbers and Meta-World gives {OBSERVATION_SIZE}: it was "
+            "trained on another observation"
+        )
+    if one_hot and len(tasks) != one_hot:
+        raise ConfigurationError(
+            f"{key} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
+            "name them in their order with transfer.source_tasks=[...]"
         )
     return Source(
-        name=f"the source ({cfg.transfer.source})",
+        name=f"the source ({wanted.source})",
         files=files,
         tasks=tasks,
         policy=policy,
@@ -123,71 +139,33 @@ def _is_network(weights: State, part: str) -> bool:
         return False
 
 
-def _log_temperature(value: object) -> torch.Tensor | None:
-    if value is None:
-        return None
-    if not torch.is_tensor(value) or value.ndim != 1 or not bool(torch.isfinite(value).all()):
-        raise DamagedError("its temperature is no number")
-    return value.detach()
-
-
-def _check_optimisers(optimisers: dict[str, dict[str, Any]], policy: State) -> None:
-    for part in ("actor", "critic"):
-        given = optimisers.get(f"{part}.optimizer")
-        problem = None if given is None else moments_problem(given, policy, part)
-        if problem is not None:
-            raise DamagedError(f"the optimiser of its {part} {problem}")
-
-
-def _run_of(files: ModelFiles) -> Run | None:
-    if files.run is None:
-        return None
-    try:
-        return Run(files.run)
-    except RunError as error:
-        raise ConfigurationError(f"transfer.source: {error}; name another run, or its model.zip") from error
-
-
 def _section(run: Run | None, name: str) -> dict[str, Any]:
     """Return a section of the run's configuration; empty for a zip without one."""
     if run is None:
         return {}
     found = run.config.get(name)
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(key), str | None) for key in ("cls", "reward")
-    ):
-        raise ConfigurationError(
-            f"transfer.source: the config.yaml of {run.path} is damaged, for its {name} is no section of a "
-            "run: name another run, or its model.zip"
-        )
+    texts = ("cls", "reward")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), str | None) for key in texts):
+        raise DamagedError(f"in the config.yaml of {run.path} the section {name} is not a run's")
     return found
 
 
-def _tasks(key: str, cfg: Config, policy: State, env: dict[str, Any]) -> tuple[str, ...]:
-    """Return the source's tasks, as its run says or as ``transfer.source_tasks`` does for a zip without one."""
-    named = cfg.transfer.source_tasks
-    tasks = env.get("tasks", named) if env else named
+def _tasks(names: object, *, needed: bool) -> tuple[str, ...]:
     try:
-        if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("they are no list of names")
-        if env or tasks:
-            check_tasks(tasks)
+        if needed or names:
+            check_tasks(names)
     except ValueError as error:
-        raise ConfigurationError(f"{key} has tasks that no run has ({error}): name another run") from error
-    if env and named and named != tasks:
-        raise ConfigurationError(
-            f"transfer.source_tasks={named} contradicts the source, whose run was trained on {tasks}: leave it out"
-        )
-    inputs = read_network(policy, "actor").inputs
-    if inputs < OBSERVATION_SIZE:
-        raise ConfigurationError(
-            f"{key} observes {inputs} numbers and Meta-World gives {OBSERVATION_SIZE}: it was trained on another "
-            "observation"
-        )
-    one_hot = inputs - OBSERVATION_SIZE
-    if one_hot and len(tasks) != one_hot:
-        raise ConfigurationError(
-            f"{key} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
-            "name them in their order with transfer.source_tasks=[...]"
-        )
-    return tuple(tasks)
+        raise DamagedError(f"no run has its tasks: {error}") from error
+    return tuple(names)
+
+
+def _log_temperature(value: object, n_tasks: int) -> torch.Tensor | None:
+    if value is None:
+        return None
+    if not torch.is_tensor(value) or value.ndim != 1 or not bool(torch.isfinite(value).all()):
+        raise DamagedError("its temperature is no number")
+    if len(value) not in (1, n_tasks):
+        raise DamagedError(f"it has {len(value)} temperatures for {n_tasks} tasks")
+    return value.detach()

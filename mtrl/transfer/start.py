@@ -83,64 +83,58 @@ class Transfer:
                 n = self._copies(part)
                 yield part, read_network(self.source.policy, part, n), read_network(own, part, n)
 
-    def check(self, own: State) -> None:
-        """Refuse networks that do not fit, with everything that differs in one sentence.
+    def _copies(self, part: str) -> int:
+        return 1 if part.startswith("actor") else self.n_critics
 
-        Raises:
-            ConfigurationError: The source's networks do not fit those of the state ``own``; both sides are named.
-        """
+    def check(self, own: State) -> None:
+        """Refuse networks that do not fit those of the state ``own``, with all that differs in one sentence."""
         for part in parts_of(own):
             self._check_algorithm(own, part)
-        found = list(self._normalisation_mismatch())
+        found = []
+        saw, sees = self.source.normalised, self.cfg.env.normalize_observations
+        if saw != sees:
+            forms = ("raw", "normalised")
+            what = f"the source saw {forms[saw]} observations and this run sees {forms[sees]} ones"
+            found.append((what, {"env.normalize_observations": str(saw).lower()}))
         for part, theirs, ours in self.networks(own):
             if not part.endswith("_target"):
                 found += mismatches(theirs, ours, part, len(self.source.tasks))
         if found:
-            differences = "; ".join(what for what, _ in found)
-            # The first that sets a key decides, but heads need the variant that has them, which tells the task, too.
+            # Heads need the variant that has them, which tells the task, too.
             mends = {key: value for _, keys in reversed(found) for key, value in keys.items()}
             if any(keys.get("variant") == "multihead" for _, keys in found):
                 mends["variant"] = "multihead"
             use = " ".join(f"{key}={value}" for key, value in sorted(mends.items()))
             raise ConfigurationError(
-                f"this run ({self.cfg.experiment}) does not fit {self.source.name}: {differences}: use {use}"
+                f"this run ({self.cfg.experiment}) does not fit {self.source.name}: "
+                f"{'; '.join(what for what, _ in found)}: use {use}"
             )
 
     def _check_algorithm(self, own: State, part: str) -> None:
         """Refuse a source whose networks only another algorithm has."""
-        source, n = self.source, self._copies(part)
-        alike = part in parts_of(source.policy)
-        if alike:
-            ours, theirs = read_network(own, part, n), read_network(source.policy, part)
-            # Heads that begin with the first layer are not told the task, while the actor is.
-            told = read_network(source.policy, "actor").inputs > OBSERVATION_SIZE
-            heads = told and theirs.inputs == inputs_without_task(part)
-            outputs = [network.layers[-1].weight.shape[-1] for network in (theirs, ours)]
-            copies = (n, n * len(source.tasks)) if heads else (n,)
-            alike = theirs.heads[0] in copies and outputs[0] == outputs[1]
+        source, n, least = self.source, self._copies(part), inputs_without_task(part)
+        theirs, ours = read_network(source.policy, part), read_network(own, part)
+        # Heads that begin with the first layer are not told the task, though the actor is.
+        told = read_network(source.policy, "actor").inputs > OBSERVATION_SIZE
+        copies = {n, n * len(source.tasks)} if told and theirs.layers and theirs.inputs == least else {n}
+        alike = theirs.layers and theirs.heads[0] in copies and theirs.outputs == ours.outputs
         if not alike:
-            use, cls = self.cfg.algo.cls.split(".")[-1], source.algorithm
-            name = "another algorithm" if cls is None else cls.split(".")[-1]
-            mend = f"algo={name.lower()}" if name.lower() in OPTIONS["algo"] else f"algo.cls={cls or '...'}"
+            cls = source.algorithm or "another algorithm"
+            name, use = (path.split(".")[-1] for path in (cls, self.cfg.algo.cls))
+            mend = (
+                f"algo={name.lower()}"
+                if name.lower() in OPTIONS["algo"]
+                else "its algorithm with algo.cls=..."
+            )
             raise ConfigurationError(
                 f"{source.name} was trained with {name} and this run uses {use}, whose {part} is of another form: "
                 f"use {mend}"
             )
-        if theirs.inputs not in (least := inputs_without_task(part), least + len(source.tasks)):
+        if theirs.inputs not in (least, least + len(source.tasks)):
             raise ConfigurationError(
                 f"the {part} of {source.name} takes {theirs.inputs} inputs, which are not Meta-World's {least} and a "
                 f"one-hot of {len(source.tasks)}: it was trained on other observations"
             )
-
-    def _copies(self, part: str) -> int:
-        return 1 if part.startswith("actor") else self.n_critics
-
-    def _normalisation_mismatch(self) -> Iterator[tuple[str, dict[str, str]]]:
-        theirs = self.source.normalised
-        if theirs != self.cfg.env.normalize_observations:
-            forms = ("normalised", "raw") if theirs else ("raw", "normalised")
-            what = f"the source saw {forms[0]} observations and this run sees {forms[1]} ones"
-            yield what, {"env.normalize_observations": str(theirs).lower()}
 
     def _begin_optimisers(self, agent: OffPolicyAlgorithm) -> None:
         for part in ("actor", "critic"):

@@ -467,7 +467,7 @@ DAMAGES = {
     ),
     "normaliser without norm_obs": (without_statistics, "has no norm_obs"),
     "normaliser of 80 TB": (with_vast_statistics, "claims"),
-    "environment is a number": (with_config("env: 3\nalgo: {}\n"), "its env is no section"),
+    "environment is a number": (with_config("env: 3\nalgo: {}\n"), "the section env is not"),
     "tasks are a number": (with_config("env: {tasks: 5}\nalgo: {}\n"), "they are no list of names"),
     "tasks do not exist": (with_config("env: {tasks: [rech-v3]}\nalgo: {}\n"), "did you mean 'reach-v3'"),
     "policy is a list": (policy_with(lambda _: [1, 2]), "no table of weights"),
