@@ -1,4 +1,4 @@
-"""Every key of the configuration as a table: ``python -m mtrl.options > docs/options.md``.
+"""Every key of the configuration as a table: ``python -m mtrl.config.options > docs/options.md``.
 
 The descriptions are the docstrings under the fields of ``mtrl/config/``, the values those of ``conf/``.
 """
@@ -17,7 +17,7 @@ from mtrl.config.compose import defaults_of, groups
 _INTRODUCTION = """\
 # Every key
 
-Made by `python -m mtrl.options`; a test holds it to the configuration. The value is the one before a recipe
+Made by `python -m mtrl.config.options`; a test holds it to the configuration. The value is the one before a recipe
 changes it; a key that belongs to some options of a group names them.
 """
 _OWNERS = {
@@ -115,7 +115,7 @@ def _shown(values: dict[str, Any], key: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and return the exit code."""
     description = "Print every key of the configuration, its value and its meaning, as a Markdown table."
-    argparse.ArgumentParser(prog="python -m mtrl.options", description=description).parse_args(arguments)
+    argparse.ArgumentParser(prog="python -m mtrl.config.options", description=description).parse_args(arguments)
     print(table(), end="")
     return 0
 

@@ -10,7 +10,7 @@ PAGE = REPOSITORY / "docs" / "options.md"
 
 
 def test_the_page_of_options_is_what_the_configuration_says():
-    assert PAGE.read_text() == table(), "make it anew: python -m mtrl.options > docs/options.md"
+    assert PAGE.read_text() == table(), "make it anew: python -m mtrl.config.options > docs/options.md"
 
 
 def test_its_help_is_help_and_not_the_table(capsys):
@@ -18,7 +18,7 @@ def test_its_help_is_help_and_not_the_table(capsys):
         main(["--help"])
     shown = capsys.readouterr().out
     assert end.value.code == 0
-    assert "usage: python -m mtrl.options" in shown
+    assert "usage: python -m mtrl.config.options" in shown
     assert "| key |" not in shown
     assert main([]) == 0
     assert capsys.readouterr().out == table()
