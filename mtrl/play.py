@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = _one_run(options.run)
         policy = read_source(source, options)
         goals = policy.goals_to_play(options.goals)
-        note = policy.setting.version_note(source)
+        note = policy.version_note(source)
         if note is not None:
             print(f"mtrl: {note}", file=sys.stderr)
         folder = Path(source) if Path(source).is_dir() else policy.model.parent
@@ -130,11 +130,11 @@ def frames(
             tiles = [Tile(task) for task in policy.tasks]
             left = round(_HOLD * STEPS_PER_SECOND)
             # The last step resets the environments, so its pictures would show the next episode.
-            for step in range(policy.setting.horizon):
+            for step in range(policy.horizon):
                 if step % every == 0:
                     pictures = [camera.picture(*simulation) for simulation in env.env_method("simulation")]
                     yield grid(pictures, tiles, size)
-                obs, rewards, _, infos = env.step(policy.predict(obs)[0])
+                obs, rewards, _, infos = env.step(policy.act(obs))
                 for tile, reward, info in zip(tiles, rewards, infos, strict=True):
                     tile.step += 1
                     tile.total += float(reward)

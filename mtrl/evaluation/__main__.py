@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtrl.errors import REFUSED
+from mtrl.evaluation.protocol import Evaluation, evaluate
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
 from mtrl.hardware import available_cores
 from mtrl.rundir.models import CHECKPOINTS
@@ -22,7 +23,6 @@ from mtrl.tasks import GOALS, HORIZON
 
 if TYPE_CHECKING:
     from mtrl.evaluation.policy import Policy
-    from mtrl.evaluation.protocol import Evaluation
 
 COPIES = 10
 """Copies of each task that play side by side: the policy answers all of them at once."""
@@ -36,7 +36,7 @@ class Measured:
 
     name: str
     policy: "Policy"
-    evaluation: "Evaluation"
+    evaluation: Evaluation
     seconds: float
 
     @property
@@ -54,14 +54,13 @@ class Measured:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        setting = self.policy.setting
         return {
             "run": self.name,
             "model": str(self.policy.model),
             "step": self.policy.step,
-            "seed": setting.seed,
-            "reward": setting.reward,
-            "horizon": setting.horizon,
+            "seed": self.policy.seed,
+            "reward": self.policy.reward,
+            "horizon": self.policy.horizon,
             "success_rate": self.evaluation.success_rate,
             "mean_return": self.evaluation.mean_return,
             "seconds": round(self.seconds, 3),
@@ -101,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for source in sources:
         try:
             policy, started = read_source(source, options), time.perf_counter()
-            evaluation = play(policy, options.episodes, options.goals)
+            goals = policy.goals_to_play(options.goals)
+            with closing(policy.make_env(min(COPIES, options.episodes), goals)) as env:
+                evaluation = evaluate(policy.act, env, policy.tasks, options.episodes, goals)
         except ValueError as error:
             problems.append(str(error))
         else:
@@ -123,31 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return REFUSED if problems else 0
 
 
-def play(policy: "Policy", episodes: int, goals: str | None = None) -> "Evaluation":
-    """Return what ``policy`` reaches in ``episodes`` episodes of each of its tasks.
-
-    Args:
-        policy: A loaded policy.
-        episodes: Of each task; 50 is the official evaluation.
-        goals: "train", "heldout", or None for those of the run's own evaluation.
-
-    Raises:
-        ValueError: The tasks or the training goals are unknown, in one sentence.
-    """
-    from mtrl.evaluation.protocol import evaluate
-
-    goals = policy.goals_to_play(goals)
-    with closing(policy.make_env(min(COPIES, episodes), goals)) as env:
-        return evaluate(lambda obs: policy.predict(obs)[0], env, policy.tasks, episodes, goals)
-
-
 def _notes(measured: Sequence[Measured]) -> list[str]:
     """Return what a reader of the figures must know: other versions, and whatever sets the runs' protocols apart."""
-    found = [one.policy.setting.version_note(one.name) for one in measured]
+    found = [one.policy.version_note(one.name) for one in measured]
     notes = [note for note in found if note is not None]
     for what, of in (
-        ("rewards, so returns do not compare", lambda one: one.policy.setting.reward),
-        ("horizons, so nothing compares", lambda one: one.policy.setting.horizon),
+        ("rewards, so returns do not compare", lambda one: one.policy.reward),
+        ("horizons, so nothing compares", lambda one: one.policy.horizon),
         ("goals, so success rates do not compare", lambda one: one.goals),
         ("tasks, so means do not compare", lambda one: sorted(one.policy.tasks)),
     ):
@@ -174,7 +157,7 @@ def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
 
 
 def _protocol(measured: Sequence[Measured]) -> str:
-    horizons = sorted({one.policy.setting.horizon for one in measured})
+    horizons = sorted({one.policy.horizon for one in measured})
     number = measured[0].evaluation.results[0].episodes
     episodes = "1 episode" if number == 1 else f"{number} episodes"
     goals = " and ".join(dict.fromkeys(one.goals for one in measured))

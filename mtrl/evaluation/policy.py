@@ -45,10 +45,14 @@ _UNREADABLE = (
 """What reading a damaged or foreign file may raise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a policy was trained on; for a zip without its run, what the caller knows."""
+@dataclass(eq=False, slots=True)
+class Policy:
+    """A trained policy that acts; see ``load``. What is unknown of a zip without its run has its default."""
 
+    network: BasePolicy
+    """A policy of stable-baselines3's interface."""
+    model: Path
+    """The file it was read from."""
     tasks: tuple[str, ...] = ()
     """The task set in the order of the one-hot; empty if unknown."""
     seed: int | None = None
@@ -59,37 +63,21 @@ class Setting:
     """The goals of the run's own evaluation."""
     version: str | None = None
     """The version of mtrl that trained it."""
-
-    def version_note(self, name: str) -> str | None:
-        """Return that ``name`` was trained by another version of mtrl than this one, None if it was not."""
-        if self.version in (None, __version__):
-            return None
-        return f"{name} was trained by mtrl {self.version}, and this is {__version__}"
-
-
-@dataclass(eq=False, slots=True)
-class Policy:
-    """A trained policy that acts; see ``load``."""
-
-    network: BasePolicy
-    """A policy of stable-baselines3's interface."""
-    setting: Setting
-    model: Path
-    """The file it was read from."""
     normalise: Normaliser | None = None
     """How observations were normalised, None if they were not."""
     step: int | None = None
     """Environment steps it was trained for, None if unknown."""
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """The task set in the order of the one-hot; empty if unknown."""
-        return self.setting.tasks
-
-    @property
     def task_id_size(self) -> int:
         """Length of the one-hot at the end of its observations; 0 if they have none."""
         return int(self.network.observation_space.shape[0]) - OBSERVATION_SIZE
+
+    def version_note(self, name: str) -> str | None:
+        """Return that ``name`` was trained by another version of mtrl than this one, None if it was not."""
+        if self.version in (None, __version__):
+            return None
+        return f"{name} was trained by mtrl {self.version}, and this is {__version__}"
 
     def predict(
         self,
@@ -124,6 +112,10 @@ class Policy:
         actions, _ = self.network.predict(obs, deterministic=deterministic)
         return actions, state
 
+    def act(self, obs: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the deterministic actions of ``predict``."""
+        return self.predict(obs)[0]
+
     def goals_to_play(self, asked: str | None = None) -> str:
         """Return ``asked``, or the goals of the run's own evaluation.
 
@@ -135,24 +127,23 @@ class Policy:
                 f"{self.model} does not say what its tasks are: name them in the order of its one-hot with "
                 "--tasks reach-v3,push-v3"
             )
-        if asked == "train" and self.setting.seed is None:
+        if asked == "train" and self.seed is None:
             raise LoadError(
                 f"{self.model} does not say which goals it was trained on: give their --seed, or --goals heldout"
             )
-        return asked or self.setting.goals
+        return asked or self.goals
 
     def make_env(self, copies_per_task: int, goals: str, **options: Any) -> "VecEnv":
         """Return environments like those the policy was trained in; ``options`` are those of ``make_vec_env``."""
         from mtrl.env.make import make_vec_env
 
-        setting = self.setting
         return make_vec_env(
             self.tasks,
             copies_per_task,
-            seed=setting.seed or 0,
+            seed=self.seed or 0,
             goals=goals,
-            horizon=setting.horizon,
-            reward=setting.reward,
+            horizon=self.horizon,
+            reward=self.reward,
             task_id=self.task_id_size > 0,
             **options,
         )
@@ -189,11 +180,11 @@ def load(
         files = find_model(str(source), key="", checkpoint=checkpoint)
         if files.run is None:
             network = _network_of_zip(files.model, trust, device)
-            setting = _setting_of_zip(files.model, network, tasks, seed)
+            facts = _facts_of_zip(files.model, network, tasks, seed)
         else:
             run = Run(files.run)
-            setting = _setting_of_run(run)
-            network = _network_of_run(run, setting, files.model, device)
+            facts = _facts_of_run(run)
+            network = _network_of_run(run, facts, files.model, device)
         if files.normaliser is not None:
             normalise = Normaliser(read_normaliser(files.normaliser))
     except (ConfigurationError, RunError) as error:
@@ -206,13 +197,15 @@ def load(
     # The step is only shown; the policy acts without it.
     with suppress(ConfigurationError):
         step = saved_step(files)
-    note = setting.version_note(str(source))
+    policy = Policy(network, files.model, **facts, normalise=normalise, step=step)
+    note = policy.version_note(str(source))
     if note is not None:
         warnings.warn(note, stacklevel=2)
-    return Policy(network, setting, files.model, normalise, step)
+    return policy
 
 
-def _setting_of_run(run: Run) -> Setting:
+def _facts_of_run(run: Run) -> dict[str, Any]:
+    """Return what a run was trained on, as fields of a policy."""
     try:
         check_tasks(run.tasks)
     except ValueError as error:
@@ -225,19 +218,19 @@ def _setting_of_run(run: Run) -> Setting:
         )
     heldout = run.section("evaluation").get("goals") == "heldout" or run.seed is None
     version = section(run.environment, "versions").get("mtrl-metaworld")
-    return Setting(
-        run.tasks,
-        run.seed,
-        horizon,
-        reward,
-        "heldout" if heldout else "train",
-        version if isinstance(version, str) else None,
-    )
+    return {
+        "tasks": run.tasks,
+        "seed": run.seed,
+        "horizon": horizon,
+        "reward": reward,
+        "goals": "heldout" if heldout else "train",
+        "version": version if isinstance(version, str) else None,
+    }
 
 
-def _network_of_run(run: Run, setting: Setting, model: Path, device: str) -> BasePolicy:
+def _network_of_run(run: Run, facts: dict[str, Any], model: Path, device: str) -> BasePolicy:
     """Return the policy that the configuration describes, with the actor's weights of ``model``."""
-    algorithm, n_tasks = _algorithm_of(run), len(setting.tasks)
+    algorithm, n_tasks = _algorithm_of(run), len(facts["tasks"])
     try:
         variant = _variant_of(run)
         space = observation_space(n_tasks, variant.task_id)
@@ -252,7 +245,7 @@ def _network_of_run(run: Run, setting: Setting, model: Path, device: str) -> Bas
             network.load_state_dict(weights)
     except _UNREADABLE as error:
         raise LoadError(
-            f"{run.path} was trained by mtrl {setting.version or 'of unknown version'} and {model.name} does not "
+            f"{run.path} was trained by mtrl {facts['version'] or 'of unknown version'} and {model.name} does not "
             f"hold its weights ({_first_line(error)}): load it with that version, or name another checkpoint"
         ) from error
     return network
@@ -316,7 +309,8 @@ def _network_of_zip(model: Path, trust: bool, device: str) -> BasePolicy:
     return network
 
 
-def _setting_of_zip(model: Path, network: BasePolicy, tasks: Sequence[str], seed: int | None) -> Setting:
+def _facts_of_zip(model: Path, network: BasePolicy, tasks: Sequence[str], seed: int | None) -> dict[str, Any]:
+    """Return what a zip was trained on as far as the caller knows, as fields of a policy."""
     one_hot = network.observation_space.shape[0] - OBSERVATION_SIZE
     if tasks:
         try:
@@ -328,7 +322,7 @@ def _setting_of_zip(model: Path, network: BasePolicy, tasks: Sequence[str], seed
                 f"{model} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
                 "name all of them, in its order"
             )
-    return Setting(tuple(tasks), seed, goals="heldout" if seed is None else "train")
+    return {"tasks": tuple(tasks), "seed": seed, "goals": "heldout" if seed is None else "train"}
 
 
 def _first_line(error: BaseException) -> str:

@@ -64,7 +64,7 @@ def test_a_loaded_policy_acts_as_the_model_that_was_saved(tmp_path, overrides):
     assert state is None
     assert np.ptp(actions, axis=0).max() > 1e-4
     assert policy.tasks == TASKS
-    assert (policy.step, policy.setting.seed) == (60, 1)
+    assert (policy.step, policy.seed) == (60, 1)
     np.testing.assert_allclose(policy.predict(obs[0])[0], expected[0], rtol=0, atol=1e-6)
 
 
@@ -116,7 +116,7 @@ def test_actions_are_drawn_only_if_that_is_asked_for_and_observations_of_another
         ({"algo__cls": "mtrlx.algo.SAC"}, "a class is only taken from mtrl"),
         ({"algo__cls": "sb3_contrib.Gone"}, "sb3_contrib.Gone, which is gone"),
         ({"algo__cls": "mtrl.algo.OldSAC"}, "mtrl.algo.OldSAC, which is gone"),
-        ({"algo__cls": "mtrl.config.Config"}, "which is none"),
+        ({"algo__cls": "mtrl.config.types.Config"}, "which is none"),
         ({"algo__cls": None}, "names the algorithm None"),
         ({"variant__actor_layers": [17, 16]}, r"does not hold its weights .*17"),
         ({"variant__actor_layers": [10**12]}, r"does not hold its weights .*actor_layers"),
@@ -135,7 +135,7 @@ def test_a_run_that_cannot_be_built_is_refused_in_one_sentence(copy, values, sen
 def test_a_run_of_another_version_is_loaded_with_a_warning_and_a_refusal_names_the_version(copy):
     of_version(copy, "0.0.1")
     with pytest.warns(UserWarning, match=r"was trained by mtrl 0\.0\.1, and this is ") as warned:
-        assert mtrl.load(copy).setting.version == "0.0.1"
+        assert mtrl.load(copy).version == "0.0.1"
     assert warned[0].filename == __file__, "it should point to the caller's line"
     with pytest.raises(LoadError, match=r"trained by mtrl 0\.0\.1"):
         load(changed(copy, variant__actor_layers=[17, 16]))
@@ -211,7 +211,7 @@ def test_a_trusted_zip_of_stable_baselines3_acts_as_it_does_there(tmp_path, algo
     policy = load(tmp_path / "theirs.zip", trust=True)
     assert (policy.predict(obs)[0] == model.predict(obs, deterministic=True)[0]).all()
     assert policy.tasks == ()
-    assert load(tmp_path / "theirs.zip", trust=True, tasks=TASKS, seed=4).setting.goals == "train"
+    assert load(tmp_path / "theirs.zip", trust=True, tasks=TASKS, seed=4).goals == "train"
     with pytest.raises(LoadError, match="one-hot of 2 tasks and 1 are named"):
         load(tmp_path / "theirs.zip", trust=True, tasks=["reach-v3"])
     with pytest.raises(LoadError, match="not a Meta-World task"):
