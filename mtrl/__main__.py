@@ -50,7 +50,7 @@ def _run(words: list[str], signals: Signals) -> int:
     for launcher in (word for word in flags.overrides if word.startswith("hydra/launcher=")):
         raise ConfigurationError(f"{launcher} is for the members of a sweep: add -m, or leave it out")
 
-    from mtrl.config.compose import compose_run
+    from mtrl.experiment import compose_run
 
     composition = compose_run(flags.overrides)
     if flags.cfg == "job":
@@ -142,7 +142,8 @@ def _complete(words: list[str], line: str, signals: Signals) -> int:
 
 def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:
     """Check every member, run them with Hydra's launcher, each in a process of its own, and show the results."""
-    from mtrl.config.compose import compose_run, members
+    from mtrl.config.compose import members
+    from mtrl.experiment import compose_run
     from mtrl.sweep import check_directories, check_launcher, make_folder, runs_here, show_plan, show_results
 
     check_launcher(overrides)
@@ -161,13 +162,13 @@ def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:
 def _hand_to_hydra(words: list[str], signals: Signals) -> int:
     import hydra
 
-    from mtrl.config.compose import CONF, register_schema, with_free_keys
+    from mtrl.config.compose import CONF, as_hydra_reads, register_schema
     from mtrl.sweep import run_member
 
     register_schema()
     # A launcher has its own ways with signals, and so has what passes them on to a member.
     signals.release()
-    sys.argv[1:] = with_free_keys(words)
+    sys.argv[1:] = [as_hydra_reads(word) for word in words]
     hydra.main(config_path=str(CONF.absolute()), config_name="config", version_base="1.3")(run_member)()
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.config.types import Config, HardwareConfig
+from mtrl.errors import ConfigurationError
 from mtrl.tasks import ACTION_SIZE, NATIVE, OBSERVATION_SIZE
 
 
@@ -122,7 +123,7 @@ def available_cores() -> int:
 def require_native(
     tasks: Sequence[str], reward: str, *, backend_key: str = "backend", reward_key: str = "reward"
 ) -> None:
-    """Raise ValueError, in one sentence, unless the native backend has these tasks with this reward.
+    """Raise ConfigurationError, in one sentence, unless the native backend has these tasks with this reward.
 
     Args:
         tasks: Names of tasks.
@@ -133,7 +134,7 @@ def require_native(
     missing = next((task for task in tasks if task not in NATIVE), None)
     if missing is not None or reward != "v2":
         what = f"{reward_key}={reward}" if missing is None else f"the task {missing}"
-        raise ValueError(
+        raise ConfigurationError(
             f"{backend_key}=native does not have {what}: use {backend_key}=auto, "
             "which takes Meta-World's own environments"
         )

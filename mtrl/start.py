@@ -8,16 +8,14 @@ import logging
 import sys
 import time
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from mtrl.checks import replay_bytes
-from mtrl.config.compose import Composition, compose_run
 from mtrl.curriculum.stages import notices
 from mtrl.errors import TRY_AGAIN, ConfigurationError, NonFinite, Preempted
-from mtrl.experiment import run_directory, source_run
+from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.layout import step_checkpoints
 from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import described, find_model
@@ -45,7 +43,7 @@ def run_all(composition: Composition, *, shared: bool = False) -> int:
         ConfigurationError: One of the runs cannot start; nothing of it was written.
     """
     continues = _will_continue(composition)
-    source = source_run(composition)
+    source = composition.source
     if source is not None and not (continues and not run_directory(source).exists()):
         code = run_all(source, shared=True)
         if code:
@@ -92,8 +90,8 @@ def _model_of(source: Composition) -> str:
 def baseline(composition: Composition) -> Composition:
     """Return the same run from scratch."""
     kept = [words for words in composition.overrides if not words.lstrip("+").startswith("transfer.")]
-    scratch = compose_run([*kept, "transfer.source=null", "transfer.train=[]", "transfer.baseline=false"])
-    return replace(scratch, said=tuple(kept))
+    none = ("transfer.source=null", "transfer.train=[]", "transfer.baseline=false")
+    return compose_run([*kept, *none], given=kept)
 
 
 def _compare_with_baseline(composition: Composition, scratch: Composition) -> None:
@@ -228,7 +226,7 @@ def summary(composition: Composition, path: Path) -> str:
     """Return what is about to run, in a few lines."""
     cfg, choices, source = composition.config, composition.choices, composition.config.transfer.source
     tasks = ", ".join(cfg.env.tasks) if len(cfg.env.tasks) <= 3 else f"{len(cfg.env.tasks)} tasks"
-    overrides = [words.lstrip("+") for words in composition.said]
+    overrides = [words.lstrip("+") for words in composition.given]
     own = ", ".join(words for words in overrides if not words.startswith(_NOT_OF_THE_RECIPE)) or "none"
     begins = [f"  begins from {described(source)}"] if source and Path(source).exists() else []
     return "\n".join(

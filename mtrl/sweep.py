@@ -17,9 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mtrl.config.compose import Composition
 from mtrl.errors import TRY_AGAIN, ConfigurationError, RunError
-from mtrl.experiment import run_directory
+from mtrl.experiment import Composition, run_directory
 from mtrl.rundir.run import PLAN, Run
 from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
 from mtrl.status import render, summary

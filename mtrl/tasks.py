@@ -8,94 +8,43 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-MT10 = (
-    "reach-v3",
-    "push-v3",
-    "pick-place-v3",
-    "door-open-v3",
-    "drawer-open-v3",
-    "drawer-close-v3",
-    "button-press-topdown-v3",
-    "peg-insert-side-v3",
-    "window-open-v3",
-    "window-close-v3",
+from mtrl.errors import ConfigurationError
+
+
+def _tasks(names: str) -> tuple[str, ...]:
+    return tuple(f"{name}-v3" for name in names.split())
+
+
+MT10 = _tasks(
+    """
+    reach push pick-place door-open drawer-open drawer-close button-press-topdown peg-insert-side
+    window-open window-close
+    """
 )
 """Meta-World's MT10, in its order."""
 
 MT3 = MT10[:3]
 """Reach, push, pick-place: the predecessor's set of three."""
 
-MT25 = (
-    *MT10,
-    "coffee-pull-v3",
-    "pick-out-of-hole-v3",
-    "disassemble-v3",
-    "pick-place-wall-v3",
-    "basketball-v3",
-    "stick-pull-v3",
-    "button-press-wall-v3",
-    "faucet-open-v3",
-    "door-lock-v3",
-    "lever-pull-v3",
-    "sweep-into-v3",
-    "faucet-close-v3",
-    "coffee-button-v3",
-    "button-press-topdown-wall-v3",
-    "dial-turn-v3",
+MT25 = MT10 + _tasks(
+    """
+    coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull button-press-wall
+    faucet-open door-lock lever-pull sweep-into faucet-close coffee-button button-press-topdown-wall
+    dial-turn
+    """
 )
 """Meta-World's MT25, in its order."""
 
-MT50 = (
-    "assembly-v3",
-    "basketball-v3",
-    "bin-picking-v3",
-    "box-close-v3",
-    "button-press-topdown-v3",
-    "button-press-topdown-wall-v3",
-    "button-press-v3",
-    "button-press-wall-v3",
-    "coffee-button-v3",
-    "coffee-pull-v3",
-    "coffee-push-v3",
-    "dial-turn-v3",
-    "disassemble-v3",
-    "door-close-v3",
-    "door-lock-v3",
-    "door-open-v3",
-    "door-unlock-v3",
-    "hand-insert-v3",
-    "drawer-close-v3",
-    "drawer-open-v3",
-    "faucet-open-v3",
-    "faucet-close-v3",
-    "hammer-v3",
-    "handle-press-side-v3",
-    "handle-press-v3",
-    "handle-pull-side-v3",
-    "handle-pull-v3",
-    "lever-pull-v3",
-    "pick-place-wall-v3",
-    "pick-out-of-hole-v3",
-    "pick-place-v3",
-    "plate-slide-v3",
-    "plate-slide-side-v3",
-    "plate-slide-back-v3",
-    "plate-slide-back-side-v3",
-    "peg-insert-side-v3",
-    "peg-unplug-side-v3",
-    "soccer-v3",
-    "stick-push-v3",
-    "stick-pull-v3",
-    "push-v3",
-    "push-wall-v3",
-    "push-back-v3",
-    "reach-v3",
-    "reach-wall-v3",
-    "shelf-place-v3",
-    "sweep-into-v3",
-    "sweep-v3",
-    "window-open-v3",
-    "window-close-v3",
+MT50 = _tasks(
+    """
+    assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall button-press
+    button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble door-close door-lock
+    door-open door-unlock hand-insert drawer-close drawer-open faucet-open faucet-close hammer
+    handle-press-side handle-press handle-pull-side handle-pull lever-pull pick-place-wall pick-out-of-hole
+    pick-place plate-slide plate-slide-side plate-slide-back plate-slide-back-side peg-insert-side
+    peg-unplug-side soccer stick-push stick-pull push push-wall push-back reach reach-wall shelf-place
+    sweep-into sweep window-open window-close
+    """
 )
 """Every task of Meta-World, in the order of its MT50."""
 
@@ -142,32 +91,33 @@ def closest(name: str, choices: Sequence[str]) -> str | None:
 
 
 def check_tasks(tasks: Sequence[str], key: str = "env.tasks") -> None:
-    """Raise ValueError, in one sentence, unless ``tasks`` are distinct tasks of Meta-World and not empty.
+    """Raise ConfigurationError, in one sentence, unless ``tasks`` are distinct tasks of Meta-World and not empty.
 
     Args:
         tasks: Names of tasks.
         key: What to call them in the sentence.
     """
     if isinstance(tasks, str):
-        raise ValueError(f"tasks={tasks!r} must be a list of names: use [{tasks!r}]")
+        raise ConfigurationError(f"tasks={tasks!r} must be a list of names: use [{tasks!r}]")
     if len(tasks) == 0:
-        raise ValueError(f"the task set is empty: name at least one Meta-World task in {key}")
+        raise ConfigurationError(f"the task set is empty: name at least one Meta-World task in {key}")
     for task in tasks:
         if task not in MT50:
             stem = task.rsplit("-v", 1)[0]
             nearest = f"{stem}-v3" if f"{stem}-v3" in MT50 else closest(task, MT50)
             hint = f"did you mean {nearest!r}?" if nearest else "the 50 tasks are listed in mtrl/tasks.py"
-            raise ValueError(f"{task!r} is not a Meta-World task: {hint}")
+            where = "" if key == "env.tasks" else f"{key}: "
+            raise ConfigurationError(f"{where}{task!r} is not a Meta-World task: {hint}")
     repeated = sorted({task for task in tasks if list(tasks).count(task) > 1})
     if repeated:
-        raise ValueError(f"{', '.join(repeated)} stands twice in {key}: name each task once")
+        raise ConfigurationError(f"{', '.join(repeated)} stands twice in {key}: name each task once")
 
 
 def check_seed(seed: int) -> None:
-    """Raise ValueError, in one sentence, unless ``seed`` may decide the goals that a run trains on."""
+    """Raise ConfigurationError, in one sentence, unless ``seed`` may decide the goals that a run trains on."""
     if not 0 <= seed < 2**32:
-        raise ValueError(f"seed={seed} must lie in 0..{2**32 - 1}")
+        raise ConfigurationError(f"seed={seed} must lie in 0..{2**32 - 1}")
     if seed == HELD_OUT_SEED:
-        raise ValueError(
+        raise ConfigurationError(
             f"seed={seed} makes the held-out goals, which nothing may train on: use another seed"
         )

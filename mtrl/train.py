@@ -11,12 +11,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from mtrl import hardware
 from mtrl.algo.make import make_agent
 from mtrl.checkpoint.store import Store
-from mtrl.config.compose import Composition
 from mtrl.config.types import Config
 from mtrl.curriculum.curriculum import Curriculum, begin_curriculum
 from mtrl.env.make import choose_backend, make_training_env
 from mtrl.errors import ConfigurationError
 from mtrl.evaluation.protocol import Evaluation
+from mtrl.experiment import Composition
 from mtrl.hardware import Hardware
 from mtrl.rundir.environment import versions
 from mtrl.rundir.models import read_lineage, write_lineage

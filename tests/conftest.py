@@ -38,8 +38,7 @@ def command(tmp_path):
 @pytest.fixture(scope="session")
 def train():
     """Return a function that runs one configuration in this process and returns its directory."""
-    from mtrl.config.compose import compose_run
-    from mtrl.experiment import run_directory
+    from mtrl.experiment import compose_run, run_directory
     from mtrl.start import run_once
 
     def run(output, *overrides, tiny=TINY):

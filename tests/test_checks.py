@@ -7,9 +7,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from mtrl import hardware
 from mtrl.algo.make import arguments_of
 from mtrl.checks import check_algorithm, replay_bytes
-from mtrl.config.compose import compose_run, defaults_of
+from mtrl.config.compose import defaults_of
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import differences, run_directory
+from mtrl.experiment import compose_run, run_directory
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_the_tuning_of_a_recipe_is_for_the_own_class_and_another_has_the_default
     usual = defaults_of(algo="sac", variant="shared").values
     assert composition.values["algo"] == usual["algo"] | {"cls": "stable_baselines3.SAC"}
     assert composition.values["variant"] == usual["variant"]
-    assert differences(composition, from_recipe=True) == {"algo.cls": "stable_baselines3.SAC"}
+    assert composition.differences == {"algo.cls": "stable_baselines3.SAC"}
     with pytest.raises(ConfigurationError, match=r"only mtrl\.algo\.SAC has algo\.overlap=true"):
         compose_run([*foreign, "algo.overlap=true"])
     assert compose_run([f"experiment={experiment}", "algo.cls=mtrl.algo.SAC"]).config.algo.overlap

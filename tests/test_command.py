@@ -13,9 +13,9 @@ from tiny_runs import REPOSITORY, TINY
 from mtrl import __version__
 from mtrl.__main__ import main
 from mtrl.config.completion import offered
-from mtrl.config.compose import compose_run, groups
+from mtrl.config.compose import groups
 from mtrl.errors import REFUSED
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 
 
 def within(limit, run, *words):

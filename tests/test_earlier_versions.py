@@ -10,8 +10,7 @@ from tiny_runs import REPOSITORY
 
 import mtrl
 from mtrl.algo.sac import SAC
-from mtrl.config.compose import compose_run
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.start import run_once
 
 DATA = REPOSITORY / "tests" / "data"

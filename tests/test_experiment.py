@@ -1,12 +1,13 @@
 """The run directory is a function of what is learned, and of nothing else."""
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
-from mtrl.config.compose import compose_run, defaults_of
-from mtrl.experiment import differences, run_directory
+from mtrl.config.compose import defaults_of
+from mtrl.experiment import compose_run, run_directory
 
 
 @cache
@@ -85,13 +86,14 @@ def test_a_key_added_to_the_project_later_changes_no_directory(monkeypatch):
         for options in ({"algo": "sac", "variant": "shared", "curriculum": "none"}, {}):
             if chosen or options:
                 monkeypatch.setitem(defaults_of(**chosen, **options).values["algo"], "added_later", 1)
-    assert run_directory(before) == path
+    # A copy: the differences of a composition are computed once.
+    assert run_directory(replace(before)) == path
 
 
 def test_differences_name_what_a_person_changed():
     composition = compose_run(["experiment=mt10", "algo=td3", "algo.tau=0.5"])
-    assert differences(composition, from_recipe=True) == {"algo": "td3", "algo.tau": 0.5}
-    assert differences(compose_run(["experiment=mt10"]), from_recipe=True) == {}
+    assert composition.differences == {"algo": "td3", "algo.tau": 0.5}
+    assert compose_run(["experiment=mt10"]).differences == {}
 
 
 def test_a_long_list_of_overrides_gives_a_directory_that_a_file_system_takes():

@@ -170,7 +170,7 @@ def test_status_and_report_load_nothing_heavy(tmp_path):
 
 
 TRAIN = """
-from mtrl.config.compose import compose_run
+from mtrl.experiment import compose_run
 from mtrl.start import run_once
 assert run_once(compose_run({words})) == 0
 """

@@ -2,8 +2,9 @@
 
 import pytest
 
-from mtrl.config.compose import CONF, compose_run, groups
+from mtrl.config.compose import CONF, groups
 from mtrl.curriculum.stages import stages_of
+from mtrl.experiment import compose_run
 
 WIDE, NARROW = [512, 1024, 1024, 512], [256, 256, 256]
 TASKS = {"mt1": 1, "mt3": 3, "mt10": 10}

@@ -18,9 +18,9 @@ from tiny_runs import REPOSITORY, TINY
 
 from mtrl import hardware
 from mtrl.__main__ import main as mtrl_main
-from mtrl.config.compose import compose_run, members
+from mtrl.config.compose import members
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 
 PAGES = {path: path.read_text() for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]}
 TEXT = "\n".join(PAGES.values())

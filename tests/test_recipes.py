@@ -6,7 +6,7 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.algo.make import make_agent
-from mtrl.config.compose import compose_run
+from mtrl.experiment import compose_run
 from mtrl.hardware import Hardware
 from mtrl.tasks import MT10
 

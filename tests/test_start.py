@@ -12,8 +12,8 @@ from stable_baselines3 import SAC
 from tiny import TINY, interrupt_at
 
 from mtrl.checkpoint.store import sealed
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError, Preempted
+from mtrl.experiment import compose_run
 from mtrl.rundir.write import sha256
 from mtrl.start import run_once
 from mtrl.training import resume

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from tiny_runs import REPOSITORY
 
 from mtrl import sweep
-from mtrl.config.compose import CONF, compose_run
+from mtrl.config.compose import CONF
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.write import write_json, write_yaml
 from mtrl.signals import Signals
 

@@ -4,7 +4,7 @@ import pytest
 from metaworld import env_dict
 
 from mtrl import tasks
-from mtrl.config.compose import compose_run
+from mtrl.experiment import compose_run
 
 
 @pytest.mark.parametrize("name", ["MT10", "MT25", "MT50"])

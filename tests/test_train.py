@@ -13,10 +13,11 @@ from tiny_runs import TINY
 from mtrl.__main__ import main
 from mtrl.algo.make import update_schedule
 from mtrl.algo.sac import SAC
-from mtrl.config.compose import compose_run, groups
+from mtrl.config.compose import groups
 from mtrl.env.make import make_vec_env
 from mtrl.errors import ConfigurationError
 from mtrl.evaluation.protocol import Evaluation, TaskResult
+from mtrl.experiment import compose_run
 from mtrl.training import callbacks
 
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")

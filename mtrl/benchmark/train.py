@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
-    from mtrl.config.compose import Composition
     from mtrl.config.types import Config
+    from mtrl.experiment import Composition
 
 _EVALUATE_EVERY = 100_000
 _NEVER = ("evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=1e9", "total_steps=1e12")
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from mtrl.config.compose import compose_run
+    from mtrl.experiment import compose_run
 
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""From overrides to a checked ``Config``: Hydra's composition with mistakes said in one sentence."""
+"""From overrides to typed values: Hydra's composition, its mistakes answered in one sentence."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -20,16 +20,19 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mtrl.config.mistakes import check_form, check_keys, check_options, first_sentence, is_free, sentence
 from mtrl.config.types import OPTIONS, Config
+from mtrl.config.values import walk, written
 from mtrl.errors import ConfigurationError
 
 _PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 """The configuration files: inside the installed package, or beside it in a checkout."""
+_NOT_OFFERED = ("tuning", "hydra", "search")
+"""Folders of ``conf/`` that are no groups for a person to choose from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Composition:
-    """One composed and checked run."""
+@dataclass(frozen=True)
+class Composed:
+    """One run as Hydra composes it: each value valid by itself, not yet checked across groups."""
 
     config: Config
     choices: dict[str, str]
@@ -38,14 +41,18 @@ class Composition:
     """The resolved configuration as nested plain values."""
     verbose: bool
     """Whether ``hydra.verbose=true`` asks for the debug log."""
-    overrides: tuple[str, ...] = ()
-    """What it was composed from."""
-    said: tuple[str, ...] = ()
-    """The overrides in a person's own words; fewer where the project added some for a run of its own."""
-    tuned: bool = True
+    overrides: tuple[str, ...]
+    """The overrides as Hydra reads them."""
+    tuned: bool
     """Whether the recipe's tuned values were drawn in; they are for the algorithm's own class."""
-    here: bool = True
-    """Whether it runs on this machine, whose devices and memory must then suffice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a choice of options gives before any key is overridden."""
+
+    choices: dict[str, str]
+    values: dict[str, Any]
 
 
 @cache
@@ -63,51 +70,36 @@ def register_schema() -> None:
             store.store(group=group, name=f"{name}_schema", node=node)
 
 
-def with_free_keys(overrides: Sequence[str]) -> list[str]:
-    """Return ``overrides`` as Hydra reads them: ``++`` before free keys, quotes around awkward paths."""
-    return [f"++{text}" if is_free(text.partition("=")[0]) else _quoted(text) for text in overrides]
-
-
-def _quoted(text: str) -> str:
-    key, _, value = text.partition("=")
-    # The name of a run directory holds = and commas.
+def as_hydra_reads(override: str) -> str:
+    """Return an override with ``++`` before a free key, or quotes around the path of a run, which has = and commas."""
+    key, _, value = override.partition("=")
+    if is_free(key):
+        return f"++{override}"
     if key == "transfer.source" and value[:1] not in ("'", '"') and ("=" in value or Path(value).exists()):
-        return f'{key}="{value}"'
-    return text
-
-
-_NOT_GROUPS = ("tuning", "hydra", "search")
+        return f"{key}={written(value)}"
+    return override
 
 
 def groups() -> dict[str, list[str]]:
-    """Return the options of each group, read off the files.
-
-    ``tuning`` is drawn in by itself and a file whose name begins with an underscore by others: neither is offered.
-    """
-    found: dict[str, list[str]] = {}
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name not in _NOT_GROUPS):
-        found[folder.name] = sorted(
-            str(f.relative_to(folder).with_suffix(""))
-            for f in folder.rglob("*.yaml")
-            if not f.name.startswith("_")
+    """Return the options of each group, read off the files; other files draw in those that begin with an underscore."""
+    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name not in _NOT_OFFERED)
+    return {
+        folder.name: sorted(
+            str(file.relative_to(folder).with_suffix(""))
+            for file in folder.rglob("*.yaml")
+            if not file.name.startswith("_")
         )
-    return found
+        for folder in folders
+    }
 
 
-def compose_run(overrides: Sequence[str], *, here: bool = True) -> Composition:
-    """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]`` and check it.
-
-    Args:
-        overrides: The overrides.
-        here: Whether it runs on this machine; a run elsewhere is checked for its devices and memory there.
+def compose(overrides: Sequence[str]) -> Composed:
+    """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]``.
 
     Raises:
         ConfigurationError: In one sentence, what is wrong and how to mend it.
     """
-    # Imported late: these checks read the free memory and the file system.
-    from mtrl.checks import check
-
-    said, overrides = overrides, with_free_keys(overrides)
+    overrides = [as_hydra_reads(override) for override in overrides]
     with _hydra():
         parsed, known = _parse(overrides), groups()
         check_form(parsed)
@@ -120,11 +112,9 @@ def compose_run(overrides: Sequence[str], *, here: bool = True) -> Composition:
         tuned = not _is_foreign(cfg, parsed, choices["algo"])
         if not tuned:
             cfg = _compose([*overrides, "~tuning"])
-        verbose = bool(cfg.hydra.verbose)
     typed = _instantiate(cfg, choices["experiment"])
-    check(typed, here=here)
     values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
-    return Composition(typed, choices, values, verbose, tuple(overrides), tuple(said), tuned, here)
+    return Composed(typed, choices, values, bool(cfg.hydra.verbose), tuple(overrides), tuned)
 
 
 def _is_foreign(cfg: DictConfig, overrides: Sequence[Override], algo: str) -> bool:
@@ -140,25 +130,17 @@ def members(overrides: Sequence[str]) -> list[list[str]]:
         ConfigurationError: An override that Hydra cannot read, or a sweep over an interval.
     """
     with _hydra():
-        parsed = _parse(with_free_keys(overrides))
+        parsed = _parse([as_hydra_reads(override) for override in overrides])
         own = [override for override in parsed if not override.is_hydra_override()]
-        # Hydra's own words are checked here too, or a launcher that does not exist would be its to refuse.
-        hydras = [override for override in parsed if override.is_hydra_override()]
-        check_form(hydras)
-        check_options(hydras, groups(), _options_of_hydra)
-        _compose([override.input_line for override in hydras if override.input_line is not None])
+        # Hydra's own overrides are checked here too: Hydra would refuse an unknown launcher in many lines.
+        for_hydra = [override for override in parsed if override.is_hydra_override()]
+        check_form(for_hydra)
+        check_options(for_hydra, groups(), _options_of_hydra)
+        _compose([override.input_line for override in for_hydra if override.input_line is not None])
         try:
             return [list(member) for batch in BasicSweeper.split_arguments(own, None) for member in batch]
         except HydraException as error:
             raise ConfigurationError(first_sentence(error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a choice of options gives before any key is overridden."""
-
-    choices: dict[str, str]
-    values: dict[str, Any]
 
 
 def defaults_of(*, tuned: bool = True, **chosen: str) -> Defaults:
@@ -166,8 +148,8 @@ def defaults_of(*, tuned: bool = True, **chosen: str) -> Defaults:
 
     Nothing is checked, for a base without a recipe has no tasks. A recipe's tuned values are left out on demand.
     """
-    words = [f"{group}={option}" for group, option in sorted(chosen.items())]
-    return _defaults((*words, *([] if tuned else ["~tuning"])))
+    choices = [f"{group}={option}" for group, option in sorted(chosen.items())]
+    return _defaults((*choices, *([] if tuned else ["~tuning"])))
 
 
 # The members of a sweep ask for the same defaults again and again.
@@ -192,7 +174,7 @@ def _choices(cfg: DictConfig) -> dict[str, str]:
 def _hydra() -> Iterator[None]:
     register_schema()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
         yield
 
 
@@ -206,7 +188,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 @cache
 def _keys_of(chosen: tuple[str, ...]) -> tuple[str, ...]:
     """Return every key there is with these options of groups, in the order of their types."""
-    return tuple(_flat_keys(OmegaConf.to_container(_without_hydra(_compose(chosen)))))
+    return tuple(key for key, _ in walk(OmegaConf.to_container(_without_hydra(_compose(chosen)))))
 
 
 def _options_of_hydra(group: str) -> list[str]:
@@ -215,16 +197,9 @@ def _options_of_hydra(group: str) -> list[str]:
     return GlobalHydra.instance().config_loader().get_group_options(group, kind)
 
 
-def _flat_keys(values: object, prefix: str = "") -> Iterator[str]:
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield f"{prefix}{name}"
-            yield from _flat_keys(value, f"{prefix}{name}.")
-
-
 def _compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
     try:
-        return compose(name, overrides=list(overrides), return_hydra_config=True)
+        return hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(sentence(error)) from error
 

@@ -336,7 +336,7 @@ class CurriculumConfig(Group):
     stages: list[Any]
     """Each a list of tasks, or {task: weight}; empty where ``name`` or ``tables`` say."""
     tables: list[Any]
-    """Stages for several task sets, each {stages: [...], steps: [...]}: those that name exactly the run's tasks hold."""
+    """Stages for several task sets, each {stages: [...], steps: [...]}: those for exactly the run's tasks hold."""
     thresholds: list[float | None] = key(
         each(expect(lambda value: 0 <= value <= 1, "can never be met: a success rate lies between 0 and 1"))
     )

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtrl.config.compose import Composition
-from mtrl.experiment import differences
+from mtrl.experiment import Composition
 from mtrl.rundir.environment import environment
 from mtrl.rundir.layout import checkpoints_of, step_checkpoint
 from mtrl.rundir.write import write_json, write_yaml
@@ -89,7 +88,7 @@ class RunRecord:
             "step": step,
             "total_steps": cfg.total_steps,
             "hardware": chosen.as_dict(),
-            "differences": differences(self._composition, from_recipe=True),
+            "differences": self._composition.differences,
             "starts": [*(starts if isinstance(starts, list) else []), this_start],
             "checkpoint": step or None,
             "result": None,

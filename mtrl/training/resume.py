@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtrl.config.compose import Composition
 from mtrl.config.types import Config, HardwareConfig, is_learned, is_noted
 from mtrl.config.values import flatten
 from mtrl.errors import ConfigurationError, DamagedError, RunError
+from mtrl.experiment import Composition
 from mtrl.hardware import cuda_available
 from mtrl.rundir.environment import versions
 from mtrl.rundir.read import read_json

@@ -17,8 +17,9 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from mtrl.config.compose import CONF, Composition, compose_run, groups
+from mtrl.config.compose import CONF, groups
 from mtrl.errors import ConfigurationError
+from mtrl.experiment import Composition, compose_run
 
 _DEFAULTS = {
     "n_trials": "20",

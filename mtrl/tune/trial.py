@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError, RunError
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.curves import curves_of
 from mtrl.rundir.lock import holder_of
 from mtrl.rundir.run import Run

@@ -11,8 +11,8 @@ import torch
 from mtrl import hardware
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checks import replay_bytes
-from mtrl.config.compose import compose_run
 from mtrl.env.metaworld import action_space, observation_space
+from mtrl.experiment import compose_run
 
 MEBIBYTE = 2**20
 

@@ -9,7 +9,7 @@ import torch
 from mtrl.algo.update import prepare
 from mtrl.benchmark import learner, learners, train
 from mtrl.benchmark.learners import Size
-from mtrl.config.compose import compose_run
+from mtrl.experiment import compose_run
 from mtrl.hardware import compilation
 
 torch.set_num_threads(1)

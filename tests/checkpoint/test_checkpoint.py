@@ -16,8 +16,8 @@ import mtrl
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.state import read_values, write_values
 from mtrl.checkpoint.store import prune_segments, restore_segments, verify_segments, write_segments
-from mtrl.config.compose import compose_run
 from mtrl.errors import DamagedError
+from mtrl.experiment import compose_run
 from mtrl.rundir.write import CsvLog, new_directory, recover, write_json
 from mtrl.training.metrics import Clock, Episodes, Metrics
 

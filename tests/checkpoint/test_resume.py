@@ -7,7 +7,7 @@ from forked_runs import assert_same, run_files
 from tiny import TINY as LIGHT
 from tiny import interrupt_at
 
-from mtrl.config.compose import compose_run
+from mtrl.experiment import compose_run
 from mtrl.signals import Signals
 from mtrl.start import run_once
 

@@ -7,8 +7,9 @@ import pytest
 
 from mtrl import checks, hardware
 from mtrl.config import compose
-from mtrl.config.compose import compose_run, defaults_of, groups, members
+from mtrl.config.compose import defaults_of, groups, members
 from mtrl.errors import ConfigurationError
+from mtrl.experiment import compose_run
 
 SETS = {"mt3": 3, "mt10": 10, "mt25": 25, "mt50": 50, "smoke": 2, "mt1": 1}
 ALGORITHMS, VARIANTS = ("sac", "td3", "ddpg"), ("plain", "shared", "multihead")

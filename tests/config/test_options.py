@@ -3,8 +3,8 @@
 import pytest
 from tiny_runs import REPOSITORY
 
-from mtrl.config.compose import compose_run
 from mtrl.config.options import main, table
+from mtrl.experiment import compose_run
 
 PAGE = REPOSITORY / "docs" / "options.md"
 

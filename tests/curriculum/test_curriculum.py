@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from mtrl.config import compose
-from mtrl.config.compose import compose_run
 from mtrl.curriculum.curriculum import AdaptiveCurriculum, Curriculum, begin_curriculum
 from mtrl.curriculum.stages import notices, stages_of
 from mtrl.env.make import make_vec_env
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.start import summary
 from mtrl.tasks import DIFFICULTY, MT10
 

@@ -5,9 +5,9 @@ import pytest
 
 import mtrl
 from mtrl import hardware
-from mtrl.config.compose import compose_run
 from mtrl.env import make as factory
 from mtrl.errors import ConfigurationError, NotFiniteError
+from mtrl.experiment import compose_run
 from mtrl.tasks import HELD_OUT_SEED
 
 TASKS = ["reach-v3", "push-v3"]

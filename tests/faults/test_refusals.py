@@ -9,8 +9,8 @@ import pytest
 from forked_runs import run_files
 from tiny import TINY
 
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
+from mtrl.experiment import compose_run
 from mtrl.start import run_once
 
 

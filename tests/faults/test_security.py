@@ -19,9 +19,9 @@ from tiny import TINY
 import mtrl
 from mtrl import status
 from mtrl.checkpoint.store import sealed
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError, LoadError
 from mtrl.evaluation.__main__ import main as evaluation
+from mtrl.experiment import compose_run
 from mtrl.play import main as play
 from mtrl.report.__main__ import main as report
 from mtrl.rundir.write import sha256

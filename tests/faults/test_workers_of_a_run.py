@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from mtrl.config.compose import compose_run
 from mtrl.env.workers import WorkerVecEnv
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.start import run_once
 
 

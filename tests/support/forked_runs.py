@@ -15,8 +15,7 @@ from tiny_runs import REPOSITORY
 
 from mtrl.checkpoint.state import read_values
 from mtrl.checkpoint.store import verify
-from mtrl.config.compose import compose_run
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.layout import segment_name, step_checkpoints, step_of
 
 SECRET = "a-password-of-the-environment"

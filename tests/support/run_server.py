@@ -24,8 +24,8 @@ import tiny
 import torch
 
 import mtrl.train
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
+from mtrl.experiment import compose_run
 from mtrl.start import run_once
 
 

@@ -11,9 +11,8 @@ from tiny_runs import TINY
 from mtrl import hardware
 from mtrl.algo.make import make_agent
 from mtrl.checkpoint.model import save_model
-from mtrl.config.compose import compose_run
 from mtrl.env.make import make_training_env
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.environment import environment
 from mtrl.rundir.write import write_json, write_yaml
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 from tiny_runs import REPOSITORY
 
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
+from mtrl.experiment import compose_run
 
 
 def test_it_is_off_and_not_imported_unless_asked_for():

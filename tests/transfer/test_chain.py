@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import run_directory, source_run
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.run import Run
 from mtrl.start import COMPARISON, baseline, run_all
 from mtrl.tasks import MT3
@@ -43,7 +42,7 @@ TINY = (
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_each_experiment_names_its_source(name):
     composition = compose_run([f"experiment=transfer/{name}"])
-    first = source_run(composition)
+    first = composition.source
     assert (first.config.env.tasks, composition.config.env.tasks) == EXPERIMENTS[name]
     assert first.config.variant.actor_layers == composition.config.variant.actor_layers
     assert first.config.variant.critic_layers == composition.config.variant.critic_layers
@@ -55,8 +54,8 @@ def test_a_chain_reaches_over_three_runs():
         'transfer.train=["experiment=transfer/pick_place_to_mt3"]',
     ]
     last = compose_run([*overrides, "variant=multihead", "variant.shared_layers=all"])
-    middle = source_run(last)
-    first = source_run(middle)
+    middle = last.source
+    first = middle.source
     assert [len(run.config.env.tasks) for run in (first, middle, last)] == [1, 3, 10]
     # A single task has no heads, the three have those of the ten.
     assert [run.config.variant.name for run in (first, middle, last)] == ["shared", "multihead", "multihead"]
@@ -120,11 +119,11 @@ def test_each_experiment_runs(tmp_path, name):
     assert status["state"] == "finished"
     assert status["step"] == 90
     assert status["transfer"]["source_success"].keys() == {"before", "after"}
-    assert Run(run_directory(source_run(composition))).status["step"] == 60
+    assert Run(run_directory(composition.source)).status["step"] == 60
 
 
 def test_one_command_trains_source_run_and_baseline(finished):
-    runs = [source_run(finished), finished, baseline(finished)]
+    runs = [finished.source, finished, baseline(finished)]
     assert len({run_directory(run) for run in runs}) == 3
     for run in runs:
         assert Run(run_directory(run)).state == "finished"

@@ -10,9 +10,8 @@ from saved_runs import save_run
 from tiny import interrupt_at
 from tiny_runs import TINY
 
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import run_directory, source_run
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import read_lineage
 from mtrl.start import run_all, run_once
@@ -79,7 +78,7 @@ def test_a_source_that_another_member_trains_is_waited_for_and_used(tmp_path, ca
     words = ["experiment=transfer/reach_to_push", f"output={tmp_path}"]
     source = 'transfer.train=["experiment=mt1","total_steps=60","evaluation.every=60"]'
     composition = compose_run([*OWN, *words, source])
-    first = source_run(composition)
+    first = composition.source
     path = run_directory(first)
     held = RunLock(path)
 

@@ -15,12 +15,12 @@ from saved_runs import save_run
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.algo.make import make_agent
-from mtrl.config.compose import compose_run, members
+from mtrl.config.compose import members
 from mtrl.env.make import make_training_env
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.hardware import Hardware
 from mtrl.rundir.write import write_yaml
 from mtrl.tasks import MT3, OBSERVATION_SIZE

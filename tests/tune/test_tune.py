@@ -14,9 +14,8 @@ import yaml
 from tiny_runs import REPOSITORY, TINY
 
 from mtrl.config import compose
-from mtrl.config.compose import compose_run
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import run_directory
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.lock import RunLock
 from mtrl.tune.__main__ import main
 
@@ -39,7 +38,7 @@ FAKE = """
 import os, sys, time
 from pathlib import Path
 from mtrl.rundir.lock import holder_of
-from mtrl.config.compose import compose_run
+from mtrl.experiment import compose_run
 from mtrl.experiment import run_directory
 from mtrl.rundir.write import write_yaml
 composition = compose_run([word for word in sys.argv[1:]])
