@@ -175,7 +175,10 @@ def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("{steps:[5],stages:[[reach-v3],{reach-v3:many}]}", r"tables.0..stages.1.: the weight many of reach-v3"),
+        (
+            "{steps:[5],stages:[[reach-v3],{reach-v3:many}]}",
+            r"tables.0..stages.1.: the weight many of reach-v3",
+        ),
         ("{steps:[5],stages:[[reach-v3],{reach-v3:true}]}", "the weight True of reach-v3 must be a number"),
         ("{steps:[5],stages:[[reach-v3],{reach-v3:0}]}", r"stages.1. has weights that sum to 0"),
         ("{steps:[5],stages:[reach-v3,5]}", r"has them for 2 tasks .reach-v3, 5, "),
