@@ -21,7 +21,6 @@ from mtrl.tasks import HORIZON, MT10
 
 _SEED = 0
 _GOAL = 0
-_COLUMNS = ("physics", "native", "stock", "subproc")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,41 +40,23 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     Of the keys, ``native_over_physics`` and ``native_over_stock`` (DummyVecEnv) are of the MT10 set on one
     thread; ``mean_native_over_physics`` is the mean over the tasks measured singly.
     """
-    sets = {task: [task] for task in arguments.tasks} | {"MT10": list(MT10)}
-    result: dict[str, Any] = {"rounds": arguments.rounds, "copies": arguments.copies, "sets": {}}
-    for name, tasks in sets.items():
+    sets = {}
+    for name, tasks in ({task: [task] for task in arguments.tasks} | {"MT10": list(MT10)}).items():
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         threads = arguments.threads if name == "MT10" else 1
-        result["sets"][name] = _measure(
-            tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc
-        )
-    whole = result["sets"]["MT10"]
-    result["native_over_physics"] = whole["native_over_physics"]
-    result["native_over_stock"] = whole["native_over_stock"]
-    if "threads_over_one" in whole:
-        result["threads"], result["threads_over_one"] = arguments.threads, whole["threads_over_one"]
+        sets[name] = _measure(tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc)
+    keys = ("native_over_physics", "native_over_stock", "threads_over_one")
+    result = {
+        "rounds": arguments.rounds,
+        "copies": arguments.copies,
+        "threads": arguments.threads,
+        "sets": sets,
+    }
+    result |= {key: sets["MT10"][key] for key in keys if key in sets["MT10"]}
     if arguments.tasks:
-        singles = [result["sets"][task]["native_over_physics"] for task in arguments.tasks]
+        singles = [sets[task]["native_over_physics"] for task in arguments.tasks]
         result["mean_native_over_physics"] = mean(singles)
     return result
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print the result as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"environment steps per second, one thread, {result['copies']} copies a task"
-    table = Table("", *_COLUMNS, "native /physics", "native /stock", title=title)
-    for name, row in result["sets"].items():
-        rates = [f"{row[key]:,.0f}" if key in row else "" for key in _COLUMNS]
-        table.add_row(name, *rates, f"{row['native_over_physics']:.2f}", f"{row['native_over_stock']:.1f}")
-    console = Console()
-    console.print(table)
-    if "mean_native_over_physics" in result:
-        console.print(f"native/physics, mean of the tasks: {result['mean_native_over_physics']:.3f}")
-    if "threads_over_one" in result:
-        console.print(f"{result['threads']} threads over one, MT10: {result['threads_over_one']:.2f}")
 
 
 def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subproc: bool) -> dict[str, float]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mtrl.benchmark.learners import TASKS, Size, own_sac, stable_baselines3_sac, with_masks
+from mtrl.benchmark.learners import Size, own_sac, stable_baselines3_sac, with_masks
 from mtrl.benchmark.pairing import medians, ratio, take_turns
 from mtrl.hardware import compilation, keep_freed_memory
 
@@ -86,32 +86,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         if "heads" in result:
             result[key] = {name: row[key] for name, row in result["heads"].items()}
     return result
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print the result as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    where = f"{result['device']}, {result['threads']} threads, compile={result['compile']}"
-    console = Console()
-    table = Table("network", "stable-baselines3", "ours", "ours/sb3", title=f"updates per second, {where}")
-    for name, row in result["sizes"].items():
-        table.add_row(name, f"{row['sb3']:.1f}", f"{row['ours']:.1f}", f"{row['ours_over_sb3']:.2f}")
-    console.print(table)
-    if "heads" in result:
-        columns = ("shared", "multihead", "linear_heads", "masks")
-        title = f"critic updates per second, {TASKS} tasks, [256]x3, balanced batches"
-        table = Table("", *columns, "multihead/shared", "masks/shared", title=title)
-        for name, row in result["heads"].items():
-            rates = [f"{row[column]:.1f}" for column in columns]
-            ratios = [f"{row[f'{column}_over_shared']:.2f}" for column in ("multihead", "masks")]
-            table.add_row(name, *rates, *ratios)
-        console.print(table)
-        table = Table("", *result["variants"], title=f"whole updates per second, {TASKS} tasks, [256]x3")
-        for name in _VARIANTS:
-            table.add_row(name, *(f"{rates[name]:.1f}" for rates in result["variants"].values()))
-        console.print(table)
 
 
 def _against_sb3(name: str, arguments: argparse.Namespace) -> dict[str, float]:

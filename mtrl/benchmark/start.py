@@ -67,20 +67,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the result as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"seconds from the command to the first environment step, median of {result['rounds']}"
-    table = Table("", "native, nothing compiled", "native", "stock", title=title)
-    for name, row in result["sets"].items():
-        table.add_row(name, *(f"{row[key]:.1f}" for key in ("first", "native", "stock")))
-    console = Console()
-    console.print(table)
-    console.print(f"a second start adds {result['second_start_adds']:.2f} s: loading the compiled code")
-
-
 def _start(words: list[str], cache: Path) -> float:
     """Return the seconds that ``python -m mtrl`` with these overrides takes to its first environment step.
 

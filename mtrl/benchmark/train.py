@@ -75,20 +75,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the result in three lines."""
-    print(
-        f"{' '.join(result['overrides'])}: environment steps per second with their share of the evaluations"
-    )
-    print(
-        f"{result['hardware']['device']}: {result['ours']:,.1f} ours on "
-        f"{result['hardware']['torch_threads']} threads, {result['sb3']:,.1f} "
-        f"stable-baselines3's SAC on {result['sb3_threads']}: {result['train_over_sb3']:.2f} times "
-        f"(median of {result['rounds']} paired rounds of {result['steps']:,} steps)"
-    )
-    print(f"{result['bare']:,.1f} ours without callbacks, logs and progress, which take {result['lost']:.1%}")
-
-
 def _measure(
     composition: "Composition", path: Path, arguments: argparse.Namespace
 ) -> tuple[Rates, dict[str, Any]]:
@@ -105,35 +91,28 @@ def _measure(
     chosen = choose_hardware(cfg)
     record = RunRecord(path, composition)
     record.start(chosen)
+    stock = {"task_id": cfg.variant.task_id, "horizon": cfg.env.horizon, "reward": cfg.env.reward}
+    stock |= {"seed": cfg.seed, "backend": "stock", "workers": 1}
     with contextlib.ExitStack() as stack:
-
-        def closed_at_the_end(env: "VecEnv") -> "VecEnv":
-            stack.callback(env.close)
-            return env
-
-        def make_stock_env() -> "VecEnv":
-            stock = {"task_id": cfg.variant.task_id, "horizon": cfg.env.horizon, "reward": cfg.env.reward}
-            stock |= {"seed": cfg.seed, "backend": "stock", "workers": 1}
-            return closed_at_the_end(make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock))
-
         signals = stack.enter_context(Signals())
         env, ours, _ = build(cfg, chosen)
-        closed_at_the_end(env)
-        other = _stock_agent(cfg, make_stock_env(), chosen.device)
-        other.set_logger(Logger(folder=None, output_formats=[]))
+        evaluated = make_evaluation_env(cfg, chosen)
+        stock_envs = [make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock) for _ in range(2)]
         callbacks = RunCallbacks(cfg, chosen, record, Store(path), signals)
-        stack.callback(callbacks.close)
+        for part in (env, evaluated, *stock_envs, callbacks):
+            stack.callback(part.close)
+        other = _stock_agent(cfg, stock_envs[0], chosen.device)
+        other.set_logger(Logger(folder=None, output_formats=[]))
         for agent in (ours, other):
             # Past the random actions, so that every block has its updates.
             agent.learn(int(cfg.algo.learning_starts) + agent.n_envs, log_interval=None)
         own_threads = arguments.threads or chosen.torch_threads
-        play = _player(ours, closed_at_the_end(make_evaluation_env(cfg, chosen)))
-        evaluation_steps = len(cfg.env.tasks) * GOALS * cfg.env.horizon / _EVALUATE_EVERY
-        work = (arguments.steps, evaluation_steps)
+        play, play_other = _player(ours, evaluated), _player(other, stock_envs[1])
+        work = (arguments.steps, len(cfg.env.tasks) * GOALS * cfg.env.horizon / _EVALUATE_EVERY)
         blocks = {
             "ours": _block(ours, callbacks, play, own_threads, *work),
             "bare": _block(ours, None, play, own_threads, *work),
-            "sb3": _block(other, None, _player(other, make_stock_env()), arguments.sb3_threads, *work),
+            "sb3": _block(other, None, play_other, arguments.sb3_threads, *work),
         }
         rates = take_turns(blocks, arguments.rounds)
     return rates, chosen.as_dict() | {"torch_threads": own_threads}

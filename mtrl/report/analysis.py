@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from mtrl import statistics
 from mtrl.report.study import Comparison, Group
 from mtrl.rundir.curves import Curves
+from mtrl.rundir.read import Table
 from mtrl.rundir.run import Run
 from mtrl.statistics import Interval
 
@@ -168,44 +170,35 @@ def _band(group: Group, curves: Sequence[tuple[Array, Array]], points: int) -> B
     return Band(group, runs, grid, np.nanmean(values.mean(axis=1), axis=0), whole, low, high)
 
 
-@dataclass(slots=True)
-class Reached:
-    """When the runs of a group first reached a mean success: medians over the runs that did."""
+def reached(group: Group, goals: str, threshold: float) -> dict[str, Any]:
+    """Return the medians of ``steps`` and ``seconds`` at which ``threshold`` was first reached in an evaluation.
 
-    runs: int
-    reached: int
-    steps: float | None
-    seconds: float | None
-
-
-def reached(group: Group, goals: str, threshold: float) -> Reached:
-    """Return when ``threshold`` was first reached in an evaluation."""
-    steps, seconds = [], []
+    They are over the ``runs`` that reached it, ``of`` so many, and None where none did.
+    """
     members = group.evaluated(goals)
+    steps, seconds = [], []
     for member in members:
         step = statistics.steps_to_threshold(*member.curves[goals].mean(), threshold)
         if step is not None:
             steps.append(step)
             seconds.append(_seconds_at(member.run, step))
-    timed = [value for value in seconds if value is not None]
-    return Reached(
-        len(members),
-        len(steps),
-        float(np.median(steps)) if steps else None,
-        float(np.median(timed)) if timed else None,
-    )
+    seconds = [value for value in seconds if value is not None]
+    medians = (float(np.median(values)) if values else None for values in (steps, seconds))
+    return dict(zip(("steps", "seconds"), medians, strict=True)) | {"runs": len(steps), "of": len(members)}
 
 
 def _seconds_at(run: Run, step: float) -> float | None:
     """Return the wall-clock seconds of training at a step, or None where ``timing.csv`` does not say."""
-    columns = run.timing.columns
-    if not {"step", "seconds"} <= set(columns):
-        return None
-    known = np.isfinite(columns["step"]) & np.isfinite(columns["seconds"])
-    if not known.any():
-        return None
-    steps, seconds = (np.append(0, columns[name][known]) for name in ("step", "seconds"))
-    return float(np.interp(step, steps, seconds))
+    steps, seconds = _finite(run.timing, "step", "seconds")
+    return float(np.interp(step, np.append(0, steps), np.append(0, seconds))) if len(steps) else None
+
+
+def _finite(table: Table, *names: str) -> list[Array]:
+    """Return columns of a log without the rows in which one of them is empty; none where a column is missing."""
+    if not set(names) <= set(table.columns):
+        return [np.array([])] * len(names)
+    columns = np.array([table[name] for name in names])
+    return list(columns[:, np.isfinite(columns).all(axis=0)])
 
 
 def forgetting(group: Group, goals: str) -> Array:
@@ -231,23 +224,24 @@ def stage_starts(group: Group) -> list[tuple[int, float]]:
     """Return (stage, step at which it began) of a group's curriculum, mean over the runs that reached it."""
     starts: dict[int, list[float]] = {}
     for member in group.members:
-        columns = member.run.training.columns
-        if not {"step", "stage"} <= set(columns):
-            continue
-        known = np.isfinite(columns["stage"]) & (columns["stage"] >= 0) & np.isfinite(columns["step"])
-        stages, steps = columns["stage"][known].astype(int), columns["step"][known]
-        for stage in np.unique(stages):
+        steps, stages = _finite(member.run.training, "step", "stage")
+        for stage in np.unique(stages[stages >= 0].astype(int)):
             starts.setdefault(int(stage), []).append(float(steps[stages == stage][0]))
     return [(stage, float(np.mean(steps))) for stage, steps in sorted(starts.items())]
 
 
 def sampled_success(group: Group) -> float | None:
     """Return the newest success of training episodes (sampled actions), mean over runs, or None."""
-    values = []
-    for member in group.members:
-        column = member.run.training.columns.get("success_rate", np.array([]))
-        values += column[np.isfinite(column)][-1:].tolist()
-    return float(np.mean(values)) if values else None
+    found = [_finite(member.run.training, "success_rate")[0] for member in group.members]
+    return float(np.mean([rates[-1] for rates in found if len(rates)])) if any(map(len, found)) else None
+
+
+def time_share(group: Group, part: str) -> float | None:
+    """Return the share of the time that a part of training took, by ``timing.csv``, mean over runs, or None."""
+    found = [_finite(member.run.timing, part)[0] for member in group.members]
+    return (
+        float(np.mean([shares.mean() for shares in found if len(shares)])) if any(map(len, found)) else None
+    )
 
 
 @dataclass(slots=True)
@@ -266,26 +260,14 @@ def kept_skills(group: Group) -> list[Kept]:
     for member in group.members:
         transfer = member.run.status.get("transfer")
         success = transfer.get("source_success") if isinstance(transfer, dict) else None
-        before, after = (success.get(name) if isinstance(success, dict) else None for name in _MOMENTS)
+        success = success if isinstance(success, dict) else {}
+        before, after = success.get("before"), success.get("after")
         if isinstance(before, dict) and isinstance(after, dict):
             for task, rate in before.items():
                 if _is_rate(rate) and _is_rate(after.get(task)):
                     found.setdefault(task, []).append((rate, after[task]))
-    return [
-        Kept(task, len(rates), *(float(mean) for mean in np.mean(rates, axis=0)))
-        for task, rates in found.items()
-    ]
-
-
-_MOMENTS = ("before", "after")
+    return [Kept(task, len(rates), *np.mean(rates, axis=0).tolist()) for task, rates in found.items()]
 
 
 def _is_rate(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def time_share(group: Group, part: str) -> float | None:
-    """Return the share of the time that a part of training took, by ``timing.csv``, mean over runs, or None."""
-    columns = [member.run.timing.columns.get(part, np.array([])) for member in group.members]
-    means = [float(np.nanmean(column)) for column in columns if np.isfinite(column).any()]
-    return float(np.mean(means)) if means else None

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -23,36 +24,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {hexa: f"s{i}" for i, 
 WIDE, NARROW, PANEL = 860, 350, 232
 """Widths in pixels: of a figure on a desktop, on a telephone, and of one task's panel."""
 
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mtrl",
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 10.5,
-    "axes.linewidth": 1.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.spines.bottom": False,
-    "axes.unicode_minus": False,
-    "axes.axisbelow": True,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "savefig.facecolor": "white",
-}
+_STYLE = Path(__file__).with_name("report.mplstyle")
 
 _NO_DATE = {"Date": None, "Creator": None}
 """Equal logs give equal files."""
@@ -66,7 +38,7 @@ Legend = Sequence[tuple[str, int | None]]
 
 def style() -> AbstractContextManager:
     """Return the context in which every figure of a report is drawn."""
-    return matplotlib.rc_context(_STYLE)
+    return matplotlib.rc_context(fname=_STYLE)
 
 
 def colour(series: int) -> str:

@@ -25,25 +25,21 @@ _PANEL_HEIGHT = 158
 
 @dataclass(slots=True)
 class Picture:
-    """A figure of the report.
-
-    Args:
-        name: Stem of its files.
-        title: Heading.
-        note: How to read it.
-        draw: The drawing, by its width.
-        markup: The drawing as HTML for the page.
-        width: Width of the files in pixels.
-        legend: (label, group's place), empty where the drawing names its rows itself.
-    """
+    """A figure of the report."""
 
     name: str
+    """Stem of its files."""
     title: str
     note: str
+    """How to read it."""
     draw: Draw
+    """The drawing for the files, by its width."""
     markup: Markup
+    """The drawing for the page."""
     width: int
+    """Of the files, in pixels."""
     legend: Legend = ()
+    """Empty where the drawing names its rows itself."""
 
 
 def _wide(name: str, title: str, note: str, draw: Draw, legend: Legend = ()) -> Picture:

@@ -7,29 +7,22 @@ from pathlib import Path
 
 @dataclass(slots=True, frozen=True)
 class Published:
-    """One published success rate.
-
-    Args:
-        set: MT10, MT3 or the name of a task.
-        method: As its authors call it.
-        success: Lower and upper end of the published figure; equal for a single number.
-        aggregate: What the figure is over runs and tasks, "IQM" or "mean".
-        steps: Environment steps, over all tasks.
-        protocol: How it was measured.
-        source: Who published it.
-        goals: The goals it was measured on, "train" or "heldout"; None where nobody says.
-        curve: [step, success] points of the learning curve, where published.
-    """
+    """One published success rate on a task set (MT10, MT3 or a task), and the protocol it was measured by."""
 
     set: str
     method: str
     success: tuple[float, float]
+    """Lower and upper end; equal where a single number was published."""
     aggregate: str
+    """Over runs and tasks: "IQM" or "mean"."""
     steps: int
+    """Environment steps, over all tasks."""
     protocol: str
     source: str
     goals: str | None = None
+    """"train" or "heldout"; None where nobody says."""
     curve: tuple[tuple[float, float], ...] = ()
+    """(step, success) points of the learning curve."""
 
     @property
     def figure(self) -> str:
@@ -41,16 +34,7 @@ class Published:
 def published(task_set: str | None = None) -> list[Published]:
     """Return the published results on one task set, or on all of them in turn; the best of each first."""
     content = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
-    entries = []
-    for entry in content["entries"]:
-        success = entry["success"]
-        entries.append(
-            Published(**entry | {"success": tuple(success) if isinstance(success, list) else (success,) * 2})
-        )
-    sets = dict.fromkeys(entry.set for entry in entries) if task_set is None else [task_set]
-    return [
-        entry
-        for name in sets
-        for entry in sorted(entries, key=lambda entry: -sum(entry.success))
-        if entry.set == name
-    ]
+    entries = [Published(**entry) for entry in content["entries"]]
+    sets = list(dict.fromkeys(entry.set for entry in entries))
+    entries.sort(key=lambda entry: (sets.index(entry.set), -sum(entry.success)))
+    return [entry for entry in entries if task_set in (None, entry.set)]

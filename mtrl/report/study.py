@@ -48,19 +48,15 @@ class Member:
 
 @dataclass(slots=True)
 class Group:
-    """Runs that differ in the seed alone.
-
-    Args:
-        label: What tells it from the other groups of its comparison.
-        settings: The settings that decide what is learned, dotted keys.
-        members: Its runs, by seed.
-        series: Its place among the groups, which decides its colour.
-    """
+    """Runs that differ in the seed alone, by seed."""
 
     label: str
+    """Tells it from the other groups of its comparison."""
     settings: dict[str, Any]
+    """What decides what is learned, dotted keys."""
     members: list[Member]
     series: int
+    """Its place among the groups, which decides its colour."""
 
     def evaluated(self, goals: str) -> list[Member]:
         """Return the members that were evaluated on these goals."""

@@ -33,19 +33,15 @@ _MANY_RUNS = 12
 
 
 class Cell(NamedTuple):
-    """What a cell shows, and the numbers behind it.
-
-    Args:
-        text: What people read.
-        value: What CSV holds: a plain value, or several by name (one column each).
-        series: The group's place, which gives the cell its coloured mark.
-        alarm: Whether to set it off.
-    """
+    """What a cell shows, and the numbers behind it."""
 
     text: str
     value: Any = None
+    """What CSV holds: a plain value, or several by name (one column each); the text if None."""
     series: int | None = None
+    """The group's place, which gives the cell its coloured mark."""
     alarm: bool = False
+    """Whether it is marked."""
 
 
 DASH = Cell("–")
@@ -57,21 +53,16 @@ Row = dict[str, Cell]
 
 @dataclass(slots=True)
 class Table:
-    """One table.
-
-    Args:
-        name: Stem of its CSV file.
-        title: Heading.
-        rows: At least one; all have the same columns.
-        note: How to read it, one or two sentences.
-        folded: Whether the page shows it closed.
-    """
+    """One table; its rows all have the same columns."""
 
     name: str
+    """Stem of its CSV file."""
     title: str
     rows: Sequence[Row]
     note: str = ""
+    """How to read it, one or two sentences."""
     folded: bool = False
+    """Whether the page shows it closed."""
 
     def numeric(self, column: str) -> bool:
         """Tell whether a column holds numbers, which stand at its right."""
@@ -192,13 +183,12 @@ def threshold_table(comparison: Comparison, goals: str, thresholds: Sequence[flo
         row = {"group": _named(group)}
         for threshold in thresholds:
             found = analysis.reached(group, goals, threshold)
-            text = DASH.text
-            if found.steps is not None:
-                text = count(found.steps)
-                text += f", {duration(found.seconds)}" if found.seconds is not None else ""
-                text += "" if found.reached == found.runs else f" ({found.reached} of {found.runs} runs)"
-            value = {"steps": found.steps, "seconds": found.seconds, "runs": found.reached, "of": found.runs}
-            row[f"{100 * threshold:g} %"] = Cell(text, value)
+            text = DASH.text if found["steps"] is None else count(found["steps"])
+            if found["seconds"] is not None:
+                text += f", {duration(found['seconds'])}"
+            if 0 < found["runs"] < found["of"]:
+                text += f" ({found['runs']} of {found['of']} runs)"
+            row[f"{100 * threshold:g} %"] = Cell(text, found)
         rows.append(row)
     note = (
         "First evaluation whose mean success over tasks is at least this: environment steps and wall-clock "

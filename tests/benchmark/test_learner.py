@@ -1,6 +1,7 @@
 """The benchmarks of the learner measure what they say, on networks small enough for a test."""
 
 import argparse
+import json
 
 import pytest
 import stable_baselines3
@@ -8,28 +9,27 @@ import torch
 
 from mtrl.algo.update import prepare
 from mtrl.benchmark import learner, learners, train
+from mtrl.benchmark.__main__ import main
 from mtrl.benchmark.learners import Size
 from mtrl.experiment import compose_run
 from mtrl.hardware import compilation
 
 torch.set_num_threads(1)
 
-ARGUMENTS = argparse.Namespace(
-    rounds=1,
-    seconds=0.01,
-    threads=1,
-    device="cpu",
-    compile="off",
-    sizes=["[256]x3 batch 256"],
-    no_heads=False,
-)
+SHORT = ["learner", "--rounds", "1", "--seconds", "0.01", "--sizes", "[256]x3 batch 256"]
 
 
-def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
     monkeypatch.setattr(learners, "TRANSITIONS", 100)
     monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": Size([8], [8], 20)})
     monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
-    result = learner.run(ARGUMENTS)
+
+
+def test_learner_benchmark_gives_rates_and_ratios(capsys):
+    assert main([*SHORT, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["threads"], result["compile"]) == (1, "off")
     row = result["sizes"]["[256]x3 batch 256"]
     assert result["sac_over_sb3"] == row["ours_over_sb3"] == pytest.approx(row["ours"] / row["sb3"])
     heads = result["heads"]["batch 20"]
@@ -37,27 +37,28 @@ def test_learner_benchmark_gives_rates_and_ratios(monkeypatch, capsys):
     assert result["masks_over_shared"]["batch 20"] == pytest.approx(heads["masks"] / heads["shared"])
     assert set(result["variants"]["batch 20"]) == set(learner._VARIANTS)
     assert min(result["variants"]["batch 20"].values()) > 0
-    learner.show(result)
-    assert "ours/sb3" in capsys.readouterr().out
 
 
-def test_loop_over_masks_computes_what_separate_heads_do(monkeypatch):
+def test_without_json_the_numbers_are_printed_as_tables(capsys):
+    assert main([*SHORT, "--no-heads"]) == 0
+    printed = capsys.readouterr().out
+    assert "sac_over_sb3: " in printed
+    assert "[256]x3 batch 256" in printed
+    assert "ours_over_sb3" in printed
+    assert "load_average: " in printed
+
+
+def test_loop_over_masks_computes_what_separate_heads_do():
     """Else the comparison would be with something easier."""
-    monkeypatch.setattr(learners, "TRANSITIONS", 100)
     size = Size([256] * 3, [256] * 3, 20)
-    heads = learners.own_sac(
-        size, ARGUMENTS.device, ARGUMENTS.compile, balanced=True, critic_heads=True, shared_layers=0
-    )
-    masks = learners.with_masks(learners.own_sac(size, ARGUMENTS.device, ARGUMENTS.compile, balanced=True))
+    heads = learners.own_sac(size, "cpu", "off", balanced=True, critic_heads=True, shared_layers=0)
+    masks = learners.with_masks(learners.own_sac(size, "cpu", "off", balanced=True))
     with torch.no_grad():
         for task, single in enumerate(masks.critic.heads):
             for layer, stacked in zip(single.layers, heads.critic.net.layers, strict=True):
                 stacked.bias.view(2, 10, 1, -1)[:, task] = layer.bias
-                rows = (
-                    layer.weight
-                    if layer.weight.shape[1] == 256
-                    else layer.weight[:, [*range(39), *range(49, 53)]]
-                )
+                first = layer.weight.shape[1] != 256
+                rows = layer.weight[:, [*range(39), *range(49, 53)]] if first else layer.weight
                 stacked.weight.view(2, 10, *rows.shape[1:])[:, task] = rows
             single.layers[0].weight[:, 39:49] = 0
     batch = prepare(heads, 20)
@@ -78,10 +79,9 @@ def test_learner_is_compiled_as_a_run_on_its_device_would_be():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_learner_benchmark_runs_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
-    arguments = argparse.Namespace(**(vars(ARGUMENTS) | {"device": "cuda", "compile": "auto"}))
-    assert learner.run(arguments)["compile"] == "cuda_graph"
+def test_learner_benchmark_runs_on_a_gpu(capsys):
+    assert main([*SHORT, "--json", "--device", "cuda"]) == 0
+    assert json.loads(capsys.readouterr().out)["compile"] == "cuda_graph"
 
 
 def test_train_benchmark_compares_on_one_device(monkeypatch):
@@ -92,20 +92,13 @@ def test_train_benchmark_compares_on_one_device(monkeypatch):
 
 
 def test_train_benchmark_runs_both_with_the_same_hyperparameters(capsys):
-    small = [
-        "algo.learning_starts=20",
-        "algo.batch_size=20",
-        "algo.buffer_size=1000",
-        "env.tasks=[reach-v3,push-v3]",
-    ]
-    nets = ["variant.actor_layers=[8]", "variant.critic_layers=[12]"]
-    arguments = argparse.Namespace(
-        overrides=["experiment=mt10", *small, *nets], rounds=1, steps=20, threads=1, sb3_threads=1
-    )
-    result = train.run(arguments)
+    words = ["experiment=mt10", "env.tasks=[reach-v3,push-v3]", "algo.learning_starts=20"]
+    words += ["algo.batch_size=20", "algo.buffer_size=1000"]
+    words += ["variant.actor_layers=[8]", "variant.critic_layers=[12]"]
+    short = ["--rounds", "1", "--steps", "20", "--threads", "1", "--sb3-threads", "1"]
+    assert main(["train", "--json", *short, *words]) == 0
+    result = json.loads(capsys.readouterr().out)
     assert result["ours"] > 0
     assert result["train_over_sb3"] == pytest.approx(result["ours"] / result["sb3"])
     assert result["lost"] == pytest.approx(1 - result["ours"] / result["bare"])
     assert result["hardware"]["torch_threads"] == 1
-    train.show(result)
-    assert "stable-baselines3's SAC on 1" in capsys.readouterr().out
