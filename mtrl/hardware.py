@@ -16,7 +16,7 @@ from mtrl.tasks import ACTION_SIZE, NATIVE, OBSERVATION_SIZE
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """The choices made for one run, recorded in its status."""
+    """The choices made for one run, recorded in its status; fields as those of ``HardwareConfig``."""
 
     device: str
     backend: str
@@ -31,15 +31,11 @@ class Hardware:
 
 
 def wait_without_spinning() -> None:
-    """Let OpenMP's threads sleep while they wait for each other; it must be said before torch is imported.
+    """Let OpenMP's threads sleep while they wait for each other; to be called before torch is imported.
 
     They spin otherwise: measured beside other load, an update on two threads then takes 25 times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-"""Parameters of mallopt(3)."""
 
 
 def keep_freed_memory() -> None:
@@ -50,17 +46,16 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, 64 * 2**20)
-        mallopt(_TRIM_THRESHOLD, 2**30)
+        mmap_threshold, trim_threshold = -3, -1
+        mallopt(mmap_threshold, 64 * 2**20)
+        mallopt(trim_threshold, 2**30)
 
 
-def choose(
-    cfg: HardwareConfig,
-    backend: str,
-    work: float = 0.0,
-    *,
-    compiles: bool = True,
-) -> Hardware:
+_WORTH_THREADS = 5e7
+"""Work below which threads bring an update nothing: three layers of 256 at batch 256 are twice, two of 128 a third."""
+
+
+def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bool = True) -> Hardware:
     """Resolve every ``auto`` and null of ``cfg`` for this machine; set torch's threads and what memory is kept.
 
     Args:
@@ -72,12 +67,13 @@ def choose(
     import torch
 
     chosen, cores = device(cfg), available_cores()
-    torch_threads = cfg.torch_threads or _torch_threads(chosen, cores, work)
+    # On a GPU the host only launches, and small updates gain nothing by threads.
+    automatic = 1 if chosen != "cpu" or work < _WORTH_THREADS else min(cores, 4)
+    torch_threads = cfg.torch_threads or automatic
     torch.set_num_threads(torch_threads)
     keep_freed_memory()
-    threads = cfg.threads or cores
     compiled = compilation(cfg.compile, chosen, compiles=compiles)
-    return Hardware(chosen, backend, cfg.workers, threads, torch_threads, compiled)
+    return Hardware(chosen, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
 
 
 def device(cfg: HardwareConfig) -> str:
@@ -106,15 +102,6 @@ def update_work(cfg: Config) -> float:
     return float(cfg.algo.batch_size * weights)
 
 
-_WORTH_THREADS = 5e7
-"""Work below which threads bring an update nothing: three layers of 256 at batch 256 are twice, two of 128 a third."""
-
-
-def _torch_threads(device: str, cores: int, work: float) -> int:
-    """Return the threads of torch: one on a GPU, where the host only launches, and for small updates."""
-    return 1 if device != "cpu" or work < _WORTH_THREADS else min(cores, 4)
-
-
 def available_cores() -> int:
     """Return the cores this process may use, which a cluster may set below the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -123,14 +110,7 @@ def available_cores() -> int:
 def require_native(
     tasks: Sequence[str], reward: str, *, backend_key: str = "backend", reward_key: str = "reward"
 ) -> None:
-    """Raise ConfigurationError, in one sentence, unless the native backend has these tasks with this reward.
-
-    Args:
-        tasks: Names of tasks.
-        reward: Reward version.
-        backend_key: Name by which the backend was asked for.
-        reward_key: Name by which the reward was.
-    """
+    """Raise ConfigurationError, naming these keys, unless the native backend has the tasks with this reward."""
     missing = next((task for task in tasks if task not in NATIVE), None)
     if missing is not None or reward != "v2":
         what = f"{reward_key}={reward}" if missing is None else f"the task {missing}"
@@ -174,12 +154,8 @@ GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def replay_memory(device: str, needed: int) -> tuple[int, str]:
-    """Return the bytes that are free where a replay buffer of ``needed`` bytes would live, and where that is.
-
-    Args:
-        device: ``hardware.device``; torch is asked only where it may be a GPU.
-        needed: Bytes of the buffer.
-    """
+    """Return the bytes that are free where a replay buffer of ``needed`` bytes would live, and where that is."""
+    # torch is asked only where it may find a GPU, and none is too small for a small buffer.
     if device == "auto" and needed > _FITS_ANY_GPU and any(Path(path).exists() for path in GPU_DRIVERS):
         device = "cuda" if cuda_available("cuda") else "cpu"
     if device.startswith("cuda"):
@@ -198,7 +174,10 @@ def free_memory() -> int:
     """Return the bytes of memory that can still be had, of the machine or of this process's control groups."""
     membership = Path("/proc/self/cgroup")
     named = membership.read_text() if membership.is_file() else ""
-    return min([_machine_memory(), *group_memory(named, Path("/sys/fs/cgroup"))])
+    available = _entry(Path("/proc/meminfo"), "MemAvailable:")
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = whole if available is None else available * 1024
+    return min([machine, *group_memory(named, Path("/sys/fs/cgroup"))])
 
 
 def group_memory(membership: str, mounted: Path) -> list[int]:
@@ -214,21 +193,13 @@ def group_memory(membership: str, mounted: Path) -> list[int]:
     for folder in (group, *group.parents[: len(group.parts) - len(mounted.parts)]):
         limit, used = folder / "memory.max", folder / "memory.current"
         if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-            free.append(int(limit.read_text()) - int(used.read_text()) + _reclaimable(folder))
+            # Files that are only kept until memory is needed count as used.
+            reclaimable = _entry(folder / "memory.stat", "inactive_file") or 0
+            free.append(int(limit.read_text()) - int(used.read_text()) + reclaimable)
     return free
 
 
-def _reclaimable(group: Path) -> int:
-    """Return the bytes of files that are only kept until memory is needed, which count as used."""
-    statistics = group / "memory.stat"
-    lines = statistics.read_text().splitlines() if statistics.is_file() else []
-    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
-
-
-def _machine_memory() -> int:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _entry(table: Path, name: str) -> int | None:
+    """Return the number after ``name`` in a table of the kernel's, or None."""
+    lines = table.read_text().splitlines() if table.is_file() else []
+    return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), None)

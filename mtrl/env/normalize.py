@@ -31,37 +31,30 @@ class TaskNormalize(VecNormalize):
 
     def __init__(self, venv: VecEnv, *, observations: bool, reward: bool, gamma: float) -> None:
         super().__init__(venv, norm_obs=observations, norm_reward=reward, gamma=gamma)
+        self._moments = {"return": self.ret_rms}
         if observations:
             self.obs_rms = _Moments(shape=venv.observation_space.shape)
+            self._moments = {"observation": self.obs_rms, **self._moments}
 
     def statistics(self) -> dict[str, NDArray]:
         """Return everything that later steps depend on."""
         state = {"returns": np.array(self.returns)}
-        for name, moments in (
-            ("observation", self.obs_rms if self.norm_obs else None),
-            ("return", self.ret_rms),
-        ):
-            if moments is not None:
-                state |= {f"{name}_mean": np.array(moments.mean), f"{name}_var": np.array(moments.var)}
-                state[f"{name}_count"] = np.array(moments.count)
+        for name, moments in self._moments.items():
+            for part in ("mean", "var", "count"):
+                state[f"{name}_{part}"] = np.array(getattr(moments, part))
         return state
 
-    def restore(self, state: dict[str, NDArray]) -> None:
+    def restore(self, state: Mapping[str, NDArray]) -> None:
         """Continue exactly where ``statistics`` was called."""
         self.returns = np.array(state["returns"])
-        for name, moments in (
-            ("observation", self.obs_rms if self.norm_obs else None),
-            ("return", self.ret_rms),
-        ):
-            if moments is not None:
-                moments.mean, moments.var = np.array(state[f"{name}_mean"]), np.array(state[f"{name}_var"])
-                moments.count = float(state[f"{name}_count"])
+        for name, moments in self._moments.items():
+            moments.mean, moments.var = np.array(state[f"{name}_mean"]), np.array(state[f"{name}_var"])
+            moments.count = float(state[f"{name}_count"])
 
     def save_statistics(self, path: Path) -> None:
         """Write the statistics to an ``.npz`` file, from which ``Normaliser`` is made."""
-        options = {"norm_obs": self.norm_obs, "norm_reward": self.norm_reward}
-        scalars = {"clip_obs": self.clip_obs, "epsilon": self.epsilon}
-        np.savez(path, **self.statistics(), **options, **scalars)
+        names = ("norm_obs", "norm_reward", "clip_obs", "epsilon")
+        np.savez(path, **self.statistics(), **{name: getattr(self, name) for name in names})
 
 
 class Normaliser:

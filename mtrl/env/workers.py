@@ -7,10 +7,11 @@ waits for ever for a stopped one, and hangs in ``close()`` afterwards.
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 import cloudpickle
 import gymnasium
@@ -22,6 +23,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from mtrl.env.metaworld import check_actions
 from mtrl.errors import WorkerError, WorkerLostError
 from mtrl.signals import HANDLED, UNDIVIDED
+
+Indices = int | Sequence[int] | None
 
 
 class WorkerVecEnv(VecEnv):
@@ -39,20 +42,18 @@ class WorkerVecEnv(VecEnv):
         make_envs: Sequence[Callable[[], gymnasium.Env]],
         workers: int,
         *,
-        names: Sequence[str] | None = None,
+        names: Sequence[str],
         timeout: float = 120.0,
     ) -> None:
-        self._names = list(names or (f"copy {i}" for i in range(len(make_envs))))
-        self._timeout = timeout
+        self._names, self._timeout = names, timeout
         self._owned = [chunk.tolist() for chunk in np.array_split(np.arange(len(make_envs)), workers)]
         # A forked child would inherit torch's and MuJoCo's threads in an unknown state.
         context = multiprocessing.get_context("forkserver")
         # Imported once for all workers, and no thread is started by it.
-        context.set_forkserver_preload(["mtrl.env.metaworld", "mtrl.env.workers"])
+        context.set_forkserver_preload(["mtrl.env.workers"])
         _start_fork_server()
         self._remotes: list[Connection] = []
         self._processes: list[multiprocessing.process.BaseProcess] = []
-        self._waiting = False
         for owned in self._owned:
             ours, theirs = context.Pipe()
             payload = cloudpickle.dumps([make_envs[i] for i in owned])
@@ -62,20 +63,18 @@ class WorkerVecEnv(VecEnv):
             self._remotes.append(ours)
             self._processes.append(process)
         # Each answers once it has made its copies.
-        spaces, *_ = [self._receive(worker) for worker in range(workers)]
+        spaces, *_ = self._receive()
         super().__init__(len(make_envs), *spaces)
 
     def reset(self) -> NDArray[np.float32]:
         """Reset every copy."""
         for worker, owned in enumerate(self._owned):
-            seeds = [self._seeds[i] for i in owned]
-            options = [self._options[i] for i in owned]
-            self._send(worker, "reset", seeds, options)
+            self._send(worker, "reset", [self._seeds[i] for i in owned], [self._options[i] for i in owned])
         self._reset_seeds()
         self._reset_options()
-        answers = [self._receive(worker) for worker in range(len(self._owned))]
-        self.reset_infos = [info for _, infos in answers for info in infos]
-        return np.concatenate([obs for obs, _ in answers])
+        obs, infos = zip(*self._receive(), strict=True)
+        self.reset_infos = list(chain(*infos))
+        return np.concatenate(obs)
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
         """Send each worker the actions of its copies.
@@ -85,19 +84,15 @@ class WorkerVecEnv(VecEnv):
             NotFiniteError: An action holds NaN or infinity; nothing was simulated.
         """
         shape = (self.num_envs, *(self.action_space.shape or ()))
-        actions = check_actions(actions, shape, lambda i: self._names[i])
+        actions = check_actions(actions, shape, self._names.__getitem__)
         for worker, owned in enumerate(self._owned):
             self._send(worker, "step", actions[owned[0] : owned[-1] + 1])
-        self._waiting = True
 
     def step_wait(self) -> VecEnvStepReturn:
         """Collect the answers, in the order of the copies."""
-        self._waiting = False
-        answers = [self._receive(worker) for worker in range(len(self._owned))]
-        obs, rewards, dones, infos, reset_infos = zip(*answers, strict=True)
-        self.reset_infos = [info for part in reset_infos for info in part]
-        flat_infos = [info for part in infos for info in part]
-        return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), flat_infos
+        obs, rewards, dones, infos, reset_infos = zip(*self._receive(), strict=True)
+        self.reset_infos = list(chain(*reset_infos))
+        return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), list(chain(*infos))
 
     def close(self) -> None:
         """End the workers, by force: they hold nothing that is not in the main process or lost anyway."""
@@ -113,54 +108,43 @@ class WorkerVecEnv(VecEnv):
         """Return a frame of each copy."""
         return self.env_method("render")
 
-    def get_attr(self, attr_name: str, indices: int | Sequence[int] | None = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of the copies in ``indices``."""
         return self._ask("get_attr", indices, attr_name)
 
-    def set_attr(self, attr_name: str, value: object, indices: int | Sequence[int] | None = None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: Indices = None) -> None:
         """Set an attribute of the copies in ``indices``."""
         self._ask("set_attr", indices, attr_name, value)
 
     def env_method(
-        self,
-        method_name: str,
-        *method_args: object,
-        indices: int | Sequence[int] | None = None,
-        **method_kwargs: object,
+        self, method_name: str, *method_args: object, indices: Indices = None, **method_kwargs: object
     ) -> list[Any]:
         """Call a method of the copies in ``indices``."""
         return self._ask("env_method", indices, method_name, *method_args, **method_kwargs)
 
-    def env_is_wrapped(
-        self, wrapper_class: type[gymnasium.Wrapper], indices: int | Sequence[int] | None = None
-    ) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Indices = None) -> list[bool]:
         """Tell of the copies in ``indices`` whether they are wrapped in ``wrapper_class``."""
         return self._ask("env_is_wrapped", indices, wrapper_class)
 
-    def _ask(
-        self, method: str, indices: int | Sequence[int] | None, *args: object, **kwargs: object
-    ) -> list[Any]:
+    def _ask(self, method: str, indices: Indices, *args: object, **kwargs: object) -> list[Any]:
         """Return the answers of the workers' DummyVecEnv to ``method``, in the order of ``indices``.
 
         Raises:
             ValueError: A copy refused it.
         """
         wanted = list(self._get_indices(indices))
-        asked = []
+        asked = {}
         for worker, owned in enumerate(self._owned):
             local = [i - owned[0] for i in wanted if owned[0] <= i <= owned[-1]]
             if local:
-                self._send(worker, "call", method, args, kwargs | {"indices": local})
-                asked.append(worker)
-        by_copy: dict[int, Any] = {}
+                self._send(worker, method, local, args, kwargs)
+                asked[worker] = [i + owned[0] for i in local]
         # All answers are taken before a refusal is raised, or the next question would be given an old one.
-        answers = [self._receive(worker) for worker in asked]
+        answers = self._receive(asked)
         for answer in answers:
             if isinstance(answer, ValueError):
                 raise answer
-        for worker, answer in zip(asked, answers, strict=True):
-            mine = [i for i in wanted if self._owned[worker][0] <= i <= self._owned[worker][-1]]
-            by_copy.update(zip(mine, answer if answer is not None else [None] * len(mine), strict=True))
+        by_copy = dict(zip(chain(*asked.values()), chain(*answers), strict=True))
         return [by_copy[i] for i in wanted]
 
     def _send(self, worker: int, *message: object) -> None:
@@ -169,7 +153,13 @@ class WorkerVecEnv(VecEnv):
         except OSError as error:
             self._lost(worker, "was killed", error)
 
-    def _receive(self, worker: int) -> Any:
+    def _receive(self, workers: Iterable[int] | None = None) -> list[Any]:
+        """Return the answers of ``workers``, by default of all."""
+        return [
+            self._answer_of(worker) for worker in (range(len(self._owned)) if workers is None else workers)
+        ]
+
+    def _answer_of(self, worker: int) -> Any:
         try:
             if not self._remotes[worker].poll(self._timeout):
                 self._lost(worker, f"has not answered for {self._timeout:g} s")
@@ -178,9 +168,9 @@ class WorkerVecEnv(VecEnv):
             self._lost(worker, "was killed", error)
         if not ok:
             self.close()
-            index, said = answer
-            who = self._who(worker) if index is None else self._names[self._owned[worker][index]]
-            raise WorkerError(f"the environment of {who} raised:\n{said}")
+            index, trace = answer
+            name = self._copies_of(worker) if index is None else self._names[self._owned[worker][index]]
+            raise WorkerError(f"the environment of {name} raised:\n{trace}")
         return answer
 
     def _start(self, process: multiprocessing.process.BaseProcess) -> None:
@@ -194,17 +184,15 @@ class WorkerVecEnv(VecEnv):
                 "the server that starts worker processes was killed: run the same command again to continue"
             ) from error
 
-    def _lost(self, worker: int, what: str, cause: BaseException | None = None) -> None:
+    def _lost(self, worker: int, what: str, cause: BaseException | None = None) -> NoReturn:
         process = self._processes[worker]
         process.join(0.5)
         code = f" (exit code {process.exitcode})" if process.exitcode is not None else ""
-        who, pid = self._who(worker), process.pid
+        name = f"worker process {process.pid} of {self._copies_of(worker)}"
         self.close()
-        raise WorkerLostError(
-            f"worker process {pid} of {who} {what}{code}: run the same command again to continue"
-        ) from cause
+        raise WorkerLostError(f"{name} {what}{code}: run the same command again to continue") from cause
 
-    def _who(self, worker: int) -> str:
+    def _copies_of(self, worker: int) -> str:
         return ", ".join(self._names[i] for i in self._owned[worker])
 
 
@@ -225,32 +213,8 @@ def _start_fork_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(remote: Connection, payload: bytes) -> None:
-    """Answer requests until the pipe closes; an exception is an answer too."""
-    envs = None
-    try:
-        envs = _Copies(cloudpickle.loads(payload))
-        remote.send((True, (envs.observation_space, envs.action_space)))
-        while True:
-            command, *args = cloudpickle.loads(remote.recv_bytes())
-            remote.send((True, _answer(envs, command, args)))
-    except (EOFError, ConnectionError):
-        # The main process is gone, perhaps while the copies were made.
-        return
-    except Exception:  # sent on whole, and raised again by the receiver
-        remote.send((False, (None if envs is None else envs.envs.last, traceback.format_exc())))
-
-
-class _Copies(DummyVecEnv):
-    """Knows which copy was at work last."""
-
-    def __init__(self, make_envs: Sequence[Callable[[], gymnasium.Env]]) -> None:
-        super().__init__(make_envs)
-        self.envs = _Noting(self.envs)
-
-
-class _Noting(list):
-    """A list that remembers which item was asked for last."""
+class _Envs(list):
+    """The copies of a worker; remembers which of them was asked for last."""
 
     last: int | None = None
 
@@ -259,17 +223,33 @@ class _Noting(list):
         return super().__getitem__(index)
 
 
-def _answer(envs: _Copies, command: str, args: list[Any]) -> Any:
+def _serve(remote: Connection, payload: bytes) -> None:
+    """Answer requests until the pipe closes; an exception is an answer too."""
+    envs = None
+    try:
+        envs = DummyVecEnv(cloudpickle.loads(payload))
+        envs.envs = _Envs(envs.envs)
+        remote.send((True, (envs.observation_space, envs.action_space)))
+        while True:
+            remote.send((True, _answer(envs, *cloudpickle.loads(remote.recv_bytes()))))
+    except (EOFError, ConnectionError):
+        # The main process is gone, perhaps while the copies were made.
+        return
+    except Exception:  # sent on whole, and raised again by the receiver
+        remote.send((False, (None if envs is None else envs.envs.last, traceback.format_exc())))
+
+
+def _answer(envs: DummyVecEnv, command: str, *args: Any) -> Any:
     if command == "step":
-        return *envs.step(args[0]), envs.reset_infos
+        return *envs.step(*args), envs.reset_infos
     if command == "reset":
         envs._seeds, envs._options = args
         return envs.reset(), envs.reset_infos
-    method, positional, named = args
+    indices, positional, named = args
     # One by one, so that it is known which of them raised.
-    call = getattr(envs, method)
+    call = getattr(envs, command)
     try:
-        answers = [call(*positional, **named | {"indices": [index]}) for index in named["indices"]]
+        answers = [call(*positional, indices=[index], **named) for index in indices]
     except ValueError as refusal:  # what a copy refuses leaves it as it was, in a worker as anywhere else
         return refusal
-    return None if answers[0] is None else [answer for (answer,) in answers]
+    return [None if answer is None else answer[0] for answer in answers]

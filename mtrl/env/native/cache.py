@@ -94,6 +94,9 @@ def load(modules: Sequence[str]) -> list[ModuleType]:
     with _importing:
         place = directory()
         place.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            # For whoever removes what nobody uses.
+            os.utime(place)
         markers = {module: place / f"{_MARKER}-{module}" for module in modules}
         with contextlib.ExitStack() as held:
             if not all(marker.exists() for marker in markers.values()):
@@ -102,10 +105,6 @@ def load(modules: Sequence[str]) -> list[ModuleType]:
                 with contextlib.suppress(OSError):
                     lock(descriptor, lambda: _say("another process is compiling them, waiting for it ..."))
             missing = [module for module, marker in markers.items() if not marker.exists()]
-            for module in markers.keys() - missing:
-                # Before it is read: whoever removes what nobody uses looks at this time.
-                with contextlib.suppress(OSError):
-                    os.utime(markers[module])
             started = time.perf_counter()
             if missing:
                 names = ", ".join(module.split(".")[-1] for module in missing)
@@ -134,14 +133,6 @@ def _remove_unused(used: Path) -> None:
     for place in used.parent.glob(f"native-{'[0-9a-f]' * 16}"):
         # Several processes may come here at once, and a directory may be another user's.
         with contextlib.suppress(OSError):
-            if place == used or _last_use(place) > oldest:
-                continue
-            # Renamed first: nobody finds a half of it, and of two who would remove it one fails here.
-            aside = place.with_name(f"removed-{place.name}-{os.getpid()}")
-            place.rename(aside)
-            shutil.rmtree(aside)
-
-
-def _last_use(place: Path) -> float:
-    """Return when the code in ``place`` was last read, or, where none is whole, when something was written."""
-    return max(file.stat().st_mtime for file in (list(place.glob(f"{_MARKER}*")) or [place]))
+            if place != used and place.stat().st_mtime < oldest:
+                # Renamed first: nobody finds a half of it, and of two who would remove it one fails here.
+                shutil.rmtree(place.rename(place.with_name(f"removed-{place.name}-{os.getpid()}")))

@@ -5,28 +5,26 @@ from numba import from_dtype, njit, types
 from numpy.typing import NDArray
 
 from mtrl.env.native.maths import compiled, distance, rounded, vector
-from mtrl.env.native.memory import call_mujoco, call_observe, call_reward, load, load_int32, store, take_next
+from mtrl.env.native.memory import call_mujoco, call_observe, call_reward, doubles, load_int32, take_next
 from mtrl.env.native.records import COPY, FRAME_SIZE, FRAME_SKIP, Copy
 from mtrl.tasks import OBSERVATION_SIZE
 
 _ACTION_SCALE = 1.0 / 100
 _FINGERS_APART = 0.1
-_FIRST_OBJECT = 4
 
 
 @compiled
 def _act(copy: Copy) -> None:
     """Move the mocap body that drags the hand, and set the two fingers' forces."""
     scale = rounded(_ACTION_SCALE, copy.single)
+    hand, rotation, fingers = doubles(copy.mocap_pos), doubles(copy.mocap_quat), doubles(copy.ctrl)
     for axis in range(3):
         offset = min(max(copy.action[axis], -1.0), 1.0)
-        position = load(copy.mocap_pos, axis) + rounded(offset * scale, copy.single)
-        position = min(max(position, copy.mocap_low[axis]), copy.mocap_high[axis])
-        store(copy.mocap_pos, axis, position)
+        position = hand[axis] + rounded(offset * scale, copy.single)
+        hand[axis] = min(max(position, copy.mocap_low[axis]), copy.mocap_high[axis])
     for element in range(4):
-        store(copy.mocap_quat, element, 1.0 - element % 2)
-    store(copy.ctrl, 0, copy.action[3])
-    store(copy.ctrl, 1, -copy.action[3])
+        rotation[element] = 1.0 - element % 2
+    fingers[0], fingers[1] = copy.action[3], -copy.action[3]
 
 
 @compiled
@@ -36,13 +34,10 @@ def _observe(copy: Copy) -> None:
     for i in range(FRAME_SIZE):
         obs[FRAME_SIZE + i] = frame[i]
 
-    hand = vector(copy.places.hand)
+    frame[:] = 0.0
+    frame[0], frame[1], frame[2] = vector(copy.places.hand)
     opening = distance(vector(copy.places.right_claw), vector(copy.places.left_claw)) / _FINGERS_APART
-    for axis in range(3):
-        frame[axis] = hand[axis]
     frame[3] = min(max(opening, 0.0), 1.0)
-    for i in range(_FIRST_OBJECT, FRAME_SIZE):
-        frame[i] = 0.0
     call_observe(copy.observe, copy)
 
     for i in range(FRAME_SIZE):
@@ -128,11 +123,8 @@ def step_copies(
         terminate_on_success: An episode ends when the task is solved.
         copies: Records of type ``COPY`` with their actions, ``(n_envs,)``.
         observations: Written, ``(n_envs, 39 or more)``; a row stays as it is where a simulation is unstable.
-        rewards: Written, ``(n_envs,)``.
-        dones: Written, ``(n_envs,)``.
-        flags: Written, ``(n_envs, 4)``, in the order of ``records.FLAGS``.
-        mj_step: Address of MuJoCo's function.
-        mj_forward: Address of MuJoCo's function.
+        rewards: Written as ``dones`` is, ``(n_envs,)``, and ``flags``, ``(n_envs, 4)``, see ``records.FLAGS``.
+        mj_step: Address of MuJoCo's function, as ``mj_forward``.
         next_copy: Address of an int64, 0 at first, that counts the copies taken.
     """
     while True:
@@ -162,20 +154,16 @@ def simulate(
 ) -> None:
     """Advance simulations by environment steps whose inputs are known beforehand, one step of all after another.
 
-    Args:
-        addresses: Of each simulation's mjModel, mjData, mocap_pos and ctrl, ``(n, 4)``.
-        hands: Where each hand is dragged to, ``(steps, n, 3)``.
-        fingers: Force on each finger, ``(steps, n, 2)``.
-        mj_step: Address of MuJoCo's function.
-        mj_forward: Address of MuJoCo's function.
+    ``addresses`` ``(n, 4)`` are those of each simulation's mjModel, mjData, mocap_pos and ctrl, ``hands``
+    ``(steps, n, 3)`` where each hand is dragged to, and ``fingers`` ``(steps, n, 2)`` the force on each finger.
     """
     for step in range(len(hands)):
         for i in range(len(addresses)):
             model, data = addresses[i, 0], addresses[i, 1]
             for axis in range(3):
-                store(addresses[i, 2], axis, hands[step, i, axis])
+                doubles(addresses[i, 2])[axis] = hands[step, i, axis]
             for finger in range(2):
-                store(addresses[i, 3], finger, fingers[step, i, finger])
+                doubles(addresses[i, 3])[finger] = fingers[step, i, finger]
             for _ in range(FRAME_SKIP):
                 call_mujoco(mj_step, model, data)
             call_mujoco(mj_forward, model, data)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import cfunc, from_dtype, njit
 from numpy.typing import NDArray
 
-from mtrl.env.native.memory import OBSERVE, REWARD, load
+from mtrl.env.native.memory import OBSERVE, REWARD, doubles
 from mtrl.env.native.records import COPY, Copy
 
 Vector = tuple[float, float, float]
@@ -32,15 +32,15 @@ def rewards(function: Callable[[Copy], tuple[float, bool]]) -> Any:
 
 
 @compiled
-def vector(address: int) -> Vector:
-    """Return the three doubles at ``address``."""
-    return load(address, 0), load(address, 1), load(address, 2)
-
-
-@compiled
 def triple(values: NDArray[np.float64], start: int = 0) -> Vector:
     """Return three values of an array, from ``start`` on."""
     return values[start], values[start + 1], values[start + 2]
+
+
+@compiled
+def vector(address: int) -> Vector:
+    """Return the three doubles at ``address``."""
+    return triple(doubles(address))
 
 
 @compiled
@@ -92,7 +92,8 @@ def rounded(value: float, single: bool) -> float:
 @compiled
 def stored_quaternion(address: int) -> Quaternion:
     """Return the quaternion at ``address``, in MuJoCo's order (w, x, y, z)."""
-    return load(address, 0), load(address, 1), load(address, 2), load(address, 3)
+    stored = doubles(address)
+    return stored[0], stored[1], stored[2], stored[3]
 
 
 @compiled
@@ -101,9 +102,10 @@ def matrix_quaternion(address: int) -> Quaternion:
 
     scipy's ``Rotation.from_matrix``, which is Markley's method (2008, doi:10.2514/1.31730).
     """
-    m00, m01, m02 = load(address, 0), load(address, 1), load(address, 2)
-    m10, m11, m12 = load(address, 3), load(address, 4), load(address, 5)
-    m20, m21, m22 = load(address, 6), load(address, 7), load(address, 8)
+    matrix = doubles(address)
+    m00, m01, m02 = triple(matrix, 0)
+    m10, m11, m12 = triple(matrix, 3)
+    m20, m21, m22 = triple(matrix, 6)
     trace = m00 + m11 + m22
     if trace > m00 and trace > m11 and trace > m22:
         x, y, z, w = m21 - m12, m02 - m20, m10 - m01, 1.0 + trace
@@ -197,12 +199,8 @@ def prism_tolerance(point: Vector, zero: Vector, one: Vector) -> float:
     """Return 1 outside of the box between two corners; inside, rising from 0 at ``zero`` to 1 at ``one``."""
     if not inside_prism(point, zero, one):
         return 1.0
-    return (
-        (point[0] - zero[0])
-        / (one[0] - zero[0])
-        * ((point[1] - zero[1]) / (one[1] - zero[1]))
-        * ((point[2] - zero[2]) / (one[2] - zero[2]))
-    )
+    along, whole = minus(point, zero), minus(one, zero)
+    return along[0] / whole[0] * (along[1] / whole[1]) * (along[2] / whole[2])
 
 
 @compiled

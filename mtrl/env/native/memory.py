@@ -7,13 +7,13 @@ Functions are called through addresses too, for compiled code that holds a ctype
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, njit, types
 from numba.core.typing import Signature
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
-_DOUBLE = ir.DoubleType()
-_INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 _Intrinsic = tuple[Signature, Callable[..., Any]]
 
@@ -23,41 +23,26 @@ REWARD = types.Tuple((types.float64, types.boolean))
 """What a task's compiled ``reward`` returns: the reward and whether the task is solved."""
 
 
-def _element(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
-    return builder.gep(builder.inttoptr(address, _DOUBLE.as_pointer()), [index])
-
-
 @intrinsic
-def load(typing_context: Any, address: Any, index: Any) -> _Intrinsic:
-    """Return double number ``index`` of those at ``address``."""
+def pointer(typing_context: Any, address: Any) -> _Intrinsic:
+    """Return ``address`` as a pointer, for ``numba.carray`` to make an array of."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_element(builder, *arguments))
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
-    return types.float64(types.int64, types.int64), generate
-
-
-@intrinsic
-def store(typing_context: Any, address: Any, index: Any, value: Any) -> _Intrinsic:
-    """Write ``value`` as double number ``index`` of those at ``address``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address, index, value = arguments
-        builder.store(value, _element(builder, address, index))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.float64), generate
+    return types.voidptr(types.int64), generate
 
 
-@intrinsic
-def load_int32(typing_context: Any, address: Any) -> _Intrinsic:
+@njit
+def doubles(address: int) -> NDArray[np.float64]:
+    """Return the doubles at ``address``, at most a 3x3 matrix, to be read and written."""
+    return carray(pointer(address), 9, np.float64)
+
+
+@njit
+def load_int32(address: int) -> int:
     """Return the C int at ``address``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(builder.inttoptr(arguments[0], _INT32.as_pointer()))
-        return builder.sext(value, _INT64)
-
-    return types.int64(types.int64), generate
+    return carray(pointer(address), 1, np.int32)[0]
 
 
 @intrinsic
@@ -97,7 +82,7 @@ def take_next(typing_context: Any, counter: Any) -> _Intrinsic:
     """Return the int64 at address ``counter`` and add one to it, as one atomic operation."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], _INT64.as_pointer())
-        return builder.atomic_rmw("add", pointer, ir.Constant(_INT64, 1), "monotonic")
+        place = builder.inttoptr(arguments[0], _INT64.as_pointer())
+        return builder.atomic_rmw("add", place, ir.Constant(_INT64, 1), "monotonic")
 
     return types.int64(types.int64), generate

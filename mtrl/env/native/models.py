@@ -89,15 +89,12 @@ class TaskModel:
         self._task, self._module, self._goals = task, module, goals
         self._env: SawyerXYZEnv = make_original(task)
         self._camera = Camera(PICTURE_SIZE)
-        self._idle: list[Simulation] = []
+        self.idle: list[Simulation] = []
+        """Simulations kept for the next copy that plays this task."""
 
     def take_simulation(self) -> Simulation:
         """Return a simulation that no copy uses."""
-        return self._idle.pop() if self._idle else Simulation(self._env.model, self._module)
-
-    def give_back(self, simulation: Simulation) -> None:
-        """Keep a simulation for the next copy that plays this task."""
-        self._idle.append(simulation)
+        return self.idle.pop() if self.idle else Simulation(self._env.model, self._module)
 
     def snapshot(self, goal: int) -> Snapshot:
         """Return the state after a reset to goal number ``goal``, made by Meta-World when first asked for."""
@@ -134,4 +131,4 @@ class TaskModel:
         """Free the renderer and the idle simulations."""
         self._camera.close()
         self._env.close()
-        self._idle.clear()
+        self.idle.clear()

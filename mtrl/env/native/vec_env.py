@@ -13,18 +13,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from mtrl.env.metaworld import (
-    NO_PICTURE,
-    Schedule,
-    action_space,
-    check_actions,
-    observation_space,
-    one_hots,
-)
+from mtrl.env import metaworld
 from mtrl.env.native import load, mujoco_c
 from mtrl.env.native.models import Simulation, TaskModel
 from mtrl.env.native.records import ADDRESSES, COPY, EPISODE, FLAGS, SNAPSHOT
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
+
+Indices = int | Sequence[int] | None
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +111,14 @@ class NativeVecEnv(VecEnv):
         n_envs = len(assignment)
         step, modules = load(tasks)
         self._models = [TaskModel(*one) for one in zip(tasks, modules, goals, strict=True)]
-        self._schedules = [Schedule(len(tasks), int(task), seed + i) for i, task in enumerate(assignment)]
+        self._schedules = [
+            metaworld.Schedule(len(tasks), int(task), seed + i) for i, task in enumerate(assignment)
+        ]
         self._simulations: list[Simulation | None] = [None] * n_envs
         self._copies = np.zeros(n_envs, COPY)
         # The step's own copy of the actions: the caller may change its array while the step runs.
         self._actions = self._copies["action"]
-        self._one_hots = one_hots(len(tasks), task_id)
+        self._one_hots = metaworld.one_hots(len(tasks), task_id)
         self._observations = np.zeros((n_envs, OBSERVATION_SIZE + self._one_hots.shape[1]), dtype=np.float32)
         self._rewards = np.zeros(n_envs, dtype=np.float32)
         self._dones = np.zeros(n_envs, dtype=bool)
@@ -135,11 +132,12 @@ class NativeVecEnv(VecEnv):
         written = self._observations, self._rewards, self._dones, self._flags
         arguments = self._copies, *written, *mujoco_c.function_addresses()
         self._threads = StepThreads(step, arguments, max(1, min(threads, n_envs)))
-        super().__init__(n_envs, observation_space(len(tasks), task_id), action_space())
+        super().__init__(n_envs, metaworld.observation_space(len(tasks), task_id), metaworld.action_space())
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every copy and return the observations, ``(n_envs, obs_dim)``."""
-        self._finish_step()
+        self._threads.wait()
+        self._stepping = False
         for i, seed in enumerate(self._seeds):
             if seed is not None:
                 self._schedules[i].reseed(seed)
@@ -171,12 +169,9 @@ class NativeVecEnv(VecEnv):
         """Return observations, rewards, dones and infos of the step that ``step_async`` started."""
         if not self._stepping:
             raise RuntimeError("no step is under way: call step_async first")
-        self._finish_step()
-        return self._collect()
-
-    def _finish_step(self) -> None:
         self._threads.wait()
         self._stepping = False
+        return self._collect()
 
     def _take(self, actions: NDArray[np.float32]) -> bool:
         """Check the actions and keep them for the step; return whether they came in float32."""
@@ -184,7 +179,7 @@ class NativeVecEnv(VecEnv):
             raise RuntimeError("a step is under way: call step_wait before the next one")
         if None in self._simulations:
             raise RuntimeError("there is no episode yet: call reset first")
-        actions = check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
+        actions = metaworld.check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
         self._actions[...] = actions
         return actions.dtype == _SINGLE
 
@@ -210,13 +205,13 @@ class NativeVecEnv(VecEnv):
         if copy["unstable"]:
             info["unstable"] = True
             logger.warning("the simulation of %s became unstable: its episode is cut short", self._who(i))
-            self._simulation(i).clear()
+            self._simulations[i].clear()
 
     def _begin_episode(self, i: int) -> None:
         task, goal = self._schedules[i].next_episode()
         self._place(i, task, goal)
         snapshot = self._models[task].snapshot(goal)
-        self._simulation(i).set_physics(snapshot.physics, snapshot.body_pos, snapshot.site_pos)
+        self._simulations[i].set_physics(snapshot.physics, snapshot.body_pos, snapshot.site_pos)
         self._observations[i, :OBSERVATION_SIZE] = snapshot.record["observation"]
         self._started[i] = time.perf_counter()
         self.reset_infos[i] = {"task_id": task, "goal": goal}
@@ -226,7 +221,7 @@ class NativeVecEnv(VecEnv):
         simulation = self._simulations[i]
         if simulation is None or self._tasks[i] != task:
             if simulation is not None:
-                self._models[self._tasks[i]].give_back(simulation)
+                self._models[self._tasks[i]].idle.append(simulation)
             simulation = self._simulations[i] = self._models[task].take_simulation()
             for name in _ADDRESSES:
                 self._copies[i][name] = simulation.addresses[name]
@@ -237,11 +232,6 @@ class NativeVecEnv(VecEnv):
             copy[name] = 0
         self._tasks[i], self._goals[i] = task, goal
         self._observations[i, OBSERVATION_SIZE:] = self._one_hots[task]
-
-    def _simulation(self, i: int) -> Simulation:
-        simulation = self._simulations[i]
-        assert simulation is not None
-        return simulation
 
     def _who(self, i: int) -> str:
         return f"copy {i} ({self.tasks[self._tasks[i]]})"
@@ -258,7 +248,7 @@ class NativeVecEnv(VecEnv):
             "length": int(copy["length"]),
             "return": float(copy["episode_return"]),
             "solved": bool(copy["solved"]),
-            "physics": self._simulation(i).get_physics(),
+            "physics": self._simulations[i].get_physics(),
             "frame": copy["frame"].copy(),
             "observation": self._observations[i].copy(),
         }
@@ -269,7 +259,7 @@ class NativeVecEnv(VecEnv):
         self._place(i, task, goal)
         snapshot = self._models[task].snapshot(goal)
         physics = np.asarray(state["physics"], dtype=np.float64)
-        self._simulation(i).set_physics(physics, snapshot.body_pos, snapshot.site_pos)
+        self._simulations[i].set_physics(physics, snapshot.body_pos, snapshot.site_pos)
         copy = self._copies[i]
         copy["frame"], copy["solved"] = state["frame"], state["solved"]
         copy["length"], copy["episode_return"] = state["length"], state["return"]
@@ -278,19 +268,15 @@ class NativeVecEnv(VecEnv):
 
     def _render(self, i: int) -> NDArray[np.uint8]:
         if self.render_mode is None:
-            raise ValueError(NO_PICTURE)
-        return self._models[self._tasks[i]].render(self._simulation(i))
+            raise ValueError(metaworld.NO_PICTURE)
+        return self._models[self._tasks[i]].render(self._simulations[i])
 
     def get_images(self) -> list[NDArray[np.uint8] | None]:
         """Return a frame of each copy."""
         return self.env_method("render")
 
     def env_method(
-        self,
-        method_name: str,
-        *method_args: object,
-        indices: int | Sequence[int] | None = None,
-        **method_kwargs: object,
+        self, method_name: str, *method_args: object, indices: Indices = None, **method_kwargs: object
     ) -> list[Any]:
         """Call ``set_task``, ``get_state``, ``set_state`` or ``render`` of the copies in ``indices``.
 
@@ -305,21 +291,15 @@ class NativeVecEnv(VecEnv):
         method = getattr(self, f"_{method_name}")
         return [method(i, *method_args, **method_kwargs) for i in self._get_indices(indices)]
 
-    def get_attr(self, attr_name: str, indices: int | Sequence[int] | None = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of this object once for each copy in ``indices``."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: object, indices: int | Sequence[int] | None = None) -> None:
-        """Refuse: copies have no attributes of their own.
-
-        Raises:
-            AttributeError: Always.
-        """
+    def set_attr(self, attr_name: str, value: object, indices: Indices = None) -> None:
+        """Raise AttributeError: copies have no attributes of their own."""
         raise AttributeError(f"native copies have no attribute {attr_name!r} of their own to set")
 
-    def env_is_wrapped(
-        self, wrapper_class: type[gymnasium.Wrapper], indices: int | Sequence[int] | None = None
-    ) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Indices = None) -> list[bool]:
         """Return False for each copy in ``indices``: there are no wrappers."""
         return [False for _ in self._get_indices(indices)]
 

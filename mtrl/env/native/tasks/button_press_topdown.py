@@ -2,19 +2,7 @@
 
 from mujoco import MjData
 
-from mtrl.env.native.maths import (
-    distance,
-    hamacher_product,
-    observes,
-    plus,
-    rewards,
-    show,
-    stored_quaternion,
-    tcp_center,
-    tolerance,
-    triple,
-    vector,
-)
+from mtrl.env.native import maths as m
 from mtrl.env.native.records import Copy, Places
 
 SUCCESS_DISTANCE = 0.024
@@ -26,29 +14,29 @@ def places(data: MjData) -> Places:
     return {"object": button.xpos, "object_rotation": button.xquat}
 
 
-@observes
+@m.observes
 def observe(copy: Copy) -> None:
     """Return the position of the button's top and its quaternion."""
-    show(
+    m.show(
         copy,
-        plus(vector(copy.places.object), (0.0, 0.0, 0.193)),
-        stored_quaternion(copy.places.object_rotation),
+        m.plus(m.vector(copy.places.object), (0.0, 0.0, 0.193)),
+        m.stored_quaternion(copy.places.object_rotation),
     )
 
 
-@rewards
+@m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for a closed gripper at the button and for pressing, and whether it is pressed."""
-    obj = triple(copy.observation, 4)
-    tcp_to_obj = distance(obj, tcp_center(copy))
-    tcp_to_obj_init = distance(obj, triple(copy.goal.init_tcp))
+    obj = m.triple(copy.observation, 4)
+    tcp_to_obj = m.distance(obj, m.tcp_center(copy))
+    tcp_to_obj_init = m.distance(obj, m.triple(copy.goal.init_tcp))
     obj_to_target = abs(copy.goal.target_pos[2] - obj[2])
 
     tcp_closed = 1.0 - copy.observation[3]
-    near_button = tolerance(tcp_to_obj, 0.0, 0.01, tcp_to_obj_init)
-    button_pressed = tolerance(obj_to_target, 0.0, 0.005, copy.goal.obj_to_target_init)
+    near_button = m.tolerance(tcp_to_obj, 0.0, 0.01, tcp_to_obj_init)
+    button_pressed = m.tolerance(obj_to_target, 0.0, 0.005, copy.goal.obj_to_target_init)
 
-    reward = 5.0 * hamacher_product(tcp_closed, near_button)
+    reward = 5.0 * m.hamacher_product(tcp_closed, near_button)
     if tcp_to_obj <= 0.03:
         reward += 5.0 * button_pressed
     return reward, obj_to_target <= SUCCESS_DISTANCE

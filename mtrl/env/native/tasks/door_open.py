@@ -4,21 +4,7 @@ import math
 
 from mujoco import MjData
 
-from mtrl.env.native.maths import (
-    Vector,
-    compiled,
-    distance_in_plane,
-    hamacher_product,
-    length,
-    minus,
-    plus,
-    position_and_matrix,
-    rewards,
-    rounded,
-    tolerance,
-    triple,
-)
-from mtrl.env.native.memory import load
+from mtrl.env.native import maths as m
 from mtrl.env.native.records import Copy, Places
 
 SUCCESS_DISTANCE = 0.08
@@ -27,45 +13,43 @@ SUCCESS_DISTANCE = 0.08
 def places(data: MjData) -> Places:
     """Return the handle and the hinge."""
     handle = data.geom("handle")
-    return {
-        "object": handle.xpos,
-        "object_rotation": handle.xmat,
-        "door_angle": data.joint("doorjoint").qpos,
-    }
+    hinge = data.joint("doorjoint").qpos
+    return {"object": handle.xpos, "object_rotation": handle.xmat, "door_angle": hinge}
 
 
-observe = position_and_matrix
+observe = m.position_and_matrix
 
 
-@compiled
-def _ready_to_open(hand: Vector, door: Vector) -> float:
+@m.compiled
+def _ready_to_open(hand: m.Vector, door: m.Vector) -> float:
     """Return how well the hand is placed behind the handle, having come from above."""
     threshold = 0.12
     # The hand must stay above a funnel centred on the handle, lest it runs into the handle.
-    radius = distance_in_plane(hand, door, 0, 1)
+    radius = m.distance_in_plane(hand, door, 0, 1)
     floor = 0.0 if radius <= threshold else 0.04 * math.log(radius - threshold) + 0.4
-    above_floor = 1.0 if hand[2] >= floor else tolerance(floor - hand[2], 0.0, 0.01, floor / 2.0)
-    behind_handle = length(minus(minus(hand, door), (0.05, 0.03, -0.01)))
-    in_place = tolerance(behind_handle, 0.0, threshold / 2.0, 0.5)
-    return hamacher_product(above_floor, in_place)
+    above_floor = 1.0 if hand[2] >= floor else m.tolerance(floor - hand[2], 0.0, 0.01, floor / 2.0)
+    behind_handle = m.length(m.minus(m.minus(hand, door), (0.05, 0.03, -0.01)))
+    in_place = m.tolerance(behind_handle, 0.0, threshold / 2.0, 0.5)
+    return m.hamacher_product(above_floor, in_place)
 
 
-@compiled
+@m.compiled
 def _opened(angle: float) -> float:
     """Return how far the door is open, a fifth of it for moving it at all."""
     moved = 1.0 if angle < -math.pi / 90.0 else 0.0
-    return 0.2 * moved + 0.8 * tolerance(math.pi / 2.0 + math.pi / 6 - -angle, 0.0, 0.5, math.pi / 3.0)
+    return 0.2 * moved + 0.8 * m.tolerance(math.pi / 2.0 + math.pi / 6 - -angle, 0.0, 0.5, math.pi / 3.0)
 
 
-@rewards
+@m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for a closed gripper at the handle and for opening, and whether the door is open."""
     effort = min(max(copy.action[3], -1.0), 1.0)
-    reward_grab = rounded(rounded(effort + 1.0, copy.single) / 2.0, copy.single)
-    door = plus(triple(copy.observation, 4), (-0.05, 0.0, 0.0))
-    ready = _ready_to_open(triple(copy.observation, 0), door)
+    reward_grab = m.rounded(m.rounded(effort + 1.0, copy.single) / 2.0, copy.single)
+    door = m.plus(m.triple(copy.observation, 4), (-0.05, 0.0, 0.0))
+    ready = _ready_to_open(m.triple(copy.observation, 0), door)
 
     solved = abs(copy.observation[4] - copy.goal.target_pos[0]) <= SUCCESS_DISTANCE
     if solved:
         return 10.0, solved
-    return 2.0 * hamacher_product(ready, reward_grab) + 8.0 * _opened(load(copy.places.door_angle, 0)), solved
+    opened = _opened(m.doubles(copy.places.door_angle)[0])
+    return 2.0 * m.hamacher_product(ready, reward_grab) + 8.0 * opened, solved

@@ -2,22 +2,7 @@
 
 from mujoco import MjData
 
-from mtrl.env.native.maths import (
-    caging_reward,
-    distance,
-    hamacher_product,
-    inside_prism,
-    length,
-    minus,
-    position_and_matrix,
-    prism_tolerance,
-    rewards,
-    tcp_center,
-    times,
-    tolerance,
-    triple,
-    vector,
-)
+from mtrl.env.native import maths as m
 from mtrl.env.native.records import Copy, Places
 
 TARGET_RADIUS = 0.07
@@ -40,33 +25,35 @@ def places(data: MjData) -> Places:
     }
 
 
-observe = position_and_matrix
+observe = m.position_and_matrix
 
 
-@rewards
+@m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for grasping, lifting and inserting the peg, and whether its head is in the hole."""
-    obj, tcp_opened = triple(copy.observation, 4), copy.observation[3]
-    obj_head, target = vector(copy.places.peg_head), triple(copy.goal.target_pos)
-    tcp_to_obj = distance(obj, tcp_center(copy))
-    obj_to_target = length(times(minus(obj_head, target), _SCALE))
-    in_place_margin = length(times(minus(triple(copy.goal.peg_head_pos_init), target), _SCALE))
-    in_place = tolerance(obj_to_target, 0.0, TARGET_RADIUS, in_place_margin)
+    obj, tcp_opened = m.triple(copy.observation, 4), copy.observation[3]
+    obj_head, target = m.vector(copy.places.peg_head), m.triple(copy.goal.target_pos)
+    tcp_to_obj = m.distance(obj, m.tcp_center(copy))
+    obj_to_target = m.length(m.times(m.minus(obj_head, target), _SCALE))
+    in_place_margin = m.length(m.times(m.minus(m.triple(copy.goal.peg_head_pos_init), target), _SCALE))
+    in_place = m.tolerance(obj_to_target, 0.0, TARGET_RADIUS, in_place_margin)
 
-    zero_1, one_1 = vector(copy.places.bottom_right_corner_1), vector(copy.places.top_left_corner_1)
-    zero_2, one_2 = vector(copy.places.bottom_right_corner_2), vector(copy.places.top_left_corner_2)
-    collision_boxes = hamacher_product(
-        prism_tolerance(obj_head, zero_2, one_2), prism_tolerance(obj_head, zero_1, one_1)
+    zero_1, one_1 = m.vector(copy.places.bottom_right_corner_1), m.vector(copy.places.top_left_corner_1)
+    zero_2, one_2 = m.vector(copy.places.bottom_right_corner_2), m.vector(copy.places.top_left_corner_2)
+    collision_boxes = m.hamacher_product(
+        m.prism_tolerance(obj_head, zero_2, one_2), m.prism_tolerance(obj_head, zero_1, one_1)
     )
-    in_place = hamacher_product(in_place, collision_boxes)
+    in_place = m.hamacher_product(in_place, collision_boxes)
 
-    object_grasped, single = caging_reward(copy, obj, 0.0075, 0.03, 0.005)
+    object_grasped, single = m.caging_reward(copy, obj, 0.0075, 0.03, 0.005)
     lifted = tcp_to_obj < 0.08 and tcp_opened > 0.0 and obj[2] - 0.01 > copy.goal.obj_init_pos[2]
     if lifted:
         object_grasped, single = 1.0, False
     # Inside a box ``in_place`` is a numpy float64, which keeps its precision against a float32.
-    single = single and not (inside_prism(obj_head, zero_1, one_1) or inside_prism(obj_head, zero_2, one_2))
-    reward = hamacher_product(object_grasped, in_place, single)
+    single = single and not (
+        m.inside_prism(obj_head, zero_1, one_1) or m.inside_prism(obj_head, zero_2, one_2)
+    )
+    reward = m.hamacher_product(object_grasped, in_place, single)
     if lifted:
         reward += 1.0 + 5.0 * in_place
     solved = obj_to_target <= TARGET_RADIUS

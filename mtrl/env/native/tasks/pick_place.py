@@ -2,21 +2,7 @@
 
 from mujoco import MjData
 
-from mtrl.env.native.maths import (
-    Vector,
-    cage_and_grip,
-    compiled,
-    distance,
-    distance_in_plane,
-    hamacher_product,
-    position_and_matrix,
-    rewards,
-    rounded,
-    tcp_center,
-    tolerance,
-    triple,
-    vector,
-)
+from mtrl.env.native import maths as m
 from mtrl.env.native.records import Copy, Places
 
 TARGET_RADIUS = 0.05
@@ -32,43 +18,43 @@ def places(data: MjData) -> Places:
     return {"object": data.body("obj").xpos, "object_rotation": data.geom("objGeom").xmat}
 
 
-observe = position_and_matrix
+observe = m.position_and_matrix
 
 
-@compiled
-def _caging(copy: Copy, obj: Vector) -> tuple[float, bool]:
+@m.compiled
+def _caging(copy: Copy, obj: m.Vector) -> tuple[float, bool]:
     """Return this task's own version of ``maths.caging_reward``.
 
     Its margins come from ``init_left_pad`` and ``init_right_pad``, which in Meta-World are views of the
     simulation and so follow the pads.
     """
-    left_pad_y, right_pad_y = vector(copy.places.left_pad)[1], vector(copy.places.right_pad)[1]
+    left_pad_y, right_pad_y = m.vector(copy.places.left_pad)[1], m.vector(copy.places.right_pad)[1]
     left_margin = abs(abs(obj[1] - left_pad_y) - _PAD_SUCCESS_MARGIN)
     right_margin = abs(abs(obj[1] - right_pad_y) - _PAD_SUCCESS_MARGIN)
-    left_caging = tolerance(left_pad_y - obj[1], _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, left_margin)
-    right_caging = tolerance(obj[1] - right_pad_y, _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, right_margin)
-    y_caging = hamacher_product(left_caging, right_caging)
+    left_caging = m.tolerance(left_pad_y - obj[1], _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, left_margin)
+    right_caging = m.tolerance(obj[1] - right_pad_y, _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, right_margin)
+    y_caging = m.hamacher_product(left_caging, right_caging)
 
-    init_distance = distance_in_plane(triple(copy.goal.obj_init_pos), triple(copy.goal.init_tcp), 0, 2)
-    tcp_to_obj = distance_in_plane(tcp_center(copy), obj, 0, 2)
-    xz_caging = tolerance(tcp_to_obj, 0.0, _XZ_SUCCESS_MARGIN, init_distance - _XZ_SUCCESS_MARGIN)
-    return cage_and_grip(copy, hamacher_product(y_caging, xz_caging))
+    init_distance = m.distance_in_plane(m.triple(copy.goal.obj_init_pos), m.triple(copy.goal.init_tcp), 0, 2)
+    tcp_to_obj = m.distance_in_plane(m.tcp_center(copy), obj, 0, 2)
+    xz_caging = m.tolerance(tcp_to_obj, 0.0, _XZ_SUCCESS_MARGIN, init_distance - _XZ_SUCCESS_MARGIN)
+    return m.cage_and_grip(copy, m.hamacher_product(y_caging, xz_caging))
 
 
-@rewards
+@m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for grasping, lifting and placing the puck, and whether it is at the target."""
-    obj, tcp_opened = triple(copy.observation, 4), copy.observation[3]
-    target = triple(copy.goal.target_pos)
-    obj_to_target = distance(obj, target)
-    tcp_to_obj = distance(obj, tcp_center(copy))
-    in_place_margin = distance(triple(copy.goal.obj_init_pos), target)
-    in_place = tolerance(obj_to_target, 0.0, TARGET_RADIUS, in_place_margin)
+    obj, tcp_opened = m.triple(copy.observation, 4), copy.observation[3]
+    target = m.triple(copy.goal.target_pos)
+    obj_to_target = m.distance(obj, target)
+    tcp_to_obj = m.distance(obj, m.tcp_center(copy))
+    in_place_margin = m.distance(m.triple(copy.goal.obj_init_pos), target)
+    in_place = m.tolerance(obj_to_target, 0.0, TARGET_RADIUS, in_place_margin)
 
     object_grasped, single = _caging(copy, obj)
-    reward = hamacher_product(object_grasped, in_place, single)
+    reward = m.hamacher_product(object_grasped, in_place, single)
     if tcp_to_obj < 0.02 and tcp_opened > 0.0 and obj[2] - 0.01 > copy.goal.obj_init_pos[2]:
-        reward = rounded(reward + rounded(1.0 + 5.0 * in_place, single), single)
+        reward = m.rounded(reward + m.rounded(1.0 + 5.0 * in_place, single), single)
     if obj_to_target < TARGET_RADIUS:
         reward = 10.0
     return reward, obj_to_target <= SUCCESS_RADIUS

@@ -2,16 +2,7 @@
 
 from mujoco import MjData
 
-from mtrl.env.native.maths import (
-    caging_reward,
-    distance,
-    position_and_matrix,
-    rewards,
-    rounded,
-    tcp_center,
-    tolerance,
-    triple,
-)
+from mtrl.env.native import maths as m
 from mtrl.env.native.records import Copy, Places
 
 TARGET_RADIUS = 0.05
@@ -22,24 +13,24 @@ def places(data: MjData) -> Places:
     return {"object": data.body("obj").xpos, "object_rotation": data.geom("objGeom").xmat}
 
 
-observe = position_and_matrix
+observe = m.position_and_matrix
 
 
-@rewards
+@m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for caging the puck and for bringing it to the target, and whether it is there."""
-    obj, tcp_opened = triple(copy.observation, 4), copy.observation[3]
-    target = triple(copy.goal.target_pos)
-    tcp_to_obj = distance(obj, tcp_center(copy))
-    target_to_obj = distance(obj, target)
-    target_to_obj_init = distance(triple(copy.goal.obj_init_pos), target)
-    in_place = tolerance(target_to_obj, 0.0, TARGET_RADIUS, target_to_obj_init)
+    obj, tcp_opened = m.triple(copy.observation, 4), copy.observation[3]
+    target = m.triple(copy.goal.target_pos)
+    tcp_to_obj = m.distance(obj, m.tcp_center(copy))
+    target_to_obj = m.distance(obj, target)
+    target_to_obj_init = m.distance(m.triple(copy.goal.obj_init_pos), target)
+    in_place = m.tolerance(target_to_obj, 0.0, TARGET_RADIUS, target_to_obj_init)
 
-    object_grasped, single = caging_reward(copy, obj, 0.015, 0.05, 0.005)
+    object_grasped, single = m.caging_reward(copy, obj, 0.015, 0.05, 0.005)
     reward = 2.0 * object_grasped
     if tcp_to_obj < 0.02 and tcp_opened > 0.0:
-        more = rounded(rounded(1.0 + reward, single) + rounded(5.0 * in_place, single), single)
-        reward = rounded(reward + more, single)
+        more = m.rounded(m.rounded(1.0 + reward, single) + m.rounded(5.0 * in_place, single), single)
+        reward = m.rounded(reward + more, single)
     if target_to_obj < TARGET_RADIUS:
         reward = 10.0
     return reward, target_to_obj <= TARGET_RADIUS

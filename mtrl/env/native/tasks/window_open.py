@@ -2,15 +2,7 @@
 
 from mujoco import MjData
 
-from mtrl.env.native.maths import (
-    distance,
-    hamacher_product,
-    position_alone,
-    rewards,
-    tcp_center,
-    tolerance,
-    triple,
-)
+from mtrl.env.native import maths as m
 from mtrl.env.native.records import Copy, Places
 
 TARGET_RADIUS = 0.05
@@ -23,19 +15,19 @@ def places(data: MjData) -> Places:
     return {"object": data.site("handleOpenStart").xpos}
 
 
-observe = position_alone
+observe = m.position_alone
 
 
-@rewards
+@m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for fingers at the handle and for sliding, and whether the window is open."""
-    obj = triple(copy.observation, 4)
+    obj = m.triple(copy.observation, 4)
     target_to_obj = abs(obj[0] - copy.goal.target_pos[0])
     target_to_obj_init = abs(copy.goal.obj_init_pos[0] - copy.goal.target_pos[0])
     in_place_margin = abs(target_to_obj_init - TARGET_RADIUS)
-    in_place = tolerance(target_to_obj, 0.0, TARGET_RADIUS, in_place_margin)
+    in_place = m.tolerance(target_to_obj, 0.0, TARGET_RADIUS, in_place_margin)
 
-    tcp_to_obj = distance(obj, tcp_center(copy))
-    tcp_to_obj_init = distance(triple(copy.goal.window_handle_pos_init), triple(copy.goal.init_tcp))
-    reach = tolerance(tcp_to_obj, 0.0, _HANDLE_RADIUS, abs(tcp_to_obj_init - _HANDLE_RADIUS))
-    return 10.0 * hamacher_product(reach, in_place), target_to_obj <= TARGET_RADIUS
+    tcp_to_obj = m.distance(obj, m.tcp_center(copy))
+    tcp_to_obj_init = m.distance(m.triple(copy.goal.window_handle_pos_init), m.triple(copy.goal.init_tcp))
+    reach = m.tolerance(tcp_to_obj, 0.0, _HANDLE_RADIUS, abs(tcp_to_obj_init - _HANDLE_RADIUS))
+    return 10.0 * m.hamacher_product(reach, in_place), target_to_obj <= TARGET_RADIUS

@@ -1,16 +1,14 @@
-"""The native environments keep the contract of ``mtrl.env``, exactly as the stock ones do."""
+"""The native environments return what the stock ones return, whatever the threads; misuse is refused."""
 
-import json
-import logging
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 
-import metaworld_reference as reference
 import numpy as np
 import pytest
+from stepping import assert_same_steps, random_actions
 from tiny_runs import REPOSITORY
 
 from mtrl.env import native
@@ -23,35 +21,11 @@ ROOT = REPOSITORY
 HALF = list(MT10[1::2])
 
 
-def random_actions(steps, n_envs, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (steps, n_envs, 4)).astype(np.float32)
-
-
-def assert_same_info(one, other):
-    assert one.keys() == other.keys()
-    for key, value in one.items():
-        if key == "episode":
-            assert value.keys() == other[key].keys() == {"r", "l", "t"}
-            assert value["l"] == other[key]["l"]
-            # On some processors numpy's BLAS rounds the norms in Meta-World's rewards differently in the last digit.
-            assert value["r"] == pytest.approx(other[key]["r"], rel=1e-12)
-        else:
-            np.testing.assert_array_equal(value, other[key], err_msg=key)
-
-
-def assert_same_steps(one, other):
-    for (obs, reward, done, infos), (obs2, reward2, done2, infos2) in zip(one, other, strict=True):
-        np.testing.assert_array_equal(obs, obs2)
-        np.testing.assert_array_equal(reward, reward2)
-        np.testing.assert_array_equal(done, done2)
-        assert (obs.dtype, reward.dtype, done.dtype) == (obs2.dtype, reward2.dtype, done2.dtype)
-        for info, info2 in zip(infos, infos2, strict=True):
-            assert_same_info(info, info2)
-
-
 @pytest.mark.parametrize("terminate_on_success", [False, True])
 @pytest.mark.parametrize("task_id", [False, True])
-def test_everything_returned_is_what_stock_returns(task_id, terminate_on_success):
+def test_everything_returned_is_what_stock_returns(tmp_path, monkeypatch, task_id, terminate_on_success):
+    # MuJoCo writes a log file into the working directory.
+    monkeypatch.chdir(tmp_path)
     options = {"horizon": 30, "seed": 5, "task_id": task_id, "terminate_on_success": terminate_on_success}
     native = make_vec_env(TASKS, [2, 1, 1], backend="native", threads=2, **options)
     stock = make_vec_env(TASKS, [2, 1, 1], backend="stock", workers=1, **options)
@@ -67,81 +41,19 @@ def test_everything_returned_is_what_stock_returns(task_id, terminate_on_success
         if step == 40:
             for env in (native, stock):
                 env.env_method("set_task", 2, 17, indices=[0])
+        if step == 70:
+            native._simulations[1].data.qvel[:] = stock.envs[1].simulation()[1].qvel[:] = 1e12
         for env, steps in zip((native, stock), results, strict=True):
             steps.append(env.step(action))
         assert native.reset_infos == stock.reset_infos
-    assert_same_steps(*results)
+    # On some processors numpy's BLAS rounds the norms in Meta-World's rewards differently in the last digit.
+    assert_same_steps(*results, rel=1e-12)
+    assert sum("unstable" in info for info in results[0][70][3]) == 1
     ends = [info for _, _, _, infos in results[0] for info in infos if "episode" in info]
     assert len(ends) >= 12
     assert {info["task_id"] for info in ends} == {0, 1, 2}
     native.close()
     stock.close()
-
-
-def test_seed_takes_effect_at_the_next_reset_as_in_stable_baselines3():
-    native = make_vec_env(TASKS, 2, backend="native", seed=1)
-    stock = make_vec_env(TASKS, 2, backend="stock", workers=1, seed=1)
-    for env in (native, stock):
-        env.seed(11)
-    np.testing.assert_array_equal(native.reset(), stock.reset())
-    first = [info["goal"] for info in native.reset_infos]
-    np.testing.assert_array_equal(native.reset(), stock.reset())
-    assert [info["goal"] for info in native.reset_infos] != first
-    native.seed(11)
-    native.reset()
-    assert [info["goal"] for info in native.reset_infos] == first
-    native.close()
-    stock.close()
-
-
-def test_set_task_waits_for_the_reset_of_that_copy():
-    env = make_vec_env(TASKS, [2, 0, 0], backend="native", horizon=5)
-    env.reset()
-    env.env_method("set_task", 1, 4, indices=1)
-    for step, action in enumerate(random_actions(5, 2)):
-        obs, _, done, infos = env.step(action)
-        assert [info["task_id"] for info in infos] == [0, 0]
-        assert done.all() == (step == 4)
-    np.testing.assert_array_equal(infos[1]["terminal_observation"][39:], [1, 0, 0])
-    np.testing.assert_array_equal(obs[:, 39:], [[1, 0, 0], [0, 1, 0]])
-    assert env.reset_infos[1] == {"task_id": 1, "goal": 4}
-    with pytest.raises(ValueError, match="task 3 is not in the set"):
-        env.env_method("set_task", 3)
-    env.close()
-
-
-def test_state_restores_in_mid_episode_and_continues_over_resets():
-    env, other = (make_vec_env(HALF, 1, backend="native", horizon=40, seed=2) for _ in "ab")
-    env.reset()
-    actions = random_actions(120, len(HALF))
-    for action in actions[:25]:
-        env.step(action)
-    states = env.env_method("get_state")
-    expected = [env.step(action) for action in actions[25:]]
-    other.reset()
-    for action in actions[50:60]:
-        other.step(action)
-    for i, state in enumerate(states):
-        # JSON has no arrays: they travel beside it.
-        arrays = {key: value.copy() for key, value in state.items() if isinstance(value, np.ndarray)}
-        plain = json.loads(json.dumps({key: value for key, value in state.items() if key not in arrays}))
-        other.env_method("set_state", plain | arrays, indices=[i])
-    assert_same_steps([other.step(action) for action in actions[25:]], expected)
-    env.close()
-    other.close()
-
-
-def test_state_of_a_fresh_environment_can_be_set_without_a_reset():
-    env = make_vec_env(TASKS, 1, backend="native", seed=2)
-    env.reset()
-    actions = random_actions(10, 3)
-    env.step(actions[0])
-    fresh = make_vec_env(TASKS, 1, backend="native", seed=2)
-    for i, state in enumerate(env.env_method("get_state")):
-        fresh.env_method("set_state", state, indices=[i])
-    assert_same_steps([fresh.step(a) for a in actions[1:]], [env.step(a) for a in actions[1:]])
-    env.close()
-    fresh.close()
 
 
 def test_results_do_not_depend_on_threads_or_on_the_number_of_copies():
@@ -227,50 +139,6 @@ def test_misuse_is_refused_before_anything_is_simulated():
     assert env.env_is_wrapped(object) == [False] * 3
     assert env.get_attr("horizon") == [500] * 3
     env.close()
-
-
-@pytest.mark.parametrize("fault", [("qvel", 1e12), ("qpos", np.nan)])
-def test_an_unstable_simulation_ends_the_episode_of_its_copy_alone(fault, caplog, tmp_path, monkeypatch):
-    # MuJoCo writes a log file into the working directory.
-    monkeypatch.chdir(tmp_path)
-    field, value = fault
-    faulty, sound = (make_vec_env(TASKS, 1, backend="native", seed=3) for _ in "ab")
-    stock = make_vec_env(TASKS, 1, backend="stock", workers=1, seed=3)
-    for env in (faulty, sound, stock):
-        env.reset()
-    actions = random_actions(30, 3)
-    for action in actions[:10]:
-        last, *_ = faulty.step(action)
-        sound.step(action)
-        stock.step(action)
-    getattr(faulty._simulations[1].data, field)[:] = value
-    getattr(stock.envs[1]._env().data, field)[:] = value
-    with caplog.at_level(logging.WARNING):
-        obs, reward, done, infos = faulty.step(actions[10])
-    expected = sound.step(actions[10])
-    assert_same_steps([(obs, reward, done, infos)], [stock.step(actions[10])])
-    assert "copy 1 (drawer-close-v3)" in caplog.text
-    assert done.tolist() == [False, True, False]
-    assert infos[1]["unstable"]
-    assert infos[1]["TimeLimit.truncated"]
-    assert infos[1]["episode"]["l"] == 10
-    assert reward[1] == 0
-    np.testing.assert_array_equal(infos[1]["terminal_observation"], last[1])
-    assert np.isfinite(obs).all()
-    np.testing.assert_array_equal(obs[[0, 2]], expected[0][[0, 2]])
-    # What begins now is a sound episode, equal to one that no fault went before.
-    goal = faulty.reset_infos[1]["goal"]
-    sound.env_method("set_task", 1, goal, indices=[1])
-    fresh = sound.reset()
-    np.testing.assert_array_equal(obs[1], fresh[1])
-    for action in actions[11:]:
-        obs, reward, done, infos = faulty.step(action)
-        expected = sound.step(action)
-        np.testing.assert_array_equal(obs[1], expected[0][1])
-        assert reward[1] == expected[1][1]
-        assert "unstable" not in infos[1]
-    for env in (faulty, sound, stock):
-        env.close()
 
 
 def step_in_child(env, action, queue):
@@ -381,11 +249,3 @@ def test_each_file_is_the_task_that_it_says():
     _, modules = native.load(MT10)
     for task, module in zip(MT10, modules, strict=True):
         assert module.__doc__.startswith(f"{task}:")
-
-
-def test_direct_construction_matches_the_factory():
-    one = reference.native_env(TASKS, copies=1, seed=4)
-    other = make_vec_env(TASKS, 1, backend="native", seed=4)
-    np.testing.assert_array_equal(one.reset(), other.reset())
-    one.close()
-    other.close()
