@@ -1,6 +1,5 @@
 """The command: ``python -m mtrl`` or ``mtrl``. Composes and checks before anything heavy is imported."""
 
-import argparse
 import os
 import sys
 import warnings
@@ -42,11 +41,18 @@ def _run(words: list[str], signals: Signals) -> int:
     # Our presets of resources bear the names of the launchers on purpose.
     warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema with the same name")
     if flags.shell_completion and any(word.startswith("query=") for word in flags.overrides):
-        return _complete(words, os.environ.get("COMP_LINE", ""), signals)
+        from mtrl.config.completion import is_for_hydra, offered
+
+        line = os.environ.get("COMP_LINE", "")
+        if not is_for_hydra(line):
+            print("\n".join(offered(line)))
+            return 0
     if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
         return _hand_to_hydra(words, signals)
     if flags.multirun:
-        return _sweep(words, flags.overrides, signals)
+        from mtrl.sweep import run_sweep
+
+        return run_sweep(flags.overrides, lambda more: _hand_to_hydra([*words, *more], signals))
     for launcher in (word for word in flags.overrides if word.startswith("hydra/launcher=")):
         raise ConfigurationError(f"{launcher} is for the members of a sweep: add -m, or leave it out")
 
@@ -81,11 +87,9 @@ def _flags(words: list[str]) -> Namespace:
     def refuse(message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0]
         if unknown == message.split()[0]:
-            raise ConfigurationError(f"{message}: python -m mtrl --help shows how to say it")
+            raise ConfigurationError(f"{message}: python -m mtrl --help shows how to write it")
         name, _, value = unknown.lstrip("-").partition("=")
-        near = closest(unknown, known)
-        if value or name in groups():
-            near = f"{name}={value or '...'}"
+        near = f"{name}={value or '...'}" if value or name in groups() else closest(unknown, known)
         hint = f"did you mean {near}?" if near else "python -m mtrl --help shows what there is"
         raise ConfigurationError(f"there is no flag {unknown}: {hint}")
 
@@ -93,6 +97,27 @@ def _flags(words: list[str]) -> Namespace:
     # value of Hydra's --experimental-rerun.
     vars(parser).update(error=refuse, allow_abbrev=False)
     return parser.parse_args(words)
+
+
+_NOT_FOR_US = {
+    "config_name": "choose a recipe with experiment=...",
+    "config_path": "choose a recipe with experiment=...",
+    "config_dir": "put files of your own under conf/, as python -m mtrl --help shows its groups",
+    "package": "--cfg job shows the whole configuration",
+    "experimental_rerun": "the same command again continues a run",
+}
+"""Flags of Hydra's that would have no effect here, and what does."""
+
+
+def _check_flags(flags: Namespace) -> None:
+    """Refuse flags of Hydra's that this command does not have, and flags that contradict each other."""
+    for name, mend in _NOT_FOR_US.items():
+        if getattr(flags, name):
+            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {mend}")
+    modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
+    if len(modes) > 1:
+        named = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
+        raise ConfigurationError(f"{named} exclude each other: leave out all but one")
 
 
 def _help() -> int:
@@ -106,59 +131,6 @@ def _help() -> int:
     return 0
 
 
-def _check_flags(flags: argparse.Namespace) -> None:
-    """Refuse what Hydra has flags for and this command has not, and flags that contradict each other.
-
-    Raises:
-        ConfigurationError: In one sentence.
-    """
-    for name, mend in _NOT_FOR_US.items():
-        if getattr(flags, name):
-            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {mend}")
-    modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
-    if len(modes) > 1:
-        said = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
-        raise ConfigurationError(f"{said} exclude each other: leave out all but one")
-
-
-_NOT_FOR_US = {
-    "config_name": "choose a recipe with experiment=...",
-    "config_path": "choose a recipe with experiment=...",
-    "config_dir": "put files of your own under conf/, as python -m mtrl --help shows its groups",
-    "package": "--cfg job shows the whole configuration",
-    "experimental_rerun": "the same command again goes on with a run",
-}
-"""Flags of Hydra's that would have no effect here, and what does."""
-
-
-def _complete(words: list[str], line: str, signals: Signals) -> int:
-    from mtrl.config.completion import is_for_hydra, offered
-
-    if is_for_hydra(line):
-        return _hand_to_hydra(words, signals)
-    print("\n".join(offered(line)))
-    return 0
-
-
-def _sweep(words: list[str], overrides: list[str], signals: Signals) -> int:
-    """Check every member, run them with Hydra's launcher, each in a process of its own, and show the results."""
-    from mtrl.config.compose import members
-    from mtrl.experiment import compose_run
-    from mtrl.sweep import check_directories, check_launcher, make_folder, runs_here, show_plan, show_results
-
-    check_launcher(overrides)
-    here = runs_here(overrides)
-    compositions = [compose_run(member, here=here) for member in members(overrides)]
-    check_directories(compositions)
-    if any(composition.config.dry_run for composition in compositions):
-        show_plan(compositions)
-        return 0
-    folder = make_folder(overrides)
-    show_plan(compositions, folder)
-    _hand_to_hydra([*words, f"hydra.sweep.dir={folder}"], signals)
-    return show_results(compositions, folder)
-
-
 def _hand_to_hydra(words: list[str], signals: Signals) -> int:
     import hydra
 
@@ -168,7 +140,7 @@ def _hand_to_hydra(words: list[str], signals: Signals) -> int:
     register_schema()
     # A launcher has its own ways with signals, and so has what passes them on to a member.
     signals.release()
-    sys.argv[1:] = [as_hydra_reads(word) for word in words]
+    sys.argv[1:] = map(as_hydra_reads, words)
     hydra.main(config_path=str(CONF.absolute()), config_name="config", version_base="1.3")(run_member)()
     return 0
 

@@ -1,6 +1,8 @@
 """Members of a sweep: each in a process of its own, so that a crash takes only itself."""
 
+import contextlib
 import importlib.util
+import itertools
 import os
 import shlex
 import signal
@@ -8,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,8 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
+from mtrl.config.compose import members
+from mtrl.config.values import key_of
 from mtrl.errors import TRY_AGAIN, ConfigurationError, RunError
-from mtrl.experiment import Composition, run_directory
+from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.run import PLAN, Run
 from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
 from mtrl.status import render, summary
@@ -40,7 +44,9 @@ def run_member(_: DictConfig) -> int:
         overrides = _without_fresh(overrides)
     variables = {}
     if launcher == "submitit_local":
-        variables[_VISIBLE] = _own_device(hydra.job.num, os.environ.get(_VISIBLE, ""))
+        # Submitit shows every GPU to every local member: each takes one of them in turn.
+        devices = os.environ.get(_VISIBLE, "").split(",")
+        variables[_VISIBLE] = devices[hydra.job.num % len(devices)]
     return Member([sys.executable, "-m", "mtrl", *overrides], variables).run()
 
 
@@ -57,15 +63,9 @@ def _is_first_start() -> bool:
     return True
 
 
-def _own_device(number: int, visible: str) -> str:
-    """Return which of the GPUs that submitit shows to every local member the one of this number takes."""
-    devices = visible.split(",")
-    return devices[number % len(devices)]
-
-
 def _without_fresh(words: Sequence[str]) -> list[str]:
     """Return the words of a command without ``fresh``, which a later start would take to what the first one made."""
-    return [word for word in words if word.partition("=")[0].lstrip("+") != "fresh"]
+    return [word for word in words if key_of(word) != "fresh"]
 
 
 class Member:
@@ -100,8 +100,8 @@ class Member:
                 if code != TRY_AGAIN or self._received:
                     break
                 self._command = _without_fresh(self._command)
-                said = f"ended with {TRY_AGAIN} and is started again, {again} of {AGAIN} times"
-                print(f"mtrl: {shlex.join(self._command)} {said}", file=sys.stderr, flush=True)
+                message = f"ended with {TRY_AGAIN} and is started again, {again} of {AGAIN} times"
+                print(f"mtrl: {shlex.join(self._command)} {message}", file=sys.stderr, flush=True)
                 code = self._run_once()
             if self._received and code != 0:
                 self._requeue()
@@ -140,12 +140,33 @@ class Member:
             handler(_REQUEUE, None)
 
 
-def check_launcher(overrides: Sequence[str]) -> None:
-    """Refuse a launcher whose package is not installed.
+def run_sweep(overrides: Sequence[str], launch: Callable[[list[str]], int]) -> int:
+    """Check every member, run them with Hydra's launcher, and show the results; return the exit code.
+
+    Args:
+        overrides: The overrides, some with several values.
+        launch: Hands the command to Hydra, with further overrides.
 
     Raises:
-        ConfigurationError: naming the extra to install.
+        ConfigurationError: A member cannot run; none has started.
     """
+    check_launcher(overrides)
+    # On a cluster, each member is checked as it starts.
+    here = "hydra/launcher=submitit_slurm" not in overrides
+    compositions = [compose_run(member, here=here) for member in members(overrides)]
+    _check_directories(compositions)
+    plan = [f"{len(compositions)} runs:", *(f"  {run_directory(each)}" for each in compositions)]
+    print("\n".join(plan))
+    if any(composition.config.dry_run for composition in compositions):
+        return 0
+    folder = make_folder(overrides)
+    (folder / PLAN).write_text("\n".join(plan) + "\n")
+    launch([f"hydra.sweep.dir={folder}"])
+    return _show_results(compositions, folder)
+
+
+def check_launcher(overrides: Sequence[str]) -> None:
+    """Refuse a launcher whose package is not installed, naming the extra to install."""
     for text in overrides:
         key, _, option = text.partition("=")
         plugin = _PLUGINS.get(option.split("_")[0])
@@ -156,34 +177,22 @@ def check_launcher(overrides: Sequence[str]) -> None:
             )
 
 
-def runs_here(overrides: Sequence[str]) -> bool:
-    """Tell whether the members run on this machine, and not on a cluster's, where each is checked as it starts."""
-    return "hydra/launcher=submitit_slurm" not in overrides
-
-
-def check_directories(compositions: Sequence[Composition]) -> None:
-    """Refuse members that are one run: keys that do not decide what is learned give them one directory.
-
-    Raises:
-        ConfigurationError: naming two such members by what differs in their overrides.
-    """
+def _check_directories(compositions: Sequence[Composition]) -> None:
+    """Refuse members that are one run: keys that do not decide what is learned give them one directory."""
     found: dict[Path, Composition] = {}
     for each in compositions:
         directory = run_directory(each)
         other = found.setdefault(directory.absolute(), each)
         if other is not each:
-            one, two = _apart(other, each), _apart(each, other)
+            one, two = _only_in(other, each), _only_in(each, other)
             raise ConfigurationError(
                 f"{one} and {two} are one run, in {directory}: start them one after the other without -m, "
                 "or sweep over keys that decide what is learned"
             )
 
 
-def _apart(one: Composition, other: Composition) -> str:
-    """Return what the first was composed from and the other was not."""
-    return (
-        " ".join(words for words in one.overrides if words not in other.overrides) or "the same words twice"
-    )
+def _only_in(one: Composition, other: Composition) -> str:
+    return " ".join(word for word in one.overrides if word not in other.overrides) or "the same words twice"
 
 
 def make_folder(overrides: Sequence[str]) -> Path:
@@ -193,27 +202,17 @@ def make_folder(overrides: Sequence[str]) -> Path:
         if key == "hydra.sweep.dir":
             Path(named).mkdir(parents=True, exist_ok=True)
             return Path(named)
-    wanted, number = Path("multirun") / time.strftime("%Y-%m-%d/%H-%M-%S"), 1
-    folder = wanted
-    while True:
-        try:
+    first = Path("multirun") / time.strftime("%Y-%m-%d/%H-%M-%S")
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-            folder = wanted.with_name(f"{wanted.name}-{number}")
+            break
+    return folder
 
 
-def show_plan(compositions: Sequence[Composition], folder: Path | None = None) -> None:
-    """Print where each member will live, and write it to ``folder``."""
-    plan = [f"{len(compositions)} runs:", *(f"  {run_directory(each)}" for each in compositions)]
-    print("\n".join(plan))
-    if folder is not None:
-        (folder / PLAN).write_text("\n".join(plan) + "\n")
-
-
-def show_results(compositions: Sequence[Composition], folder: Path) -> int:
-    """Print what the members came to, and write it to ``folder``; return 0 if all finished and 1 otherwise."""
+def _show_results(compositions: Sequence[Composition], folder: Path) -> int:
+    """Print the state of each member, and write it to ``folder``; return 0 if all finished and 1 otherwise."""
     runs, missing = [], []
     for directory in map(run_directory, compositions):
         try:

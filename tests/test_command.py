@@ -125,7 +125,7 @@ REFUSED_FLAGS = {
     "experiment=mt3 --config-path=x": "--config-path is not for this command",
     "--config-dir x": "--config-dir is not for this command: put files of your own under conf/",
     "--cfg job --package algo": "--package is not for this command: --cfg job shows",
-    "--experimental-rerun x": "the same command again goes on with a run",
+    "--experimental-rerun x": "the same command again continues a run",
     "-m --cfg job seed=1,2": "--multirun and --cfg exclude each other",
     "-m seed=1,2 --info": "--multirun and --info exclude each other",
     "hydra/launcher=joblib seed=1": "hydra/launcher=joblib is for the members of a sweep: add -m",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mtrl.config.compose import defaults_of, groups
+from mtrl.config.values import walk
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import MT50
 
@@ -14,53 +15,32 @@ def is_for_hydra(line: str) -> bool:
 
 
 def offered(line: str) -> list[str]:
-    """Return how the last word of a command line may go on, the whole word each time.
+    """Return what the last word of a command line may become, the whole word each time.
 
-    Hydra's own completion would offer the schemas as options and none below a folder of recipes.
+    Hydra's own completion would offer the schemas as options, and nothing below a folder of recipes.
     """
     words = line.split()[1:]
     word = "" if not words or line[-1].isspace() else words.pop()
+    values = dict(walk(_composed(words)))
     key, equals, value = word.partition("=")
     if equals:
         done, comma, value = value.rpartition(",")
-        return [f"{key}={done}{comma}{each}" for each in _values(key, words) if each.startswith(value)]
-    head = word[: word.rfind(".") + 1]
-    found = [f"{head}{name}" for name in _names(head.rstrip("."), words)]
-    return [name for name in found if name.startswith(word)]
+        known = groups().get(key) or (sorted(MT50) if key == "task" else _known(values.get(key)))
+        return [f"{key}={done}{comma}{each}" for each in known if each.startswith(value)]
+    depth = word.count(".")
+    chosen_by_group = {"experiment", *(f"{group}.name" for group in groups())}
+    names = [f"{group}=" for group in groups()] if depth == 0 else []
+    for name, value in values.items():
+        if name.count(".") == depth and name not in chosen_by_group:
+            names.append(f"{name}." if isinstance(value, dict) and value else f"{name}=")
+    return sorted(name for name in names if name.startswith(word))
 
 
-def _values(key: str, words: list[str]) -> list[str]:
-    if key in groups():
-        return groups()[key]
-    if key == "task":
-        return sorted(MT50)
-    value = _at(key, words)
+def _known(value: Any) -> list[str]:
     if isinstance(value, bool):
         return ["false", "true"]
     # A value that is missing or null tells nothing, and a list is too long to be changed by hand.
     return [] if value in (None, "???") or isinstance(value, dict | list) else [str(value)]
-
-
-def _names(parent: str, words: list[str]) -> list[str]:
-    """Return the names below a key, "" for the first ones, with what comes after them."""
-    inside = _at(parent, words) if parent else _composed(words)
-    names = [] if parent else [f"{group}=" for group in groups()]
-    if not isinstance(inside, dict):
-        return names
-    for name, value in inside.items():
-        chosen_by_group = (name in groups()) if not parent else (name == "name" and parent in groups())
-        if isinstance(value, dict) and value:
-            names.append(f"{name}.")
-        elif not chosen_by_group:
-            names.append(f"{name}=")
-    return sorted(names)
-
-
-def _at(key: str, words: list[str]) -> Any:
-    value: Any = _composed(words)
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _composed(words: list[str]) -> dict[str, Any]:

@@ -2,32 +2,33 @@
 
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.types import Override
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from mtrl.config.types import OPTIONS, Config
+from mtrl.config.types import OPTIONS, Config, require
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import closest
 
 
 def sentence(error: BaseException) -> str:
     """Return a complaint as ``key: what is wrong; what to give``, whichever layer wrapped it."""
-    for cause in _causes(error):
+    cause: BaseException | None = error
+    while cause is not None:
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-            key = cause.full_key
+            key, kind = cause.full_key, _type_of(cause.full_key)
             if isinstance(cause, ConfigKeyError):
                 return _not_of_this_option(error, key)
-            kind = _type_of(key)
             if is_dataclass(kind):
                 first = f"{key}.{fields(kind)[0].name}=..."
                 return f"{key} has the wrong type: it holds keys, which are set one by one, as {first}"
             what = str(cause.msg or cause).splitlines()[0].rstrip(".")
             what = what.replace("incompatible with type hint 'Union[int, float]'", "no number")
             return f"{key} has the wrong type: {what}; give {_in_words(kind)}"
+        cause = cause.__cause__ or cause.__context__
     return first_sentence(error)
 
 
@@ -36,26 +37,21 @@ def first_sentence(error: BaseException) -> str:
     return str(error).strip().splitlines()[0].rstrip(".")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
 def _not_of_this_option(error: BaseException, key: str) -> str:
     """Say that a file sets a key which the option chosen on the command line does not have."""
     file = re.search(r"In '([^']+)'", str(error))
     where = f"conf/{file[1]}.yaml sets {key}" if file else f"{key} is set"
-    group, _, name = key.partition(".")
-    owners = [
-        f"{group}={option}"
-        for option, kind in OPTIONS.get(group, {}).items()
-        if name in {field.name for field in fields(kind)}
-    ]
+    owners = _owners(key)
     if not owners:
         return f"{where}, which does not exist: take it out"
     return f"{where}, which only {' and '.join(owners)} has: choose {owners[0]}, or another experiment"
+
+
+def _owners(key: str) -> list[str]:
+    """Return the options that have a key, as ``group=option``."""
+    group, _, name = key.partition(".")
+    options = OPTIONS.get(group, {}).items()
+    return [f"{group}={option}" for option, kind in options if name in kind.__dataclass_fields__]
 
 
 def _type_of(key: str) -> Any:
@@ -111,7 +107,7 @@ def is_free(key: str) -> bool:
 
 
 def check_form(overrides: Sequence[Override]) -> None:
-    """Refuse overrides of a form, or in a company, that cannot be meant.
+    """Refuse overrides of a form, or together with others, that cannot be meant.
 
     Raises:
         ConfigurationError: In one sentence.
@@ -125,50 +121,44 @@ def check_form(overrides: Sequence[Override]) -> None:
             )
         if override.is_hydra_override():
             continue
-        if override.is_delete():
-            raise ConfigurationError(
-                f"{line} deletes, which nothing here allows: leave it out, or set {key}=..."
-            )
-        if override.package is not None:
-            raise ConfigurationError(f"{line} names a package, which no group here has: write it without @")
-        if override.is_sweep_override():
-            raise ConfigurationError(f"{line} gives several values: add -m to run each of them")
+        require(
+            not override.is_delete(),
+            f"{line} deletes, which nothing here allows: leave it out, or set {key}=...",
+        )
+        require(
+            override.package is None, f"{line} names a package, which no group here has: write it without @"
+        )
+        require(not override.is_sweep_override(), f"{line} gives several values: add -m to run each of them")
         given[key] = override
     both = [given[key] for key in ("phase", "total_steps") if key in given and given[key].value() is not None]
-    if len(both) == 2:
-        said = " and ".join(str(override.input_line) for override in both)
-        raise ConfigurationError(f"{said} both say how long to train: leave one of them out")
+    lines = " and ".join(str(override.input_line) for override in both)
+    require(len(both) < 2, f"{lines} both say how long to train: leave one of them out")
 
 
 def check_options(
-    overrides: Sequence[Override], known: Mapping[str, list[str]], hydras: Callable[[str], list[str]]
+    overrides: Sequence[Override], known: Mapping[str, list[str]], of_hydra: Callable[[str], list[str]]
 ) -> None:
     """Refuse an option that its group does not have.
 
     Args:
         overrides: The command line.
-        known: The options of each group.
-        hydras: Gives the options of a group of Hydra's own; of "hydra", its groups.
+        known: The options of each group. Hydra lists the schemas too, which nobody may choose.
+        of_hydra: Gives the options of a group of Hydra's own; of "hydra", its groups.
 
     Raises:
         ConfigurationError: In one sentence, with the options.
     """
     for override in overrides:
         group = override.key_or_group
-        if override.is_delete() or override.is_sweep_override():
+        of_hydras = group.startswith("hydra/")
+        if override.is_delete() or override.is_sweep_override() or not (group in known or of_hydras):
             continue
-        if group in known:
-            # Hydra also lists the schemas as options; the files are what a person may choose.
-            options = known[group]
-        elif group.startswith("hydra/"):
-            options = hydras(group)
-            if not options:
-                own = [f"hydra/{name}" for name in hydras("hydra")]
-                near = closest(group, own)
-                hint = f"did you mean {near}?" if near else f"Hydra has {', '.join(own)}"
-                raise ConfigurationError(f"there is no group {group!r}: {hint}")
-        else:
-            continue
+        options = of_hydra(group) if of_hydras else known[group]
+        if not options:
+            own = [f"hydra/{name}" for name in of_hydra("hydra")]
+            near = closest(group, own)
+            hint = f"did you mean {near}?" if near else f"Hydra has {', '.join(own)}"
+            raise ConfigurationError(f"there is no group {group!r}: {hint}")
         option = override.value()
         if option not in options:
             near = closest(str(option), options)
@@ -210,12 +200,11 @@ def _is_name(key: str, known: Mapping[str, list[str]]) -> bool:
 
 
 def _unknown(key: str, keys: Sequence[str], known: Mapping[str, list[str]]) -> str:
-    head, _, rest = key.partition(".")
-    for option, schema in OPTIONS.get(head, {}).items():
-        if rest in {field.name for field in fields(schema)}:
-            return f"there is no key {key!r} in this configuration: it belongs to {head}={option}"
+    if owners := _owners(key):
+        return f"there is no key {key!r} in this configuration: it belongs to {owners[0]}"
     near = _nearest(key, list(dict.fromkeys([*(k for k in keys if not _is_name(k, known)), *known])))
-    hint = f"did you mean {_either(near)}?" if near else "python -m mtrl --cfg job shows every key"
+    either = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
+    hint = f"did you mean {either}?" if near else "python -m mtrl --cfg job shows every key"
     return f"there is no key {key!r} in this configuration: {hint}"
 
 
@@ -234,7 +223,3 @@ def _nearest(key: str, candidates: Sequence[str]) -> list[str]:
         return leaves[leaf]
     near = closest(translated, candidates) if rest else None
     return [near] if near else leaves.get(closest(leaf, list(leaves)) or "", [])
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
