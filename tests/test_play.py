@@ -1,6 +1,7 @@
 """``python -m mtrl.play``: a video of all tasks, the right way up, with what happens written below each."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,17 @@ from mtrl.env.camera import choose_graphics
 from mtrl.errors import ConfigurationError, EncoderError, NoGraphicsError
 from mtrl.play import Tile, grid, main, write_mp4
 
-TASKS = ("drawer-close-v3", "reach-v3")
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    tasks = "env.tasks=[drawer-close-v3,reach-v3]"
+    return save_run(tmp_path_factory.mktemp("saved"), "experiment=mt3", tasks, "env.horizon=40")
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """Return a copy of the run that may be changed."""
+    return shutil.copytree(saved, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("given", "draws"), [("glfw", "glfw"), ("", "osmesa")])
@@ -99,8 +110,8 @@ def shown(monkeypatch):
     return found
 
 
-def test_of_two_runs_the_one_written_last_is_shown_also_without_a_status(shown, tmp_path, capsys):
-    older, newer = (save_run(tmp_path, f"seed={seed}") for seed in (1, 2))
+def test_of_two_runs_the_one_written_last_is_shown_also_without_a_status(shown, copy, tmp_path, capsys):
+    older, newer = copy, shutil.copytree(copy, tmp_path / "newer")
     (newer / "status.json").rename(newer / "evaluation.csv")
     os.utime(older / "status.json", (0, 0))
     assert main([str(tmp_path)]) == 0
@@ -108,8 +119,8 @@ def test_of_two_runs_the_one_written_last_is_shown_also_without_a_status(shown, 
     assert f"holds 2 runs: this is {newer}" in capsys.readouterr().err
 
 
-def test_a_run_of_another_version_is_named_and_the_last_model_is_shown_if_asked_for(shown, tmp_path, capsys):
-    run = of_version(with_last(save_run(tmp_path), 90), "0.0.1")
+def test_a_run_of_another_version_is_named_and_the_last_model_is_shown_if_asked_for(shown, copy, capsys):
+    run = of_version(with_last(copy, 90), "0.0.1")
     assert main([str(run)]) == main([str(run), "--checkpoint", "last"]) == 0
     assert [(policy.model.parent.name, policy.step) for policy in shown] == [("best", 60), ("step_90", 90)]
     assert capsys.readouterr().err.count(f"{run} was trained by mtrl 0.0.1, and this is ") == 2
@@ -168,12 +179,10 @@ sys.exit(code)
 """
 
 
-def test_a_video_shows_all_tasks_upright_from_first_to_last_step(tmp_path):
+def test_a_video_shows_all_tasks_upright_from_first_to_last_step(saved, tmp_path):
     imageio = pytest.importorskip("imageio.v2")
-    tasks = f"env.tasks=[{','.join(TASKS)}]"
-    run = save_run(tmp_path, "experiment=mt3", tasks, "env.horizon=40")
     out = tmp_path / "videos" / "play.mp4"
-    assert drawing(RECORD, run, out).strip() == str(out)
+    assert drawing(RECORD, saved, out).strip() == str(out)
     with imageio.get_reader(out) as video:
         frames = [frame for frame in video]  # noqa: C416  (list() would ask for a length it does not know)
         assert video.get_meta_data()["fps"] == 8
