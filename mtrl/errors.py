@@ -83,11 +83,11 @@ class NotFiniteError(RunEndedError, ValueError):
 class NonFinite(RunEndedError, ArithmeticError):
     """A NaN or an infinity in what the learner is about to store, has computed, or has learned.
 
-    Attributes:
+    Args:
         tensor: Name of the tensor, for instance ``reward`` or ``policy.critic.net.layers.0.weight``.
-        step: Environment step at which it was noticed, None where unknown.
-        tasks: Indices of the tasks concerned; empty where it concerns all or is unknown.
-        transition: The offending transition as plain arrays, None where there is none.
+        step: Environment step at which it was noticed; None if unknown.
+        tasks: Indices of the tasks concerned; empty if it concerns all or is unknown.
+        transition: The transition with the number, as plain arrays; None if the learner computed the number.
     """
 
     def __init__(
@@ -99,23 +99,20 @@ class NonFinite(RunEndedError, ArithmeticError):
     def sentence(
         self, names: Sequence[str] | None = None, checkpoint: Path | str | None = "<that checkpoint>"
     ) -> str:
-        """Return the sentence for a person.
-
-        Args:
-            names: The tasks' names by index.
-            checkpoint: What was saved last, None where nothing was.
-        """
+        """Return the message, with the tasks' names and the newest checkpoint (None before the first)."""
         where = "" if self.step is None else f" at step {self.step:,}"
         tasks = [str(task) if names is None else names[task] for task in self.tasks]
         whose = f" of task {', '.join(tasks)}" if tasks else ""
-        if self.transition is None:
-            # Both keys make another run, which does not go on in the directory of this one.
-            how = "a lower algo.learning_rate, or algo.max_gradient_norm=1 where algo=sac"
-            advice = f"train anew with {how}"
-            if checkpoint is not None:
-                advice = f"continue from the last checkpoint in a new run, with transfer.source={checkpoint} and {how}"
-        else:
+        # Both keys make another run, which has a directory of its own.
+        how = "a lower algo.learning_rate, or algo.max_gradient_norm=1 where algo=sac"
+        if self.transition is not None:
             advice = "the environment, or the policy that acted, is broken"
+        elif checkpoint is None:
+            advice = f"train anew with {how}"
+        else:
+            advice = (
+                f"continue from the last checkpoint in a new run, with transfer.source={checkpoint} and {how}"
+            )
         return f"{self.tensor}{whose} is NaN or infinite{where}: {advice}"
 
 

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from mtrl.errors import Preempted
@@ -15,26 +15,29 @@ WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """What a batch system sends ahead of the end, before or after another signal; never a reason to hurry."""
 SAME_EVENT = 0.5
 """Seconds within which a signal that comes twice is one: sent to the process and to its group."""
-UNDIVIDED = threading.Lock()
-"""Held around what the end of the process must not cut in two, as another process would complain of its half."""
+NO_EXIT = threading.Lock()
+"""Held around steps that the end of the process must not cut in two, because another process would complain."""
 LAUNCHED = "MTRL_LAUNCHED"
-"""Variable of the environment of a process whose launcher passes signals on and counts them."""
+"""Environment variable of a process whose launcher passes signals on and counts them."""
 
 
 class Signals:
-    """Listens to signals: the first ends the process at once until ``defer``, and is remembered from then on.
+    """Listens to signals: until ``defer`` the first one ends the process at once; afterwards it is remembered.
 
-    While a run starts there is nothing to save, and what it finds on the disk outlives its end at any moment; so the
-    process just ends, from a thread of its own, for Python calls no handler while it compiles or loads a library.
+    While a run starts there is nothing to save, and its files survive an end at any moment. The process is then ended
+    by a thread of its own, because Python calls no handler while it compiles or loads a library.
+
     A second signal ends the process at once in any case. A member of a sweep may get every signal twice, at any
     distance: from its group and from its launcher. There the launcher ends it at the second.
     """
 
     def __init__(self) -> None:
-        self._counts = LAUNCHED not in os.environ
         self.received: int | None = None
-        self.message_at_exit: Callable[[Preempted], str] = _message_at_exit
-        """What to do before the process ends at once, and to say."""
+        self.message_at_exit: Callable[[Preempted], str] = lambda signal: (
+            f"{signal}: nothing is lost; the same command continues the run"
+        )
+        """Called before the process ends at once; returns what is printed."""
+        self._counts = LAUNCHED not in os.environ
         self._deferred = False
         self._at = 0.0
         self._before: dict[int, Any] = {}
@@ -44,15 +47,13 @@ class Signals:
         woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         threading.Thread(target=self._watch, args=(woken,), name="mtrl-signals", daemon=True).start()
-        # Full, it has woken the thread already.
+        # A full pipe has woken the thread already.
         self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in HANDLED:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def release(self) -> None:
@@ -66,15 +67,11 @@ class Signals:
             self._wake = -1
 
     def defer(self) -> None:
-        """Remember signals for ``check`` from now on, for there is something to save."""
+        """Remember signals for ``check`` from now on, because there is something to save."""
         self._deferred = True
 
     def check(self) -> None:
-        """Raise Preempted if a signal has come.
-
-        Raises:
-            Preempted: with the first signal.
-        """
+        """Raise Preempted, with the first signal, if one has come."""
         if self.received is not None:
             raise Preempted(self.received)
 
@@ -92,12 +89,8 @@ class Signals:
         with open(woken, "rb", buffering=0) as pipe:
             while numbers := pipe.read(1):
                 if numbers[0] in HANDLED and not self._deferred:
-                    UNDIVIDED.acquire(timeout=1.0)
+                    NO_EXIT.acquire(timeout=1.0)
                     try:
                         print(self.message_at_exit(Preempted(numbers[0])), flush=True)
                     finally:
                         os._exit(128 + numbers[0])
-
-
-def _message_at_exit(preempted: Preempted) -> str:
-    return f"{preempted}: nothing is lost; the same command goes on"

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -83,15 +83,9 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
         env.close()
 
 
-class Parts(NamedTuple):
-    """What ``build`` puts together."""
-
-    env: VecEnv
-    agent: OffPolicyAlgorithm
-    curriculum: Curriculum | None
-
-
-def build(cfg: Config, chosen: Hardware, done: int = 0) -> Parts:
+def build(
+    cfg: Config, chosen: Hardware, done: int = 0
+) -> tuple[VecEnv, OffPolicyAlgorithm, Curriculum | None]:
     """Return the training environments, the agent on them, and the curriculum, whose first stage has begun.
 
     Args:
@@ -109,7 +103,7 @@ def build(cfg: Config, chosen: Hardware, done: int = 0) -> Parts:
         agent.set_logger(Logger(folder=None, output_formats=[]))
         if cfg.transfer.active:
             freeze(cfg, agent)
-        return Parts(env, agent, begin_curriculum(cfg, env))
+        return env, agent, begin_curriculum(cfg, env)
     except BaseException:
         env.close()
         raise

@@ -18,6 +18,7 @@ from mtrl.env.make import make_vec_env
 from mtrl.errors import ConfigurationError
 from mtrl.evaluation.protocol import Evaluation, TaskResult
 from mtrl.experiment import compose_run
+from mtrl.rundir.layout import step_checkpoints
 from mtrl.training import callbacks
 
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")
@@ -31,10 +32,6 @@ def rows(path):
 
 def status(directory):
     return json.loads((directory / "status.json").read_text())
-
-
-def newest(directory):
-    return max((directory / "checkpoints").glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
 
 
 NAMES = [name for name in groups()["experiment"] if not name.startswith("transfer/")]
@@ -83,7 +80,7 @@ def test_every_algorithm_learns_with_every_variant_and_its_saved_model_acts_the_
     assert int(metrics[-1]["updates"]) > 0
     assert np.isfinite(float(metrics[-1]["loss/critic"]))
     assert np.isfinite(float(metrics[-1]["loss/actor"]))
-    model = CLASSES[algo].load(newest(directory) / "model.zip", device="cpu")
+    model = CLASSES[algo].load(step_checkpoints(directory)[-1] / "model.zip", device="cpu")
     env = make_vec_env(["reach-v3", "push-v3"], 1, seed=1, horizon=20, task_id=variant != "plain")
     returns = np.zeros(2)
     for goal in (0, 1):
@@ -111,13 +108,13 @@ def test_the_run_directory_holds_what_it_should(runs):
     environment = json.loads((directory / "environment.json").read_text())
     assert {"versions", "git", "processor", "command", "host", "python"} <= environment.keys()
     assert environment["versions"]["stable-baselines3"]
-    told = status(directory)
-    assert (told["state"], told["step"], told["total_steps"]) == ("finished", 300, 300)
-    assert told["hardware"]["device"] == "cpu"
-    assert told["starts"][0]["step"] == 0
+    facts = status(directory)
+    assert (facts["state"], facts["step"], facts["total_steps"]) == ("finished", 300, 300)
+    assert facts["hardware"]["device"] == "cpu"
+    assert facts["starts"][0]["step"] == 0
     last = rows(directory / "evaluation.csv")[-2:]
     mean = np.mean([float(row["mean_return"]) for row in last])
-    assert told["result"]["mean_return"] == pytest.approx(mean, rel=1e-6)
+    assert facts["result"]["mean_return"] == pytest.approx(mean, rel=1e-6)
     assert {path.name for path in (directory / "checkpoints").iterdir()} >= {"best", "step_300"}
 
 
@@ -137,10 +134,8 @@ def test_metrics_and_evaluations_have_a_column_for_everything_of_each_task(runs)
 
 @pytest.mark.parametrize("variant", ["plain", "shared", "multihead"])
 @pytest.mark.parametrize("algo", CLASSES)
-def test_every_algorithm_has_q_values_that_are_its_critics(runs, algo, variant):
-    """From the first update on, and near the mean of what the last model's critics say of such transitions."""
-    directory = runs(algo, variant)
-    first, *rest = (row["q_value"] for row in rows(directory / "metrics.csv"))
+def test_every_algorithm_logs_q_values_from_the_first_update_on(runs, algo, variant):
+    first, *rest = (row["q_value"] for row in rows(runs(algo, variant) / "metrics.csv"))
     assert first == ""
     values = [float(value) for value in rest]
     assert np.isfinite(values).all()
@@ -189,24 +184,26 @@ def test_neither_the_backend_nor_the_workers_change_what_is_learned(runs, train,
         assert (again / name).read_text() == (first / name).read_text()
 
 
-def test_held_out_goals_are_evaluated_where_asked(train, tmp_path):
-    directory = train(
-        tmp_path, "task=reach-v3", "evaluation.goals=heldout", "total_steps=60", "evaluation.every=60"
-    )
-    assert {row["goals"] for row in rows(directory / "evaluation.csv")} == {"heldout"}
-
-
-def test_tensorboard_mirrors_the_csv_files(train, tmp_path):
+def test_a_run_prints_its_result_and_tensorboard_mirrors_its_csv_files_of_held_out_goals(train, tmp_path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    words = ("logging.tensorboard=true", "total_steps=200", "evaluation.every=1000")
+    words = (
+        "logging.tensorboard=true",
+        "total_steps=200",
+        "evaluation.every=1000",
+        "evaluation.goals=heldout",
+    )
     directory = train(tmp_path, "task=reach-v3", *words)
+    shown = capsys.readouterr().out
+    for word in ("reach-v3", "success", "200 environment steps", f"run directory: {directory}"):
+        assert word in shown
+    assert {row["goals"] for row in rows(directory / "evaluation.csv")} == {"heldout"}
     events = EventAccumulator(str(directory / "tensorboard"))
     events.Reload()
     for name in ("training/success_rate/reach-v3", "training/return/reach-v3", "timing/steps_per_second"):
         assert name in events.Tags()["scalars"]
     evaluation = rows(directory / "evaluation.csv")[-1]
-    mirrored = events.Scalars("evaluation_train/return/reach-v3")[-1]
+    mirrored = events.Scalars("evaluation_heldout/return/reach-v3")[-1]
     assert (mirrored.step, mirrored.value) == (200, pytest.approx(float(evaluation["mean_return"]), rel=1e-5))
 
 
@@ -241,20 +238,13 @@ def test_a_run_stops_when_an_official_evaluation_is_solved_and_not_before(train,
     directory = train(tmp_path, "task=reach-v3", "total_steps=400", "evaluation.every=50", "stop.success=0.9")
     assert results.episodes == [1, 2, 1, 1, 2]
     assert not results.pairs
-    told = status(directory)
-    assert (told["state"], told["step"], told["result"]["success_rate"]) == ("finished", 150, 0.9)
+    facts = status(directory)
+    assert (facts["state"], facts["step"], facts["result"]["success_rate"]) == ("finished", 150, 0.9)
 
 
 def test_a_run_stops_at_a_success_that_was_really_measured(train, tmp_path):
     directory = train(tmp_path, "task=reach-v3", "stop.success=0", "env.reward=v1")
     assert (status(directory)["state"], status(directory)["step"]) == ("finished", 150)
-
-
-def test_the_result_is_shown_with_the_run_directory(train, tmp_path, capsys):
-    directory = train(tmp_path, "task=reach-v3", "total_steps=60", "evaluation.every=1000")
-    shown = capsys.readouterr().out
-    for word in ("reach-v3", "success", "60 environment steps", f"run directory: {directory}"):
-        assert word in shown
 
 
 def test_updates_are_counted_in_the_unit_asked_for(train, tmp_path):
@@ -312,7 +302,9 @@ def test_a_foreign_class_runs_with_arguments_of_its_own(train, tmp_path):
     directory = train(tmp_path, *words, "total_steps=200", "evaluation.every=1000")
     from stable_baselines3 import SAC as Theirs
 
-    assert Theirs.load(newest(directory) / "model.zip", device="cpu").target_update_interval == 3
+    assert (
+        Theirs.load(step_checkpoints(directory)[-1] / "model.zip", device="cpu").target_update_interval == 3
+    )
 
 
 @pytest.mark.parametrize("refusal", ["AssertionError", "TypeError", "ValueError"])

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.metaworld import check_actions
 from mtrl.errors import WorkerError, WorkerLostError
-from mtrl.signals import HANDLED, UNDIVIDED
+from mtrl.signals import HANDLED, NO_EXIT
 
 Indices = int | Sequence[int] | None
 
@@ -176,7 +176,7 @@ class WorkerVecEnv(VecEnv):
     def _start(self, process: multiprocessing.process.BaseProcess) -> None:
         try:
             # A worker whose own description breaks off ends with a traceback from inside multiprocessing.
-            with UNDIVIDED:
+            with NO_EXIT:
                 process.start()
         except (EOFError, ConnectionError) as error:
             self.close()

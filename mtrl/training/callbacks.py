@@ -136,12 +136,12 @@ class RunCallbacks(CallbackList):
 
     def show(self, result: Evaluation) -> None:
         """Print the final evaluation and how far the curriculum came."""
-        console = Console(file=sys.stdout, markup=False, soft_wrap=True)
+        console = Console(file=sys.stdout, markup=False)
         seconds = self.logging.clock.seconds
         title = f"{self.cfg.experiment} after {self.num_timesteps:,} steps, {seconds:,.0f} s"
         console.print(result_table(result, title))
         if self.curriculum is not None:
-            console.print(self.curriculum.summary())
+            console.print(self.curriculum.summary(), soft_wrap=True)
 
     def close(self) -> None:
         """Release the display, the files and the evaluation's environments; again does nothing."""

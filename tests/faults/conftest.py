@@ -14,13 +14,15 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def whole(server, tmp_path_factory):
     """The uninterrupted tiny run."""
-    return server.succeed(tmp_path_factory.mktemp("whole"))
+    output = tmp_path_factory.mktemp("whole")
+    server.run(output)
+    return run_files(output)
 
 
 @pytest.fixture(scope="session")
 def killed(server, tmp_path_factory):
     output = tmp_path_factory.mktemp("killed")
-    assert server.run(output, call=["signal_self", [9, 190]])["code"] == -9
+    server.run(output, call=["signal_self", [9, 190]], code=-9)
     assert len(run_files(output).checkpoints) == 3
     return run_files(output)
 

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import zipfile
 from functools import partial
 
@@ -107,15 +106,13 @@ PLANTS = {
 @pytest.fixture(scope="module")
 def finished(server, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished")
-    answer = server.run(output, *MORE, "total_steps=120")
-    assert answer["code"] == 0, answer["printed"]
-    return run_files(output, *MORE).path
+    server.run(output, *MORE, "total_steps=120")
+    return run_files(output, *MORE)
 
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plant):
-    run = tmp_path / finished.relative_to(finished.parents[2])
-    shutil.copytree(finished, run)
+    run = finished.copied_to(tmp_path).path
     marker = tmp_path / "executed"
     pattern, put = PLANTS[plant]
     for path in run.glob(pattern):
@@ -144,7 +141,7 @@ def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plan
 
 @pytest.mark.parametrize("command", [evaluation, play], ids=["evaluation", "play"])
 def test_no_command_that_plays_runs_a_payload(finished, tmp_path, monkeypatch, capsys, command):
-    run = shutil.copytree(finished, tmp_path / "run")
+    run = finished.copied_to(tmp_path).path
     marker = tmp_path / "executed"
     for path in run.glob("checkpoints/*/model.zip"):
         plant_in_tensors("policy.pth", path, Payload(marker))
@@ -163,11 +160,10 @@ def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, tmp_path, mon
     # Evaluation and video read everything of a run before they simulate.
     monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     tiny.use_tiny_environment()
-    files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(finished.path) for path in finished.path.rglob("*") if path.is_file())
     assert len(files) > 15
     for number, name in enumerate(files):
-        run = tmp_path / str(number) / finished.relative_to(finished.parents[2])
-        shutil.copytree(finished, run)
+        run = finished.copied_to(tmp_path / str(number)).path
         (run / name).write_bytes(content)
         reseal_if_readable(run)
         for command in (status.main, report, evaluation, play):
@@ -195,8 +191,7 @@ def test_the_payload_would_run_where_pickles_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "link"])
 def test_a_manifest_reaches_nothing_outside_its_directory(server, tmp_path, finished, name):
-    run = tmp_path / finished.relative_to(finished.parents[2])
-    shutil.copytree(finished, run)
+    run = finished.copied_to(tmp_path).path
     (run / "secret").write_text("secret")
     for path in run.glob("checkpoints/step_*/manifest.json"):
         if name == "link":
@@ -205,8 +200,7 @@ def test_a_manifest_reaches_nothing_outside_its_directory(server, tmp_path, fini
         facts = {"size": 6, "sha256": sha256(run / "secret")}
         manifest["files"][name] = facts
         path.write_text(json.dumps(sealed(manifest)))
-    answer = server.run(tmp_path, *MORE, "total_steps=140")
-    assert answer["code"] == 2, answer["printed"]
+    answer = server.run(tmp_path, *MORE, "total_steps=140", code=2)
     assert "is missing" in answer["printed"]
 
 
@@ -241,8 +235,7 @@ def test_weights_are_no_larger_than_their_file(finished, tmp_path, inside):
     from mtrl.checkpoint.model import read_weights
     from mtrl.errors import DamagedError
 
-    run = tmp_path / finished.relative_to(finished.parents[2])
-    shutil.copytree(finished, run)
+    run = finished.copied_to(tmp_path).path
     model, tensors = run / "checkpoints" / "best" / "model.zip", tmp_path / "tensors"
     torch.save({"actor.mu.weight": torch.zeros(2**22)}, tensors)
     if inside:
