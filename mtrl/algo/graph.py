@@ -42,7 +42,13 @@ class GraphedUpdate:
         for optimizer in learner.optimizers():
             optimizer.follow_learning_rate()
         if batch.grouping is not None and batch.grouping.gather is not None:
-            self._warn()
+            if not self._warned:
+                logger.warning(
+                    "a batch with unequal shares of the tasks is not recorded as a CUDA graph, so updates on such "
+                    "batches are slow: balanced batches (algo.balanced_batches=true) avoid them once every task "
+                    "has been played"
+                )
+                self._warned = True
             return update(learner, batch)
         # New streams and recordings belong to the current GPU.
         with torch.cuda.device(learner.device) if learner.device.type == "cuda" else nullcontext():
@@ -59,15 +65,6 @@ class GraphedUpdate:
         copy_batch(batch, self._batch)
         self._graph.replay()
         return self._losses.clone()
-
-    def _warn(self) -> None:
-        if not self._warned:
-            logger.warning(
-                "a batch with unequal shares of the tasks is not recorded as a CUDA graph, so updates on such "
-                "batches are slow: balanced batches (algo.balanced_batches=true) avoid them once every task has "
-                "been played"
-            )
-            self._warned = True
 
     def _aside(self, learner: "SAC", batch: Batch) -> torch.Tensor:
         """Make the update eagerly on a stream of its own, as the recording will."""

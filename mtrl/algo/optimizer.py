@@ -26,17 +26,10 @@ class FusedAdam(torch.optim.Adam):
 
     For the 6 to 10 tensors of an actor or a critic, torch.optim.Adam spends 0.1 ms a step in Python and
     counts the steps of each tensor apart. Here the lists of tensors are made once and the step count is one
-    shared tensor.
-
-    Args:
-        params: Tensors to optimise, one parameter group.
-        lr: Learning rate.
-        betas: Decay of the two averages.
-        eps: Added to the denominator.
-        weight_decay: Weight of the L2 penalty.
+    shared tensor. The arguments are Adam's.
 
     Raises:
-        ValueError: a second parameter group, or one with options that this optimiser lacks.
+        ValueError: A second parameter group, or one with options that this optimiser lacks.
     """
 
     def __init__(
@@ -54,11 +47,7 @@ class FusedAdam(torch.optim.Adam):
         self._followed: float | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take the one group of parameters.
-
-        Raises:
-            ValueError: there is one already.
-        """
+        """Take the one group of parameters."""
         if self.param_groups:
             raise ValueError("FusedAdam takes one parameter group: use torch.optim.Adam for several")
         super().add_param_group(param_group)
@@ -70,11 +59,7 @@ class FusedAdam(torch.optim.Adam):
                 raise ValueError(f"FusedAdam has no {name}: use torch.optim.Adam")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, also one that torch.optim.Adam saved.
-
-        Raises:
-            ValueError: it is that of an Adam with amsgrad, maximize or decoupled weight decay.
-        """
+        """Load a state, also one that torch.optim.Adam saved."""
         super().load_state_dict(state_dict)
         self._check_options()
         self._lists = None
@@ -86,11 +71,7 @@ class FusedAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Update every parameter from its gradient.
-
-        Raises:
-            ValueError: a closure was given.
-        """
+        """Update every parameter from its gradient; ``closure`` must be None."""
         if closure is not None:
             raise ValueError("FusedAdam takes no closure: use torch.optim.Adam")
         params, averages, square_averages, steps = self.tensors()
@@ -135,23 +116,14 @@ class FusedAdam(torch.optim.Adam):
     def tensors(self) -> list[list[torch.Tensor]]:
         """Return parameters, their two averages, and their step counts: the same lists each time."""
         if self._lists is None:
-            self._lists = self._make_lists()
+            params = self.param_groups[0]["params"]
+            count = torch.zeros((), dtype=torch.float32, device=params[0].device)
+            if self.state:
+                count.copy_(torch.as_tensor(self.state[params[0]]["step"]))
+            for parameter in params:
+                for average in ("exp_avg", "exp_avg_sq"):
+                    self.state[parameter].setdefault(average, torch.zeros_like(parameter))
+                self.state[parameter]["step"] = count
+            averages = [[self.state[each][name] for each in params] for name in ("exp_avg", "exp_avg_sq")]
+            self._lists = [params, *averages, [count] * len(params)]
         return self._lists
-
-    def _make_lists(self) -> list[list[torch.Tensor]]:
-        params = self.param_groups[0]["params"]
-        count = torch.zeros((), dtype=torch.float32, device=params[0].device)
-        if self.state:
-            count.copy_(torch.as_tensor(self.state[params[0]]["step"]))
-        for parameter in params:
-            state = self.state[parameter]
-            state.setdefault("exp_avg", torch.zeros_like(parameter))
-            state.setdefault("exp_avg_sq", torch.zeros_like(parameter))
-            state["step"] = count
-        states = [self.state[parameter] for parameter in params]
-        return [
-            params,
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [count] * len(params),
-        ]

@@ -32,12 +32,7 @@ def acting_from_the_start(algorithm: type[OffPolicyAlgorithm]) -> type[OffPolicy
 
 
 class WorkWhileStepping(VecEnvWrapper):
-    """Calls ``work`` while the environments step.
-
-    Args:
-        venv: The environments.
-        work: Called between ``step_async`` and ``step_wait`` of every vector step.
-    """
+    """Calls ``work`` while the environments step: between ``step_async`` and ``step_wait`` of every vector step."""
 
     def __init__(self, venv: VecEnv, work: Callable[[], None]) -> None:
         super().__init__(venv)
@@ -57,10 +52,10 @@ class OverlappedRollouts(OffPolicyAlgorithm):
     """Adds ``overlap`` to an off-policy algorithm, and refuses actions that are NaN or infinite.
 
     With overlap, the updates that stable-baselines3 would make after a rollout are made during the first
-    vector step of the next one, after its actions were chosen. The transitions in flight are not in the
+    vector step of the next one, after its actions were chosen. The transitions of that step are not in the
     buffer yet, so the order of everything is fixed. How many updates are due follows from ``num_timesteps``
-    alone, so a run that stops between two rollouts has nothing to remember; only the last rollout of all has
-    no updates after it.
+    alone, so a checkpoint between two rollouts needs no note of them; only the very last rollout has no updates
+    after it.
 
     Subclasses implement ``make_updates`` instead of ``train``.
     """
@@ -90,14 +85,14 @@ class OverlappedRollouts(OffPolicyAlgorithm):
         if not (self.overlap and self._learning):
             self._timed_updates(gradient_steps, batch_size)
 
+    def make_updates(self, gradient_steps: int, batch_size: int) -> None:
+        """Make ``gradient_steps`` updates from batches of ``batch_size``."""
+        raise NotImplementedError
+
     def _timed_updates(self, gradient_steps: int, batch_size: int) -> None:
         started = time.perf_counter()
         self.make_updates(gradient_steps, batch_size)
         self.learning_seconds += time.perf_counter() - started
-
-    def make_updates(self, gradient_steps: int, batch_size: int) -> None:
-        """Make ``gradient_steps`` updates from batches of ``batch_size``."""
-        raise NotImplementedError
 
     def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
         """Collect as stable-baselines3 does; with ``overlap``, the first step hides the due updates."""

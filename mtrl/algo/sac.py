@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from stable_baselines3 import SAC as StableBaselinesSAC
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -24,31 +23,18 @@ from mtrl.errors import NonFinite
 class SAC(OverlappedRollouts, StableBaselinesSAC):
     """SAC with options for many tasks; with all of them left alone it makes stable-baselines3's update.
 
-    The arguments not named here are stable-baselines3's, in its order. ``policy`` must be a
-    ``StackedSACPolicy`` ("MlpPolicy").
+    The further arguments are stable-baselines3's, in its order. The options are those of ``algo=sac``, which
+    ``mtrl.config.types.SACConfig`` describes, and:
 
     Args:
-        policy: Policy class or "MlpPolicy".
+        policy: A ``StackedSACPolicy`` or "MlpPolicy".
         env: Environment to learn from.
-        *args: Further arguments of stable-baselines3's SAC, from ``learning_rate`` on.
         n_tasks: Number of tasks; with more than one, each ``info`` must name its ``task_id``.
-        temperature: ``shared`` by all tasks, or ``per_task``: one that holds each to the target entropy.
-        balanced_batches: Draw equally many transitions of each task.
-        max_gradient_norm: Clip the gradient of the actor, and of the critics, to this norm; None for never.
-        reward_scaling: ``none``, or ``per_task``: rewards are multiplied, when sampled, by the ratio of the
-            largest task mean of the rewards in the buffer to the task's own.
-        reward_scale: Factor on every reward when sampled, on top of that.
-        max_reward_ratio: Largest such ratio, so that a task without any reward has a finite one.
-        reward_scales_every: Updates between two looks at the rewards in the buffer.
-        adam_epsilon: What Adam adds to its denominators, for the networks and the temperature.
-        overlap: Let the environments step while the learner updates. An action is then chosen one round of
-            updates earlier than without; which of the two is faster makes no difference.
         compile: ``off``, ``inductor`` (torch.compile), or ``cuda_graph`` (the update is recorded once and
             replayed). It belongs to the machine, as ``device`` does, and is not saved with the model.
-        **kwargs: Further arguments of stable-baselines3's SAC.
 
     Raises:
-        ValueError: options that contradict each other, in one sentence, before anything starts.
+        ValueError: Options that contradict each other, in one sentence.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": StackedSACPolicy}
@@ -150,24 +136,13 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             self.replay_buffer.end_episodes()
         return result
 
-    def _make_replay_buffer(self) -> ReplayBuffer:
-        options = {
-            "n_tasks": self.n_tasks,
-            "one_hot": bool(self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")),
-            "balanced": self.balanced_batches,
-            "n_steps": self.n_steps,
-            "gamma": self.gamma,
-            "seed": self.seed,
-        }
-        return self.replay_buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=self.optimize_memory_usage,
-            **(options | self.replay_buffer_kwargs),
-        )
+    def _make_replay_buffer(self) -> TaskReplayBuffer:
+        heads = self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")
+        options = {"n_tasks": self.n_tasks, "one_hot": bool(heads), "balanced": self.balanced_batches}
+        options |= {"n_steps": self.n_steps, "gamma": self.gamma, "seed": self.seed, "n_envs": self.n_envs}
+        options |= {"device": self.device, "optimize_memory_usage": self.optimize_memory_usage}
+        spaces = self.observation_space, self.action_space
+        return self.replay_buffer_class(self.buffer_size, *spaces, **(options | self.replay_buffer_kwargs))
 
     def optimizers(self) -> list[FusedAdam]:
         """Return the optimisers of actor, critics and, where it is learned, temperature."""
@@ -204,29 +179,21 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             if step % self.target_update_interval == 0:
                 move_targets(self)
         self._n_updates += gradient_steps
-        self._record(*(total / gradient_steps).tolist())
+        self._record(total / gradient_steps)
 
     def _measure_reward_scales(self) -> None:
         """Set the factors of per-task reward scaling from the rewards in the buffer."""
         means = self.replay_buffer.mean_reward_per_task()
         means[np.isnan(means)] = largest = max(np.nanmax(means), 0.0)
-        # a task without any reward would have an infinite ratio
-        ratios = (
-            largest / np.maximum(means, largest / self.max_reward_ratio)
-            if largest > 0
-            else np.ones(self.n_tasks)
-        )
+        # Without max_reward_ratio, a task without any reward would have an infinite ratio.
+        ratios = np.ones(self.n_tasks)
+        if largest > 0:
+            ratios = largest / np.maximum(means, largest / self.max_reward_ratio)
         self.policy.reward_scales.copy_(torch.from_numpy(ratios * self.reward_scale))
 
-    def _record(
-        self,
-        actor_loss: float,
-        critic_loss: float,
-        temperature_loss: float,
-        q_value: float,
-        *temperatures: float,
-    ) -> None:
+    def _record(self, means: torch.Tensor) -> None:
         """Log the means over one call of ``train``, as stable-baselines3 does."""
+        actor_loss, critic_loss, temperature_loss, q_value, *temperatures = means.tolist()
         losses = {"critic": critic_loss, "actor": actor_loss, "temperature": temperature_loss}
         for name, loss in losses.items():
             if not np.isfinite(loss):
@@ -244,14 +211,8 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
                 record(f"train/ent_coef/{task}", temperature)
 
     def _excluded_save_params(self) -> list[str]:
-        return [
-            *super()._excluded_save_params(),
-            "actor_parameters",
-            "critic_parameters",
-            "target_parameters",
-            "_update",
-            "compile",
-        ]
+        parameters = [f"{part}_parameters" for part in ("actor", "critic", "target")]
+        return [*super()._excluded_save_params(), *parameters, "_update", "compile"]
 
 
 def record_q_value(model: OffPolicyAlgorithm) -> None:
