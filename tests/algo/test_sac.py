@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from mtrl.algo.finite import check_finite
 from mtrl.algo.graph import GraphedUpdate, static_copy
 from mtrl.algo.networks import StackedLinear
-from mtrl.algo.replay import TaskReplayBuffer, TaskSamples
+from mtrl.algo.replay import TaskSamples
 from mtrl.algo.sac import SAC
 from mtrl.algo.update import prepare, update
 from mtrl.errors import NonFinite
@@ -213,25 +213,13 @@ def test_model_of_a_gpu_run_loads_on_a_processor(tmp_path):
 
 
 def test_arguments_may_be_given_in_the_order_of_stable_baselines3():
-    given = (1e-3, 1000, 40, 32, 0.01, 0.9, 2, 3)
-    names = (
-        "learning_rate",
-        "buffer_size",
-        "learning_starts",
-        "batch_size",
-        "tau",
-        "gamma",
-        "train_freq",
-        "gradient_steps",
-    )
-    models = [
-        algorithm("MlpPolicy", envs(), *given, seed=3, device="cpu")
-        for algorithm in (SAC, stable_baselines3.SAC)
-    ]
-    for name in names:
-        assert getattr(models[0], name) == getattr(models[1], name), name
-    assert models[0].learn(60)._n_updates == 3 * 5
-    assert models[0].replay_buffer.buffer_size == 1000
+    given = {"learning_rate": 1e-3, "buffer_size": 1000, "learning_starts": 40, "batch_size": 32, "tau": 0.01}
+    given |= {"gamma": 0.9, "train_freq": 2, "gradient_steps": 3}
+    algorithms = (SAC, stable_baselines3.SAC)
+    ours, stock = (cls("MlpPolicy", envs(), *given.values(), seed=3, device="cpu") for cls in algorithms)
+    assert [getattr(ours, name) for name in given] == [getattr(stock, name) for name in given]
+    assert ours.learn(60)._n_updates == 3 * 5
+    assert ours.replay_buffer.buffer_size == 1000
 
 
 @pytest.mark.parametrize("heads", ["critic_heads", "actor_heads"])
@@ -289,20 +277,25 @@ def test_gradient_is_clipped_for_actor_and_critics_apart():
         assert norm.item() == pytest.approx(limit, rel=1e-3)
 
 
-def test_rewards_are_scaled_per_task_when_sampled_and_never_stored():
-    model = sac(n_tasks=2, reward_scaling="per_task", reward_scale=0.1, balanced_batches=True, batch_size=40)
-    model.learn(200)
-    stored = model.replay_buffer.rewards[: model.replay_buffer.size()].clone()
-    tasks = model.replay_buffer.tasks[: len(stored)]
-    means = np.array([stored[tasks == task].mean().item() for task in range(2)])
-    model._measure_reward_scales()
-    assert model.policy.reward_scales.numpy() == pytest.approx(0.1 * means.max() / means, rel=1e-5)
-    state = model.replay_buffer.get_state()
-    plain = model.replay_buffer.sample(40)
-    model.replay_buffer.set_state(state)
-    scaled = prepare(model, 40)
-    torch.testing.assert_close(scaled.rewards, plain.rewards * model.policy.reward_scales[plain.tasks, None])
-    assert torch.equal(stored, model.replay_buffer.rewards[: len(stored)])
+@pytest.mark.parametrize("scaling", ["none", "per_task"])
+def test_rewards_are_scaled_when_sampled_and_never_stored(scaling):
+    options = {"reward_scaling": scaling, "reward_scale": 0.1, "balanced_batches": True, "batch_size": 40}
+    model = sac(n_tasks=2, **options).learn(200)
+    buffer = model.replay_buffer
+    stored, tasks = buffer.rewards[: buffer.size()].clone(), buffer.tasks[: buffer.size()]
+    # the first 40 transitions are random warm-up, the same whatever is learned
+    assert torch.equal(stored[:40], sac(n_tasks=2).learn(40).replay_buffer.rewards[:40])
+    factors = torch.full((2,), 0.1)
+    if scaling == "per_task":
+        means = torch.stack([stored[tasks == task].mean() for task in range(2)])
+        factors = 0.1 * means.max() / means
+        model._measure_reward_scales()
+    torch.testing.assert_close(model.policy.reward_scales, factors)
+    state = buffer.get_state()
+    plain = buffer.sample(40)
+    buffer.set_state(state)
+    torch.testing.assert_close(prepare(model, 40).rewards, plain.rewards * factors[plain.tasks, None])
+    assert torch.equal(stored, buffer.rewards[: len(stored)])
 
 
 def test_task_without_any_reward_is_lifted_by_the_largest_ratio_only():
@@ -317,17 +310,6 @@ def test_task_without_any_reward_is_lifted_by_the_largest_ratio_only():
     model.replay_buffer.mean_reward_per_task = lambda: np.array([np.nan, 2.0])
     model._measure_reward_scales()
     assert model.policy.reward_scales.tolist() == [1.0, 1.0]
-
-
-def test_fixed_reward_scale_multiplies_sampled_rewards():
-    models = [sac(reward_scale=scale).learn(60) for scale in (1.0, 0.25)]
-    # the first 40 transitions of both are the same random warm-up
-    assert models[0].replay_buffer.rewards[:40].equal(models[1].replay_buffer.rewards[:40])
-    model = models[1]
-    state = model.replay_buffer.get_state()
-    raw = model.replay_buffer.sample(32).rewards
-    model.replay_buffer.set_state(state)
-    torch.testing.assert_close(prepare(model, 32).rewards, 0.25 * raw)
 
 
 @pytest.mark.parametrize(
@@ -381,45 +363,41 @@ def test_overlapped_run_cut_in_two_equals_one_in_one_piece():
 def test_without_overlap_learn_updates_after_every_rollout():
     model = sac(gradient_steps=-1).learn(100)
     assert model._n_updates == 100 - 40
+    before = parameters(model)
+    model.train(0)
+    assert_equal(before, parameters(model))
 
 
 @pytest.mark.parametrize(
-    ("poison", "tensor"),
+    ("tensor_of", "name"),
     [
         (lambda model: model.actor.net.layers[0].weight, "policy.actor.net.layers.0.weight"),
         (lambda model: model.critic_target.net.layers[1].bias, "policy.critic_target.net.layers.1.bias"),
         (lambda model: model.log_ent_coef, "log_ent_coef"),
-    ],
-)
-def test_weights_that_are_no_numbers_are_named_and_stop_training(poison, tensor):
-    model = sac().learn(60)
-    with torch.no_grad():
-        poison(model).view(-1)[0] = float("nan")
-    with pytest.raises(NonFinite) as caught:
-        check_finite(model)
-    assert caught.value.tensor == tensor
-    assert caught.value.step == 60
-    with pytest.raises(NonFinite, match="at step 60: continue from the last checkpoint"):
-        model.train(1, 32)
-
-
-@pytest.mark.parametrize(
-    ("poison", "tensor"),
-    [
         (lambda model: model.policy.reward_scales, "policy.reward_scales"),
         (lambda model: model.critic.optimizer.tensors()[2][0], "critic.optimizer.state.0.exp_avg_sq"),
         (lambda model: model.ent_coef_optimizer.tensors()[1][0], "ent_coef_optimizer.state.0.exp_avg"),
     ],
 )
-def test_whatever_else_is_saved_is_looked_at_too(poison, tensor):
+def test_whatever_is_saved_is_looked_at_for_nan(tensor_of, name):
     model = sac().learn(60)
     with torch.no_grad():
-        poison(model).view(-1)[0] = float("nan")
-    with pytest.raises(NonFinite, match=f"^{tensor}"):
+        tensor_of(model).view(-1)[0] = float("nan")
+    with pytest.raises(NonFinite, match="at step 60: continue from the last checkpoint") as caught:
         check_finite(model)
+    assert (caught.value.tensor, caught.value.step) == (name, 60)
 
 
-def test_number_of_one_task_that_is_none_names_the_task():
+@pytest.mark.parametrize("part", ["actor", "critic", "critic_target"])
+def test_nan_in_any_network_stops_training(part):
+    model = sac().learn(60)
+    with torch.no_grad():
+        getattr(model, part).net.layers[0].weight[0, 0, 0] = float("nan")
+    with pytest.raises(NonFinite, match=r"^critic loss is NaN or infinite at step 60: continue from"):
+        model.train(1, 32)
+
+
+def test_nan_of_one_task_names_the_task():
     model = sac(n_tasks=3, temperature="per_task").learn(60)
     for tensor in (model.policy.reward_scales, model.log_ent_coef, model.ent_coef_optimizer.tensors()[1][0]):
         with torch.no_grad():
@@ -432,11 +410,15 @@ def test_number_of_one_task_that_is_none_names_the_task():
     check_finite(model)
 
 
-def test_action_that_is_no_number_never_reaches_the_environment():
-    model = sac().learn(60)
+def test_nan_action_never_reaches_the_environment():
+    """It is traced to a weight, or else to its copy and task."""
+    model = sac(n_tasks=2).learn(60)
+    model._last_obs[3, 0] = float("nan")
+    steps = [env.steps for env in model.env.envs]
+    with pytest.raises(NonFinite, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"):
+        model.learn(10, reset_num_timesteps=False)
     with torch.no_grad():
         model.actor.net.layers[0].bias.fill_(float("inf"))
-    steps = [env.steps for env in model.env.envs]
     with pytest.raises(NonFinite, match=r"policy.actor.net.layers.0.bias.*at step 60"):
         model.learn(10, reset_num_timesteps=False)
     assert [env.steps for env in model.env.envs] == steps
@@ -450,36 +432,16 @@ def test_infinite_loss_stops_training(value):
         model.train(1, 40)
 
 
-def test_action_that_is_no_number_names_the_copy_and_its_task():
-    model = sac(n_tasks=2).learn(60)
-    model._last_obs[3, 0] = float("nan")
-    with pytest.raises(NonFinite, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"):
-        model.learn(10, reset_num_timesteps=False)
-
-
-def test_training_for_no_update_changes_nothing():
-    model = sac().learn(60)
-    before = parameters(model)
-    model.train(0)
-    assert_equal(before, parameters(model))
-
-
 def test_returns_over_several_steps_end_where_learn_resets_the_environments():
-    model = sac(n_steps=3, copies=1).learn(10)
+    model = sac(n_steps=3, gamma=0.9, copies=1).learn(10)
     model.learn(10)
     buffer = model.replay_buffer
+    assert (buffer.n_steps, buffer.gamma) == (3, 0.9)
     assert buffer.rows(0, 20)["previous"].tolist() == ([0] + [1] * 9) * 2
     _, length = buffer._chain.ahead(np.arange(20), 3)
     assert length.tolist() == [*[3] * 8, 2, 1] * 2
     model.learn(5, reset_num_timesteps=False)
     assert buffer.rows(20, 25)["previous"].tolist() == [1] * 5
-
-
-def test_n_step_buffer_is_made_from_the_algorithms_own_option():
-    model = sac(n_steps=3, gamma=0.9)
-    assert isinstance(model.replay_buffer, TaskReplayBuffer)
-    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (3, 0.9)
-    assert model.learn(80)._n_updates > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -509,22 +471,17 @@ class Recording(GraphedUpdate):
         self._losses = update(self._learner, self._batch)
 
 
-def test_recording_follows_batch_learning_rate_and_optimiser():
-    options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
-    models, recorded = [], Recording()
-    for way in (update, recorded):
-        model = sac(n_tasks=3, **options)
-        model._update = way
-        model.learn(80)
-        model.learning_rate = 1e-4
-        model._setup_lr_schedule()
-        model.learn(20, reset_num_timesteps=False)
-        state = copy.deepcopy(model.actor.optimizer.state_dict())
-        model.actor.optimizer.load_state_dict(state)
-        model.learn(20, reset_num_timesteps=False)
-        models.append(model)
-    assert_equal(*map(parameters, models))
-    assert recorded.recorded == 2
+def reload(optimizer):
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+def scale(model):
+    model.critic_parameters[0].data = 2 * model.critic_parameters[0].data
+
+
+def lower_learning_rate(model):
+    model.learning_rate = 1e-4
+    model._setup_lr_schedule()
 
 
 @pytest.mark.parametrize(
@@ -533,13 +490,12 @@ def test_recording_follows_batch_learning_rate_and_optimiser():
         (lambda model: setattr(model, "max_gradient_norm", 0.5), True),
         (lambda model: setattr(model, "target_entropy", -1.0), True),
         (lambda model: setattr(model.log_ent_coef, "data", torch.full((3,), -1.0)), True),
-        (
-            lambda model: setattr(model.critic_parameters[0], "data", 2 * model.critic_parameters[0].data),
-            True,
-        ),
+        (scale, True),
+        (lambda model: reload(model.actor.optimizer), True),
+        (lower_learning_rate, False),
         (lambda model: setattr(model, "lr_schedule", lambda progress: 1e-3 * progress), False),
     ],
-    ids=["clipping", "target entropy", "temperature", "weights", "schedule"],
+    ids=["clipping", "target entropy", "temperature", "weights", "optimiser", "learning rate", "schedule"],
 )
 def test_recording_is_made_anew_only_for_what_it_cannot_read(change, anew):
     options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
@@ -557,7 +513,7 @@ def test_recording_is_made_anew_only_for_what_it_cannot_read(change, anew):
     assert way.recorded == (2 if anew else 1)
 
 
-def test_unbalanced_batches_of_heads_are_said_once_not_to_be_recorded(caplog):
+def test_one_warning_says_that_unbalanced_batches_of_heads_are_not_recorded(caplog):
     way = Recording()
     model = sac(n_tasks=3, policy_kwargs={"critic_heads": True})
     model._update = way

@@ -1,246 +1,44 @@
-"""Curricula declared, refused, advanced by themselves, and followed by real runs to their last stage."""
+"""Curricula advance by themselves, continue where a run stopped, and real runs follow them to the last stage."""
 
 import csv
+import errno
 import json
-import shutil
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from mtrl.config import compose
-from mtrl.curriculum.curriculum import AdaptiveCurriculum, Curriculum, begin_curriculum
-from mtrl.curriculum.stages import notices, stages_of
+from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.curriculum.curriculum import AdaptiveCurriculum, begin_curriculum
+from mtrl.curriculum.stages import stages_of
 from mtrl.env.make import make_vec_env
-from mtrl.errors import ConfigurationError
-from mtrl.experiment import compose_run, run_directory
-from mtrl.start import summary
-from mtrl.tasks import DIFFICULTY, MT10
+from mtrl.experiment import compose_run
+from mtrl.tasks import MT10
+from mtrl.training import callbacks
+from mtrl.training.metrics import Metrics
 
 
 def config(*overrides):
     return compose_run(overrides).config
 
 
-def names(cfg):
-    return [[cfg.env.tasks[task] for task in stage.tasks] for stage in stages_of(cfg)]
+def status(path):
+    return json.loads((path / "status.json").read_text())
 
 
-def test_sequential_takes_the_tasks_by_difficulty():
-    cfg = config("experiment=mt10", "curriculum=sequential")
-    assert names(cfg) == [[task] for task in DIFFICULTY]
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
-def test_difficulties_can_be_overridden_and_added():
-    cfg = config("experiment=mt10", "curriculum=sequential", "curriculum.difficulty={reach-v3: 9}")
-    assert names(cfg)[-1] == ["reach-v3"]
-    tasks = "env.tasks=[reach-v3,sweep-v3,push-v3]"
-    cfg = config("experiment=mt3", tasks, "curriculum=sequential", "curriculum.difficulty.sweep-v3=1.5")
-    assert names(cfg) == [["reach-v3"], ["sweep-v3"], ["push-v3"]]
+def stages(path):
+    return {int(row["step"]): int(row["stage"]) for row in rows(path / "metrics.csv")}
 
 
-def test_progressive_has_the_stages_and_thresholds_of_its_description():
-    cfg = config("experiment=mt10", "curriculum=progressive")
-    stages = stages_of(cfg)
-    assert [len(stage.tasks) for stage in stages] == [1, 3, 6, 8, 10]
-    assert [stage.threshold for stage in stages] == [0.7, 0.6, 0.5, 0.4, None]
-    assert (cfg.curriculum.min_steps, cfg.curriculum.check_every) == (200_000, 10_000)
-    for smaller, larger in pairwise(stages):
-        assert set(smaller.tasks) < set(larger.tasks)
-
-
-def test_mixed_adds_one_task_at_a_time():
-    stages = names(config("experiment=mt10", "curriculum=mixed"))
-    assert [len(stage) for stage in stages] == list(range(3, 11))
-    assert stages[0] == list(DIFFICULTY)[:3]
-
-
-PREDECESSOR = {
-    "mt3": {
-        "million steps": [9, 3, 3, 3, 3],
-        "reach-v3": [50, 20, 0, 13.3, 13.3, 6.7],
-        "push-v3": [50, 70, 100, 53.3, 40, 33.3],
-        "pick-place-v3": [0, 10, 0, 33.3, 46.7, 60],
-    },
-    "mt10": {
-        "million steps": [3, 3, 6, 3, 6],
-        "reach-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "push-v3": [10, 13.3, 16.7, 33.3, 30, 6.7],
-        "pick-place-v3": [10, 13.3, 16.7, 6.7, 3.3, 0],
-        "door-open-v3": [10, 13.3, 16.7, 10, 6.7, 10],
-        "drawer-open-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "drawer-close-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "button-press-topdown-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "peg-insert-side-v3": [10, 13.3, 16.7, 6.7, 10, 0],
-        "window-open-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "window-close-v3": [10, 13.3, 16.7, 26.7, 33.3, 33.3],
-    },
-}
-"""Shares in percent of each phase of the predecessor, and the length of all phases but the last."""
-
-
-@pytest.mark.parametrize("experiment", PREDECESSOR)
-def test_weighted_has_the_phases_of_the_predecessor_for_each_set(experiment):
-    cfg = config(f"experiment={experiment}", "curriculum=weighted")
-    stages, table = stages_of(cfg), PREDECESSOR[experiment]
-    assert [stage.steps for stage in stages[:-1]] == [1e6 * steps for steps in table["million steps"]]
-    # Thirty copies, as the predecessor had: each share is a whole number of them.
-    slots = np.array([stage.weights for stage in stages]).T * 30
-    np.testing.assert_allclose(slots, slots.round(), atol=1e-9)
-    theirs = np.array([table[task] for task in cfg.env.tasks]) * 30 / 100
-    np.testing.assert_array_equal(slots.round(), theirs.round())
-    np.testing.assert_allclose(slots, theirs, atol=0.02)
-
-
-THREE = """\
-defaults:
-  - none
-
-name: three
-stages:
-  - [reach-v3]
-  - {reach-v3: 1, push-v3: 2}
-  - [reach-v3, push-v3, pick-place-v3]
-thresholds: [0.8, 0.6]
-min_steps: 1e4
-"""
-
-
-def test_a_curriculum_is_one_new_file(tmp_path, monkeypatch):
-    conf = shutil.copytree(compose.CONF, tmp_path / "conf")
-    (conf / "curriculum" / "three.yaml").write_text(THREE)
-    monkeypatch.setattr(compose, "CONF", conf)
-    composition = compose_run(["experiment=mt3", "curriculum=three", "curriculum.check_episodes=5"])
-    stages = stages_of(composition.config)
-    assert [stage.threshold for stage in stages] == [0.8, 0.6, None]
-    assert stages[1].weights == pytest.approx((1 / 3, 2 / 3, 0))
-    assert composition.config.curriculum.min_steps == 10_000
-    assert "curriculum=three" in str(run_directory(composition))
-    with pytest.raises(ConfigurationError, match="did you mean three"):
-        compose_run(["experiment=mt3", "curriculum=tree"])
-
-
-def test_stages_of_ones_own_come_from_the_command_line():
-    cfg = config(
-        "experiment=mt3",
-        "curriculum.stages=[[reach-v3],{reach-v3:1,push-v3:3}]",
-        "curriculum.thresholds=[null]",
-        "curriculum.steps=[1e4]",
-    )
-    first, last = stages_of(cfg)
-    assert (first.weights, first.threshold, first.steps) == ((1, 0, 0), None, 10_000)
-    assert last.weights == (0.25, 0.75, 0)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (
-            ["curriculum.stages=[[reach-v3],[sweep-v3]]", "curriculum.thresholds=[0.5]"],
-            "not a task of this run",
-        ),
-        (["curriculum.stages=[[rech-v3]]"], "did you mean reach-v3"),
-        (["curriculum.stages=[{reach-v3:0}]"], "sum to 0"),
-        (["curriculum.stages=[{reach-v3:-1,push-v3:3}]"], "at least 0"),
-        (["curriculum.stages=[[reach-v3],[push-v3]]"], "nothing ends stage 0"),
-        (["curriculum=sequential", "curriculum.thresholds=[1.2]"], "can never be met"),
-        (["curriculum=sequential", "curriculum.thresholds=[0.5,0.5,0.5]"], "give 2"),
-        (["curriculum=sequential", "curriculum.replay=[none,all,all]"], "give 2 .the first stage has none"),
-        (["curriculum=sequential", "curriculum.replay=[some]"], "not one of all, tasks, none"),
-        (["curriculum=sequential", "curriculum.start_stage=3"], "stages are 0 to 2"),
-        (["curriculum=progressive"], "not a task of this run"),
-        (["curriculum=weighted", "env.tasks=[reach-v3,push-v3]"], "has no stages for this set"),
-        (["curriculum=mixed", "env.tasks=[reach-v3,push-v3]"], "starts with 3 tasks"),
-        (["curriculum=sequential", "env.tasks=[reach-v3,sweep-v3]"], "sweep-v3 has no difficulty"),
-        (["curriculum.copies=2"], "needs a curriculum"),
-        (["curriculum.start_stage=2"], "curriculum.start_stage=2 needs a curriculum"),
-        (["curriculum.thresholds=[0.5]", "curriculum.stages=[]"], "thresholds=.0.5. needs a curriculum"),
-        (["curriculum.steps=[100]"], "steps=.100. needs a curriculum"),
-        (["curriculum.replay=[none]"], "replay=.'none'. needs a curriculum"),
-        (["curriculum=progressive", "curriculum.stages=[]"], "was left without stages"),
-        (["curriculum=weighted", "curriculum.tables=[]"], "was left without stages"),
-        (
-            ["curriculum.stages=[[reach-v3,reach-v3,push-v3]]"],
-            "names reach-v3 twice.*give weights as .reach-v3: 2",
-        ),
-        (["curriculum=sequential", "curriculum.floor=0.5"], "belongs to curriculum=adaptive"),
-    ],
-)
-def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
-    with pytest.raises(ConfigurationError, match=words) as refusal:
-        config("experiment=mt3", *overrides)
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("table", "words"),
-    [
-        (
-            "{steps:[5],stages:[[reach-v3],{reach-v3:many}]}",
-            r"tables.0..stages.1.: the weight many of reach-v3",
-        ),
-        ("{steps:[5],stages:[[reach-v3],{reach-v3:true}]}", "the weight True of reach-v3 must be a number"),
-        ("{steps:[5],stages:[[reach-v3],{reach-v3:0}]}", r"stages.1. has weights that sum to 0"),
-        ("{steps:[5],stages:[reach-v3,5]}", r"has them for 2 tasks .reach-v3, 5, "),
-        ("{steps:[5],stages:[]}", "has them for 0 tasks"),
-        ("{steps:[5,6],stages:[[reach-v3],[reach-v3]]}", "steps has 2 values for 2 stages: give 1"),
-        ("{steps:5,stages:[[reach-v3],[reach-v3]]}", "one step count for each but the last"),
-        ("{steps:[-5],stages:[[reach-v3],[reach-v3]]}", "steps=-5 must be at least 1"),
-        ("{steps:[1.5],stages:[[reach-v3],[reach-v3]]}", "steps=1.5 must be a whole number"),
-        ("{steps:[null],stages:[[reach-v3],[reach-v3]]}", "steps=None must be a whole number"),
-        ("{steps:[5]}", r"tables.0. needs stages=.* and steps="),
-        ("[reach-v3]", r"tables.0. needs stages=.* and steps="),
-    ],
-)
-def test_a_table_of_stages_that_cannot_be_played_is_refused(table, words):
-    with pytest.raises(ConfigurationError, match=words) as refusal:
-        config("experiment=mt1", f"curriculum.tables=[{table}]")
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "mend"), [("mt1", "curriculum=none for one task"), ("mt3", "curriculum=sequential")]
-)
-def test_progressive_over_other_tasks_is_refused_in_the_words_that_chose_it(recipe, mend):
-    with pytest.raises(ConfigurationError) as refusal:
-        config(f"experiment={recipe}", "curriculum=progressive")
-    sentence = str(refusal.value)
-    assert sentence.startswith("curriculum=progressive has stages for the ten tasks of MT10")
-    assert "experiment=mt10" in sentence
-    assert mend in sentence
-    # Nobody has set a stage by its number.
-    assert "curriculum.stages[" not in sentence
-    with pytest.raises(ConfigurationError, match=r"curriculum.stages\[0\] names foo"):
-        config(f"experiment={recipe}", "curriculum=progressive", "curriculum.stages=[[foo]]")
-
-
-def test_a_named_curriculum_plays_every_task_and_stages_of_ones_own_may_leave_some_out():
-    with pytest.raises(ConfigurationError, match=r"plays 15 of the 25 tasks \(coffee-pull-v3, "):
-        config("experiment=mt25", "curriculum=progressive")
-    own = config("experiment=mt3", "curriculum.stages=[[reach-v3,push-v3]]")
-    assert notices(own) == ["no stage plays pick-place-v3: only evaluations do"]
-    assert notices(config("experiment=mt3", "curriculum.stages=[[reach-v3,push-v3,pick-place-v3]]")) == []
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["total_steps=200_001"], []),
-        (["total_steps=100_000"], ["stage 2 cannot begin before step 100,000, and the run ends at 100,000"]),
-        (["total_steps=50_000"], ["stage 1 cannot begin before step 50,000, and the run ends at 50,000"]),
-        (["total_steps=50_000", "curriculum.start_stage=1"], ["stage 2 cannot begin before step 50,000"]),
-        (["total_steps=50_000", "curriculum.steps=[10_000]"], []),
-        (
-            ["total_steps=50_000", "curriculum.thresholds=[null]", "curriculum.steps=[30_000]"],
-            ["stage 2 cannot"],
-        ),
-    ],
-)
-def test_stages_out_of_reach_are_said_in_the_summary(overrides, said):
-    composition = compose_run(["experiment=mt3", "curriculum=sequential", *overrides])
-    lines = [line for line in summary(composition, "here").splitlines() if "curriculum: stage" in line]
-    assert len(lines) == len(said)
-    assert all(words in line for words, line in zip(said, lines, strict=True))
+def at_step(path, step):
+    return [
+        [row for row in rows(path / name) if row["step"] == step]
+        for name in ("metrics.csv", "evaluation.csv")
+    ]
 
 
 @pytest.fixture
@@ -280,17 +78,12 @@ def test_a_stage_ends_at_its_threshold_but_not_before_its_minimum(env):
 
 def test_a_stage_ends_after_its_steps_where_it_does_not_pass(env):
     curriculum = begun(env, "curriculum=sequential", "curriculum.steps=[1000]")
-    assert curriculum.advance(env, 996, {0: 0.0}) is None
+    assert curriculum.advance(env, 996, {0: 0.25}) is None
+    assert "did not pass stage 0 of 1" in curriculum.summary()
+    assert "25%" in curriculum.summary()
     transition = curriculum.advance(env, 1000, None)
     assert transition.begun == 1
     assert "1,000 steps" in transition.why
-
-
-def test_a_stage_that_was_not_passed_is_said(env):
-    curriculum = begun(env, "curriculum=sequential")
-    curriculum.advance(env, 300, {0: 0.25})
-    assert "did not pass stage 0 of 1" in curriculum.summary()
-    assert "25%" in curriculum.summary()
 
 
 def test_start_stage_begins_later(env):
@@ -361,43 +154,32 @@ def runs(train, tmp_path_factory):
     return {name: train(output, *TEN, f"curriculum={name}") for name in ("sequential", "progressive")}
 
 
-@pytest.mark.parametrize(("name", "stages"), [("sequential", 10), ("progressive", 5)])
-def test_a_curriculum_over_ten_tasks_runs_to_its_last_stage(runs, name, stages):
+@pytest.mark.parametrize(("name", "n_stages"), [("sequential", 10), ("progressive", 5)])
+def test_a_curriculum_over_ten_tasks_runs_to_its_last_stage(runs, name, n_stages):
     path = runs[name]
-    status = json.loads((path / "status.json").read_text())
-    assert status["state"] == "finished"
-    transitions = status["curriculum"]["transitions"]
-    assert [transition["begun"] for transition in transitions] == list(range(1, stages))
-    assert all(transition["steps"] >= 50 for transition in transitions)
-    assert "last stage" in status["curriculum"]["summary"]
-    with (path / "metrics.csv").open() as file:
-        logged = [int(row["stage"]) for row in csv.DictReader(file)]
+    assert status(path)["state"] == "finished"
+    curriculum = status(path)["curriculum"]
+    assert [transition["begun"] for transition in curriculum["transitions"]] == list(range(1, n_stages))
+    assert all(transition["steps"] >= 50 for transition in curriculum["transitions"])
+    assert "last stage" in curriculum["summary"]
+    logged = list(stages(path).values())
     assert logged == sorted(logged)
-    assert logged[-1] == stages - 1
+    assert logged[-1] == n_stages - 1
     saved = sorted(folder.name for folder in (path / "checkpoints").glob("stage_*"))
-    assert saved == [f"stage_{stage}" for stage in range(stages - 1)]
-    with (path / "evaluation.csv").open() as file:
-        assert {row["task"] for row in csv.DictReader(file)} == set(MT10)
-
-
-def test_transitions_are_logged(runs):
-    words = [(path / "run.log").read_text() for path in runs.values()]
-    for log, last in zip(words, (8, 3), strict=True):
-        assert f"stage {last} ended after" in log
-        assert "reached its threshold of 0%" in log
-
-
-def test_metrics_show_which_tasks_a_stage_plays(runs):
-    with (runs["sequential"] / "metrics.csv").open() as file:
-        first = next(row for row in csv.DictReader(file))
+    assert saved == [f"stage_{stage}" for stage in range(n_stages - 1)]
+    assert {row["task"] for row in rows(path / "evaluation.csv")} == set(MT10)
+    log = (path / "run.log").read_text()
+    assert f"stage {n_stages - 2} ended after" in log
+    assert "reached its threshold of 0%" in log
+    # Tasks that the first stage does not play have no success rate in its row.
+    first = rows(path / "metrics.csv")[0]
     assert first["success_rate/reach-v3"] != ""
     assert first["success_rate/peg-insert-side-v3"] == ""
 
 
 def test_fewer_copies_than_tasks_train_too(train, tmp_path):
     path = train(tmp_path, *TEN, "curriculum=mixed", "curriculum.copies=2", "total_steps=200")
-    status = json.loads((path / "status.json").read_text())
-    assert status["curriculum"]["stage"] >= 2
+    assert status(path)["curriculum"]["stage"] >= 2
 
 
 def test_two_runs_of_one_seed_are_equal(train, tmp_path, runs):
@@ -406,7 +188,167 @@ def test_two_runs_of_one_seed_are_equal(train, tmp_path, runs):
         assert (again / name).read_text() == (runs["progressive"] / name).read_text()
 
 
-def test_a_curriculum_class_needs_no_run(env):
-    cfg = config("experiment=mt3", "env.tasks=[reach-v3,push-v3]", "curriculum=sequential")
-    assert isinstance(begin_curriculum(cfg, env), Curriculum)
+def test_a_run_without_stages_has_no_curriculum(env):
     assert begin_curriculum(config("experiment=mt3"), env) is None
+
+
+CHECKED = (
+    "experiment=mt3",
+    "hardware.backend=native",
+    "env.horizon=10",
+    "curriculum=sequential",
+    "curriculum.min_steps=30",
+    "curriculum.check_every=30",
+    "curriculum.check_episodes=1",
+    "algo.batch_size=60",
+    "evaluation.every=1000",
+    "logging.every=30",
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param([], id="plain"),
+        pytest.param(
+            ["algo.balanced_batches=true", "algo.n_steps=3", "curriculum.replay=[tasks,tasks]"], id="tasks"
+        ),
+        pytest.param(
+            ["algo.balanced_batches=true", "algo.n_steps=3", "curriculum.replay=[none,none]"],
+            id="none",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_run_continued_in_a_stage_is_the_run_in_one_go(train, tmp_path, options):
+    # Stages of 120 steps: the first start ends in the middle of one.
+    words = [*CHECKED, "curriculum.steps=[120]", "curriculum.thresholds=[1]", *options]
+    whole = train(tmp_path / "whole", *words, "total_steps=360")
+    halves = train(tmp_path / "halves", *words, "total_steps=210")
+    before = status(halves)["curriculum"]
+    assert train(tmp_path / "halves", *words, "total_steps=360") == halves
+    assert status(halves)["starts"][-1]["step"] == 210
+    assert status(halves)["curriculum"] == status(whole)["curriculum"] != before
+    assert stages(halves).items() >= stages(whole).items()
+    assert all(at_step(whole, "360"))
+    assert at_step(halves, "360") == at_step(whole, "360")
+
+
+def test_a_stopped_run_is_advanced_by_hand(train, tmp_path):
+    words = [*CHECKED, "curriculum.thresholds=[1]"]
+    path = train(tmp_path, *words, "total_steps=90")
+    assert status(path)["curriculum"]["stage"] == 0
+    assert "did not pass stage 0 of 2" in status(path)["curriculum"]["summary"]
+    assert train(tmp_path, *words, "total_steps=180", "curriculum.start_stage=2") == path
+    (transition,) = status(path)["curriculum"]["transitions"]
+    assert (transition["ended"], transition["begun"], transition["step"]) == (0, 2, 90)
+    assert "start_stage" in transition["why"]
+    assert (path / "checkpoints" / "stage_0" / "model.zip").is_file()
+    logged = stages(path)
+    assert logged[90] == 0
+    assert logged[120] == logged[180] == 2
+
+
+def test_the_message_says_where_a_start_stage_leads(train, tmp_path, capsys, caplog):
+    words = [*CHECKED, "curriculum.thresholds=[1]"]
+    path = train(tmp_path, *words, "total_steps=60")
+    capsys.readouterr()
+    train(tmp_path, *words, "total_steps=60", "curriculum.start_stage=2")
+    said = capsys.readouterr().out
+    advice = "with a larger total_steps, the run continues in stage 2 (curriculum.start_stage)"
+    assert f"it ended in stage 0: {advice}" in said
+    assert status(path)["curriculum"]["stage"] == 0
+    train(tmp_path, *words, "total_steps=90", "curriculum.start_stage=2")
+    train(tmp_path, *words, "total_steps=120", "curriculum.start_stage=1")
+    assert "curriculum.start_stage=1 lies behind the present stage 2, which continues" in caplog.text
+    assert status(path)["curriculum"]["stage"] == 2
+
+
+def test_a_stage_is_drawn_where_it_began(train, tmp_path, monkeypatch):
+    drawn = []
+    original = Metrics.mirror
+
+    def mirror(self, group, values, step):
+        if group == "curriculum" and "stage" in values:
+            drawn.append((step, values["stage"]))
+        original(self, group, values, step)
+
+    monkeypatch.setattr(Metrics, "mirror", mirror)
+    path = train(tmp_path, *CHECKED, "curriculum.steps=[60]", "curriculum.thresholds=[1]", "total_steps=180")
+    transitions = status(path)["curriculum"]["transitions"]
+    assert drawn == [(transition["step"], transition["begun"]) for transition in transitions]
+    assert len(drawn) == 2
+
+
+def test_training_continues_when_the_disk_has_no_room_for_the_model_of_a_stage(
+    train, tmp_path, monkeypatch, caplog
+):
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(callbacks, "save_model", full)
+    path = train(tmp_path, *CHECKED, "curriculum.steps=[60]", "curriculum.thresholds=[1]", "total_steps=90")
+    assert status(path)["state"] == "finished"
+    assert status(path)["curriculum"]["stage"] == 1
+    assert "the model of the stage could not be saved" in caplog.text
+
+
+STAGED = (
+    "experiment=mt3",
+    "hardware.backend=native",
+    "env.horizon=10",
+    "curriculum=sequential",
+    "curriculum.steps=[120]",
+    "curriculum.thresholds=[null]",
+    "algo.learning_starts=60",
+    "algo.batch_size=30",
+    "evaluation.every=10000",
+    "logging.every=30",
+)
+
+
+@pytest.fixture
+def draws(monkeypatch):
+    """Return a list that gets (transitions held, first number drawn, tasks drawn) of each batch."""
+    seen = []
+    draw = TaskReplayBuffer._draw
+
+    def watched(self, batch_size):
+        rows, balanced = draw(self, batch_size)
+        # No run here overwrites a transition, so rows are numbers.
+        assert self.total_added <= self.buffer_size
+        seen.append((self.total_added, rows.min(), set(self.tasks[rows].int().tolist())))
+        return rows, balanced
+
+    monkeypatch.setattr(TaskReplayBuffer, "_draw", watched)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("kept", "oldest", "algo", "options"),
+    [
+        ("none", 120, "sac", []),
+        ("tasks", 0, "sac", ["algo.balanced_batches=true", "algo.n_steps=3", "algo.temperature=per_task"]),
+        ("none", 120, "sac", ["variant=multihead", "algo.balanced_batches=true", "algo.overlap=true"]),
+        pytest.param("tasks", 0, "td3", ["algo.n_steps=3"], marks=pytest.mark.slow),
+        ("none", 120, "ddpg", []),
+    ],
+)
+def test_a_stage_learns_from_what_it_keeps(train, tmp_path, draws, kept, oldest, algo, options):
+    words = [*STAGED, f"algo={algo}", *options, f"curriculum.replay=[{kept}]", "total_steps=240"]
+    train(tmp_path, *words)
+    order = [stage.tasks[0] for stage in stages_of(config("experiment=mt3", "curriculum=sequential"))]
+    before = [tasks for held, _, tasks in draws if held <= 120]
+    assert before
+    assert set.union(*before) == {order[0]}
+    # The episodes of the first stage end within 10 vector steps; a batch of the second is there after 20.
+    after = [(first, tasks) for held, first, tasks in draws if held > 120 + 60]
+    assert after
+    assert all(tasks == {order[1]} for _, tasks in after)
+    assert min(first for first, _ in after) >= oldest
+
+
+def test_all_is_drawn_from_where_nothing_is_said(train, tmp_path, draws):
+    train(tmp_path, *STAGED, "total_steps=240")
+    order = [stage.tasks[0] for stage in stages_of(config("experiment=mt3", "curriculum=sequential"))]
+    assert set.union(*(tasks for held, _, tasks in draws if held > 180)) == {order[0], order[1]}
