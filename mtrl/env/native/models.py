@@ -63,13 +63,11 @@ class Simulation:
         """Return the integration state."""
         return get_physics(self._model, self.data)
 
-    def set_physics(
-        self, physics: NDArray[np.float64], body_pos: NDArray[np.float64], site_pos: NDArray[np.float64]
-    ) -> None:
-        """Continue from an integration state and the model fields that belong to it."""
-        self.own_model.body_pos[:] = body_pos
-        self.own_model.site_pos[:] = site_pos
-        mujoco.mj_setState(self._model, self.data, physics, STATE)
+    def restore(self, snapshot: Snapshot, physics: NDArray[np.float64] | None = None) -> None:
+        """Continue from a snapshot, or from a later integration state of an episode that began with it."""
+        self.own_model.body_pos[:] = snapshot.body_pos
+        self.own_model.site_pos[:] = snapshot.site_pos
+        mujoco.mj_setState(self._model, self.data, snapshot.physics if physics is None else physics, STATE)
 
     def clear(self) -> None:
         """Forget everything, MuJoCo's warnings included, as after an unstable simulation."""

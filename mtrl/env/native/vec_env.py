@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env import metaworld
 from mtrl.env.native import load, mujoco_c
-from mtrl.env.native.models import Simulation, TaskModel
+from mtrl.env.native.models import Simulation, Snapshot, TaskModel
 from mtrl.env.native.records import ADDRESSES, COPY, EPISODE, FLAGS, SNAPSHOT
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 
@@ -209,15 +209,14 @@ class NativeVecEnv(VecEnv):
 
     def _begin_episode(self, i: int) -> None:
         task, goal = self._schedules[i].next_episode()
-        self._place(i, task, goal)
-        snapshot = self._models[task].snapshot(goal)
-        self._simulations[i].set_physics(snapshot.physics, snapshot.body_pos, snapshot.site_pos)
+        snapshot = self._place(i, task, goal)
+        self._simulations[i].restore(snapshot)
         self._observations[i, :OBSERVATION_SIZE] = snapshot.record["observation"]
         self._started[i] = time.perf_counter()
         self.reset_infos[i] = {"task_id": task, "goal": goal}
 
-    def _place(self, i: int, task: int, goal: int) -> None:
-        """Give copy ``i`` a simulation of ``task`` and what depends on ``goal``, but not yet the physics."""
+    def _place(self, i: int, task: int, goal: int) -> Snapshot:
+        """Give copy ``i`` a simulation of ``task`` and what depends on ``goal``, but not yet the returned physics."""
         simulation = self._simulations[i]
         if simulation is None or self._tasks[i] != task:
             if simulation is not None:
@@ -225,13 +224,14 @@ class NativeVecEnv(VecEnv):
             simulation = self._simulations[i] = self._models[task].take_simulation()
             for name in _ADDRESSES:
                 self._copies[i][name] = simulation.addresses[name]
-        copy, record = self._copies[i], self._models[task].snapshot(goal).record
+        copy, snapshot = self._copies[i], self._models[task].snapshot(goal)
         for name in _SNAPSHOT:
-            copy[name] = record[name]
+            copy[name] = snapshot.record[name]
         for name in _EPISODE:
             copy[name] = 0
         self._tasks[i], self._goals[i] = task, goal
         self._observations[i, OBSERVATION_SIZE:] = self._one_hots[task]
+        return snapshot
 
     def _who(self, i: int) -> str:
         return f"copy {i} ({self.tasks[self._tasks[i]]})"
@@ -256,10 +256,8 @@ class NativeVecEnv(VecEnv):
     def _set_state(self, i: int, state: dict[str, Any]) -> None:
         task, goal = int(state["task"]), int(state["goal"])
         self._schedules[i].set_state(state["schedule"])
-        self._place(i, task, goal)
-        snapshot = self._models[task].snapshot(goal)
-        physics = np.asarray(state["physics"], dtype=np.float64)
-        self._simulations[i].set_physics(physics, snapshot.body_pos, snapshot.site_pos)
+        snapshot = self._place(i, task, goal)
+        self._simulations[i].restore(snapshot, np.asarray(state["physics"], dtype=np.float64))
         copy = self._copies[i]
         copy["frame"], copy["solved"] = state["frame"], state["solved"]
         copy["length"], copy["episode_return"] = state["length"], state["return"]
