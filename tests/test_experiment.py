@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 
 from mtrl.config.compose import defaults_of
+from mtrl.config.types import is_learned, is_noted
 from mtrl.experiment import compose_run, run_directory
 
 
@@ -100,3 +101,24 @@ def test_a_long_list_of_overrides_gives_a_directory_that_a_file_system_takes():
     words = [f"algo.{key}=0.123" for key in ("gamma", "tau", "learning_rate", "reward_scale")]
     path = directory("env.reward=v1", "env.horizon=77", "variant.actor_layers=[11,12,13,14,15,16]", *words)
     assert max(map(len, path.parts)) <= 100
+
+
+def test_each_key_says_whether_it_decides_what_is_learned_and_an_unknown_one_is_taken_to():
+    learned = (
+        "task",
+        "algo.gamma",
+        "algo.kwargs.x",
+        "algo.policy_delay",
+        "curriculum.floor",
+        "gone",
+        "algo.gone",
+    )
+    others = ("seed", "hardware.device", "stop.success", "transfer.source", "curriculum.start_stage", "fresh")
+    assert [is_learned(key) for key in (*learned, *others)] == [True] * len(learned) + [False] * len(others)
+    assert is_learned("task.of_another_program")
+    assert [is_noted(key) for key in ("total_steps", "hardware.threads", "fresh", "phase")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -107,11 +107,7 @@ def is_free(key: str) -> bool:
 
 
 def check_form(overrides: Sequence[Override]) -> None:
-    """Refuse overrides of a form, or together with others, that cannot be meant.
-
-    Raises:
-        ConfigurationError: In one sentence.
-    """
+    """Refuse overrides of a form, or together with others, that cannot be meant."""
     given = {}
     for override in overrides:
         key, line = override.key_or_group, override.input_line
@@ -121,14 +117,12 @@ def check_form(overrides: Sequence[Override]) -> None:
             )
         if override.is_hydra_override():
             continue
-        require(
-            not override.is_delete(),
-            f"{line} deletes, which nothing here allows: leave it out, or set {key}=...",
-        )
-        require(
-            override.package is None, f"{line} names a package, which no group here has: write it without @"
-        )
-        require(not override.is_sweep_override(), f"{line} gives several values: add -m to run each of them")
+        for wrong, problem in (
+            (override.is_delete(), f"deletes, which nothing here allows: leave it out, or set {key}=..."),
+            (override.package is not None, "names a package, which no group here has: write it without @"),
+            (override.is_sweep_override(), "gives several values: add -m to run each of them"),
+        ):
+            require(not wrong, f"{line} {problem}")
         given[key] = override
     both = [given[key] for key in ("phase", "total_steps") if key in given and given[key].value() is not None]
     lines = " and ".join(str(override.input_line) for override in both)
@@ -138,15 +132,12 @@ def check_form(overrides: Sequence[Override]) -> None:
 def check_options(
     overrides: Sequence[Override], known: Mapping[str, list[str]], of_hydra: Callable[[str], list[str]]
 ) -> None:
-    """Refuse an option that its group does not have.
+    """Refuse an option that its group does not have, with those that it has.
 
     Args:
         overrides: The command line.
         known: The options of each group. Hydra lists the schemas too, which nobody may choose.
         of_hydra: Gives the options of a group of Hydra's own; of "hydra", its groups.
-
-    Raises:
-        ConfigurationError: In one sentence, with the options.
     """
     for override in overrides:
         group = override.key_or_group
@@ -169,16 +160,7 @@ def check_options(
 
 
 def check_keys(overrides: Sequence[Override], known: Mapping[str, list[str]], keys: Sequence[str]) -> None:
-    """Refuse a key that does not exist, or that the choice of an option decides.
-
-    Args:
-        overrides: The command line.
-        known: The options of each group.
-        keys: Every key that there is with the options chosen.
-
-    Raises:
-        ConfigurationError: In one sentence, with the nearest name.
-    """
+    """Refuse a key that is not among ``keys``, those of the options chosen, or that the choice of an option decides."""
     for override in overrides:
         key = override.key_or_group
         if key in known or override.is_hydra_override() or is_free(key):

@@ -136,11 +136,11 @@ class Group:
 
     def __post_init__(self) -> None:
         """Check each value by itself; subclasses add what concerns several of their keys."""
-        prefix = next((f"{key.name}." for key in fields(Config) if key.type in type(self).__mro__), "")
-        for key in fields(self):
-            check, value = key.metadata.get("check"), getattr(self, key.name)
+        group = next((f"{each.name}." for each in fields(Config) if each.type in type(self).__mro__), "")
+        for each in fields(self):
+            check, value = each.metadata.get("check"), getattr(self, each.name)
             if check is not None and value is not None:
-                setattr(self, key.name, check(f"{prefix}{key.name}", value))
+                setattr(self, each.name, check(f"{group}{each.name}", value))
 
 
 @dataclass(slots=True)
@@ -584,9 +584,10 @@ def is_noted(key: str) -> bool:
 
 
 def _says(key: str, attribute: str) -> bool:
-    group, _, name = key.partition(".")
-    named = [field for field in fields(Config) if field.name == group]
-    if named and name:
-        owners = {named[0].type, *OPTIONS.get(group, {}).values()}
-        named += [field for owner in owners for field in fields(owner) if field.name == name.split(".")[0]]
-    return all(field.metadata.get(attribute, True) for field in named)
+    """Return what the fields of a key say, those of its group and of all the group's options."""
+    group, _, rest = key.partition(".")
+    named = Config.__dataclass_fields__.get(group)
+    owners = [named.type, *OPTIONS.get(group, {}).values()] if named else []
+    name = rest.partition(".")[0]
+    found = [named, *(getattr(owner, "__dataclass_fields__", {}).get(name) for owner in owners)]
+    return all(each.metadata.get(attribute, True) for each in found if each is not None)
