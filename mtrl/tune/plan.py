@@ -18,6 +18,7 @@ from optuna.distributions import (
 )
 
 from mtrl.config.compose import CONF, groups
+from mtrl.config.values import key_of, written
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import Composition, compose_run
 
@@ -74,8 +75,8 @@ def plan(words: Sequence[str]) -> Search:
     for word in words:
         if "=" not in word:
             raise ConfigurationError(f"{word} is no override: write key=value, or --help")
-    given = dict(word.split("=", 1) for word in words)
-    overrides = tuple(word for word in words if word.split("=")[0] not in _DEFAULTS)
+    given = {key_of(word): word.partition("=")[2] for word in words}
+    overrides = tuple(word for word in words if key_of(word) not in _DEFAULTS)
     if "seed" in given:
         raise ConfigurationError(
             f"seed={given['seed']} is one seed: name those of each trial with seeds=1,2,3"
@@ -139,14 +140,11 @@ def _distribution(key: str, value: object) -> BaseDistribution:
             f"the search space varies {key}, a group, and a tuning file cannot choose among its options: search "
             f"once for each of them, with {key}=... on the command line"
         )
-    options = (
-        {name: given for name, given in value.items() if given is not None}
-        if isinstance(value, Mapping)
-        else {}
-    )
+    given = value.items() if isinstance(value, Mapping) else ()
+    options = {name: option for name, option in given if option is not None}
     if set(options) == {"choices"} and isinstance(options["choices"], list) and options["choices"]:
         return CategoricalDistribution(
-            [str(c).replace(" ", "") if isinstance(c, list) else c for c in options["choices"]]
+            [written(choice) if isinstance(choice, list) else choice for choice in options["choices"]]
         )
     low, high, step = options.get("low"), options.get("high"), options.get("step")
     numbers = all(map(_is_number, (low, high))) and (step is None or _is_number(step))
@@ -181,10 +179,8 @@ def ends(distribution: BaseDistribution) -> tuple[Any, ...]:
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """Return values by their keys as overrides of the command line."""
-    return [
-        f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()
-    ]
+    """Return values by their keys as overrides; optuna keeps a list as the text that stands for it."""
+    return [f"{key}={value if isinstance(value, str) else written(value)}" for key, value in values.items()]
 
 
 def _check_ends(overrides: Sequence[str], space: Mapping[str, BaseDistribution]) -> None:
@@ -210,5 +206,5 @@ def describe(search: Search) -> str:
     ]
     for key, distribution in search.space.items():
         joint = ", " if isinstance(distribution, CategoricalDistribution) else " to "
-        lines.append(f"  {key}: {joint.join(map(str, ends(distribution)))}")
+        lines.append(f"  {key}: {joint.join(map(written, ends(distribution)))}")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mtrl.config.compose import CONF, groups
 from mtrl.config.types import is_learned
+from mtrl.config.values import key_of
 from mtrl.errors import ConfigurationError
 from mtrl.rundir.run import process_exists
 from mtrl.rundir.write import replace_file
@@ -161,7 +162,7 @@ def tuning_file(search: Search, best: FrozenTrial) -> str:
     choices, options_of = search.composition.choices, groups()
     name = f"{choices['experiment']}-{choices['algo']}.yaml"
     present = CONF / "tuning" / name
-    keys = {word: word.split("=")[0].lstrip("+~") for word in search.overrides}
+    keys = {word: key_of(word) for word in search.overrides}
     # Which task it was is no part of what was found.
     own = [
         word.lstrip("+")

@@ -1,5 +1,6 @@
 """One trial of a search: a configuration trained with several seeds, ended early where it is hopeless."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -70,7 +71,8 @@ def _run_seed(
         try:
             code = None
             while code is None:
-                code = _wait(process, LOOK_EVERY)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(LOOK_EVERY)
                 curve = learning_curve(directory)
                 if code == 0:
                     curve = to_the_end(curve, cfg.evaluation.every, cfg.total_steps)
@@ -115,21 +117,15 @@ def _ends_with(parent: int) -> Callable[[], None] | None:
     return tie
 
 
-def _wait(process: subprocess.Popen, seconds: float) -> int | None:
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-
-
 def _stop(process: subprocess.Popen) -> None:
     """Ask a run that has not ended to save itself and end."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    if _wait(process, _PATIENCE) is None:
-        process.kill()
-        process.wait()
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def learning_curve(directory: Path) -> list[tuple[int, float]]:

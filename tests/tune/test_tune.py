@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -62,6 +63,9 @@ with (path / "evaluation.csv").open("w") as log:
 """
 
 
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks into /proc")
+
+
 @pytest.fixture
 def words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -98,16 +102,15 @@ def test_a_search_trains_runs_and_goes_on_where_it_was(words, tmp_path, monkeypa
 
 
 def test_the_best_is_written_as_a_tuning_file_that_composes(words, fake, monkeypatch, capsys):
-    assert main([*words, "n_trials=3", "seeds=1,2"]) == 0
-    done = [row for row in rows(fake) if row["state"] == "complete"]
-    assert len(rows(fake)) == 3
+    assert main([*words, "n_trials=2", "seeds=1,2"]) == 0
+    assert [row["state"] for row in rows(fake)] == ["complete"] * 2
     calls = (fake / "calls.txt").read_text().split()
     assert calls[0::2][:2] == ["1", "2"], "each trial has two seeds"
-    best = max(done, key=lambda row: float(row["success_rate"]))
+    best = max(rows(fake), key=lambda row: float(row["success_rate"]))
     assert float(best["success_rate"]) == pytest.approx(int(best["algo.updates"]) / 10)
     written = fake / "outputs/tune/s/best.yaml"
     conf = fake / "conf"
-    subprocess.run(["cp", "-r", str(compose.CONF), str(conf)], check=True)
+    shutil.copytree(compose.CONF, conf)
     (conf / "tuning" / "mt1-sac.yaml").write_text(written.read_text())
     before = compose_run([*TINY, f"algo.learning_rate={best['algo.learning_rate']}"]).config
     monkeypatch.setattr(compose, "CONF", conf)
@@ -120,17 +123,25 @@ def test_the_best_is_written_as_a_tuning_file_that_composes(words, fake, monkeyp
     assert (cfg.algo.batch_size, cfg.env.horizon) == (before.algo.batch_size, 20)
 
 
+def good_trials(study, n):
+    for _ in range(n):
+        one = study.ask()
+        for step in (100, 200, 300):
+            one.report(step / 1000, step)
+        study.tell(one, 0.3)
+
+
+@LINUX
 def test_a_hopeless_trial_is_pruned_and_its_run_ended(words, fake):
-    search = plan([*words, "n_trials=4", "seeds=1"])
-    study = open_study(search)
-    for updates in (3, 3, 3):
-        study.enqueue_trial({"algo.updates": updates})
+    words = [*words, "n_trials=4", "seeds=1"]
+    study = open_study(plan(words))
+    good_trials(study, 3)
     study.enqueue_trial({"algo.updates": 1})
-    (fake / "calls.txt").write_text("")
-    assert main([*words, "n_trials=4", "seeds=1"]) == 0
+    (fake / "wait").touch()
+    assert main(words) == 0
     assert [row["state"] for row in rows(fake)] == ["complete"] * 3 + ["pruned"]
-    study = open_study(search)
     assert study.trials[3].intermediate_values[100] == pytest.approx(0.0333, abs=1e-3)
+    assert has_ended(int((fake / "pid").read_text()))
 
 
 @pytest.mark.slow
@@ -150,62 +161,63 @@ def test_a_crash_takes_one_trial_and_a_row_of_them_the_search(words, fake, capsy
     assert [row["state"] for row in rows(fake)[3:]] == ["fail"] * 3
 
 
-@pytest.mark.slow  # the one below is interrupted harder
-def test_an_interrupted_trial_is_done_again_and_counted_once(words, fake):
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+def search_in_a_trial(fake, words):
+    """Return the process of a search whose first run has been evaluated and now waits."""
     (fake / "wait").touch()
     script = (
         f"import sys\nfrom mtrl.tune import trial\ntrial.COMMAND = {trial.COMMAND!r}\ntrial.LOOK_EVERY = 0.05\n"
         "from mtrl.tune.__main__ import main\nsys.exit(main(sys.argv[1:]))"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, *words, "n_trials=2", "seeds=1"], cwd=fake)
-    until = time.monotonic() + 60
-    while not list(fake.rglob("evaluation.csv")) and time.monotonic() < until:
-        time.sleep(0.05)
+    process = subprocess.Popen([sys.executable, "-c", script, *words], cwd=fake)
+    until(lambda: list(fake.rglob("evaluation.csv")))
+    return process
+
+
+def has_ended(pid):
+    """Tell whether a process has ended, also where nobody has asked for its exit code yet (state Z)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.slow  # the one below is interrupted harder
+def test_an_interrupted_trial_is_done_again_and_counted_once(words, fake):
+    words = [*words, "n_trials=2", "seeds=1"]
+    process = search_in_a_trial(fake, words)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 130
     (fake / "wait").unlink()
-    search = plan([*words, "n_trials=2", "seeds=1"])
-    study = open_study(search)
+    study = open_study(plan(words))
     assert [state.state.name for state in study.trials] == ["FAIL", "WAITING"]
     assert begun(study) == 0
-    assert main([*words, "n_trials=2", "seeds=1"]) == 0
-    trials = open_study(search).trials
+    assert main(words) == 0
+    trials = study.trials
     assert [one.state.name for one in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert trials[0].params == trials[1].params
     calls = (fake / "calls.txt").read_text().split("\n")
     assert calls[0] == calls[1]
 
 
-def state_of(pid):
-    """Return the state of a process as Linux shows it: Z for one that has ended and that nobody has asked for."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return "Z"
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tied by what Linux alone has")
+@LINUX
 def test_a_killed_search_takes_the_run_with_it_and_its_trial_is_done_again(words, fake):
-    (fake / "wait").touch()
-    script = (
-        f"import sys\nfrom mtrl.tune import trial\ntrial.COMMAND = {trial.COMMAND!r}\ntrial.LOOK_EVERY = 0.05\n"
-        "from mtrl.tune.__main__ import main\nsys.exit(main(sys.argv[1:]))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, *words, "n_trials=1", "seeds=1"], cwd=fake)
-    until = time.monotonic() + 60
-    while not list(fake.rglob("evaluation.csv")) and time.monotonic() < until:
-        time.sleep(0.05)
+    words = [*words, "n_trials=1", "seeds=1"]
+    process = search_in_a_trial(fake, words)
     run = int((fake / "pid").read_text())
-    assert state_of(run) != "Z"
+    assert not has_ended(run)
     process.kill()
     process.wait()
-    until = time.monotonic() + 20
-    while state_of(run) != "Z" and time.monotonic() < until:
-        time.sleep(0.05)
-    assert state_of(run) == "Z"
+    until(lambda: has_ended(run), 20)
     (fake / "wait").unlink()
-    assert main([*words, "n_trials=1", "seeds=1"]) == 0
+    assert main(words) == 0
     assert [row["state"] for row in rows(fake)] == ["fail", "complete"]
 
 
@@ -249,11 +261,7 @@ def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch
 
 def test_a_late_bloomer_survives_and_a_hopeless_trial_is_pruned(words):
     study = open_study(plan([*words, "n_trials=9"]))
-    for _ in range(3):
-        one = study.ask()
-        for step in (100, 200, 300):
-            one.report(step / 1000, step)
-        study.tell(one, 0.3)
+    good_trials(study, 3)
     late, hopeless = study.ask(), study.ask()
     for one in (late, hopeless):
         one.report(0.0, 100)
@@ -289,28 +297,22 @@ def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
     assert "# Holds with variant=multihead, which this file cannot choose\n" in text
 
 
-def test_a_study_that_cannot_be_read_is_one_sentence(words, fake, capsys):
-    search = plan(words)
-    open_study(search)
-    database = search.folder / "study.db"
-    whole = database.read_bytes()
-    for damaged in (b"garbage" * 999, whole[: len(whole) // 2]):
-        database.write_bytes(damaged)
+def test_a_study_that_cannot_be_continued_is_one_sentence(words, fake, capsys):
+    folder = plan(words).folder
+    open_study(plan(words))
+    whole = (folder / "study.db").read_bytes()
+    # The last is a search of version 0.1.0, which is left as it is.
+    for name, content, sentence in (
+        ("study.db", b"garbage" * 999, "study.db holds no search"),
+        ("study.db", whole[: len(whole) // 2], "study.db holds no search"),
+        ("journal.log", b"{}\n", "holds a search of mtrl 0.1.0"),
+    ):
+        (folder / name).write_bytes(content)
         assert main(words) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "study.db holds no search" in line
+        assert sentence in line
         assert "begin another search with name=" in line
-
-
-def test_a_search_of_version_0_1_0_is_refused_and_left_as_it_is(words, fake, capsys):
-    folder = plan(words).folder
-    folder.mkdir(parents=True)
-    (folder / "journal.log").write_text("{}\n")
-    assert main(words) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "holds a search of mtrl 0.1.0" in line
-    assert "begin another search with name=" in line
-    assert [path.name for path in folder.iterdir()] == ["journal.log"]
+    assert (folder / "journal.log").read_bytes() == b"{}\n"
 
 
 def test_a_trial_that_still_runs_is_left_to_its_process(words, fake):
