@@ -26,9 +26,7 @@ _GOAL = 0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this subcommand."""
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each comparison (5)")
-    parser.add_argument(
-        "--tasks", nargs="*", default=list(MT10), help="tasks to measure singly (all of MT10)"
-    )
+    parser.add_argument("--tasks", nargs="*", default=list(MT10), help="to measure singly (all of MT10)")
     parser.add_argument("--copies", type=int, default=1, help="copies per task (1)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="compared with one thread")
     parser.add_argument("--no-subproc", action="store_true", help="leave out stock environments in processes")
@@ -65,8 +63,8 @@ def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subpr
     from mtrl.env.make import make_vec_env
     from mtrl.env.metaworld import StockEnv, goal_set
 
-    n_envs = len(tasks) * copies
-    actions = np.random.default_rng(0).uniform(-1, 1, (HORIZON, n_envs, 4)).astype(np.float32)
+    shape = (HORIZON, len(tasks) * copies, 4)
+    actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     envs: dict[str, VecEnv] = {
         "native": make_vec_env(tasks, copies, seed=_SEED, backend="native", threads=1),
         "stock": make_vec_env(tasks, copies, seed=_SEED, backend="stock", workers=1),

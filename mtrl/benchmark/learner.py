@@ -19,11 +19,11 @@ _FIRST = 5
 """Updates before any is timed: a CUDA graph is recorded at the fourth."""
 
 _SIZES = {
-    "[256]x3 batch 256": Size([256] * 3, [256] * 3, 256),
-    "[128]x2 batch 256": Size([128] * 2, [128] * 2, 256),
-    "[128]x2 batch 256 LayerNorm": Size([128] * 2, [128] * 2, 256, layer_norm=True),
-    "[400]x3 batch 1280": Size([400] * 3, [400] * 3, 1280),
-    "[512,1024,1024,512] batch 256": Size([512, 1024, 1024, 512], [512, 1024, 1024, 512], 256),
+    "[256]x3 batch 256": Size([256] * 3, 256),
+    "[128]x2 batch 256": Size([128] * 2, 256),
+    "[128]x2 batch 256 LayerNorm": Size([128] * 2, 256, layer_norm=True),
+    "[400]x3 batch 1280": Size([400] * 3, 1280),
+    "[512,1024,1024,512] batch 256": Size([512, 1024, 1024, 512], 256),
 }
 _HEADS = {"batch 250": 250, "batch 1280": 1280}
 _SEPARATE = {"critic_heads": True, "shared_layers": 0}
@@ -45,15 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="about how long one block lasts (0.5)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     parser.add_argument("--device", default="cpu", help="device of the learners (cpu)")
-    parser.add_argument(
-        "--compile",
-        default="auto",
-        choices=("auto", "off", "inductor", "cuda_graph"),
-        help="how our update runs (auto: as hardware.compile=auto chooses for the device)",
-    )
-    parser.add_argument(
-        "--sizes", nargs="*", default=list(_SIZES), choices=list(_SIZES), help="networks to compare (all)"
-    )
+    forms = ("auto", "off", "inductor", "cuda_graph")
+    parser.add_argument("--compile", default="auto", choices=forms, help="as hardware.compile (auto)")
+    sizes = list(_SIZES)
+    parser.add_argument("--sizes", nargs="*", default=sizes, choices=sizes, help="networks to compare (all)")
     parser.add_argument("--no-heads", action="store_true", help="leave out the critics with heads")
 
 
@@ -124,7 +119,7 @@ def _variants(batch_size: int, arguments: argparse.Namespace) -> dict[str, float
 
 def _balanced(batch_size: int, arguments: argparse.Namespace, **options: Any) -> Any:
     """Return our SAC of [256]x3, on balanced batches unless ``options`` say otherwise."""
-    size = Size([256] * 3, [256] * 3, batch_size)
+    size = Size([256] * 3, batch_size)
     return own_sac(size, arguments.device, arguments.compile, **{"balanced": True} | options)
 
 

@@ -3,8 +3,6 @@
 None of them has environments to step: their buffers hold random transitions of MT10's shape.
 """
 
-import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +13,9 @@ TRANSITIONS = 5_000
 
 
 class Size(NamedTuple):
-    """Widths of the networks and the number of transitions in a batch."""
+    """Widths of the layers of actor and critics, and the number of transitions in a batch."""
 
-    actor: Sequence[int]
-    critic: Sequence[int]
+    layers: list[int]
     batch: int
     layer_norm: bool = False
 
@@ -27,61 +24,39 @@ def stable_baselines3_sac(size: Size, device: str) -> Any:
     """Return stable-baselines3's SAC."""
     from stable_baselines3 import SAC
 
-    layers = {"pi": list(size.actor), "qf": list(size.critic)}
-    learner = SAC("MlpPolicy", _env(), policy_kwargs={"net_arch": layers}, **_arguments(size, device))
-    return _filled(learner)
+    return _make(SAC, size, device, {"net_arch": size.layers})
 
 
 def own_sac(size: Size, device: str, compile: str, *, balanced: bool = False, **policy: Any) -> Any:
     """Return our SAC for ten tasks, with ``policy`` as further arguments of its policy."""
     from mtrl.algo.sac import SAC
 
-    policy |= {"actor_layers": size.actor, "critic_layers": size.critic, "layer_norm": size.layer_norm}
-    learner = SAC(
-        "MlpPolicy",
-        _env(),
-        n_tasks=TASKS,
-        balanced_batches=balanced,
-        compile=compile,
-        policy_kwargs=policy,
-        **_arguments(size, device),
-    )
-    return _filled(learner)
+    policy |= {"actor_layers": size.layers, "critic_layers": size.layers, "layer_norm": size.layer_norm}
+    return _make(SAC, size, device, policy, n_tasks=TASKS, balanced_batches=balanced, compile=compile)
 
 
-def _arguments(size: Size, device: str) -> dict[str, Any]:
-    return {"buffer_size": TRANSITIONS, "batch_size": size.batch, "device": device, "seed": 0}
-
-
-def _env() -> Any:
-    """Return environments of MT10's shape that are never stepped."""
+def _make(algorithm: type, size: Size, device: str, policy: dict[str, Any], **options: Any) -> Any:
+    """Return a learner whose buffer is full of random transitions, ten tasks in turn."""
     import gymnasium
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     class Shape(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (39 + TASKS,), np.float32)
         action_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
 
-    return DummyVecEnv([Shape for _ in range(TASKS)])
-
-
-def _filled(learner: Any) -> Any:
-    """Fill the buffer with random transitions, ten tasks in turn."""
-    from stable_baselines3.common.logger import Logger
-
+    env = DummyVecEnv([Shape for _ in range(TASKS)])
+    options |= {"buffer_size": TRANSITIONS, "batch_size": size.batch, "device": device, "seed": 0}
+    learner = algorithm("MlpPolicy", env, policy_kwargs=policy, **options)
+    learner.set_logger(Logger(None, []))
     generator = np.random.default_rng(0)
     infos = [{"task_id": task} for task in range(TASKS)]
     done = np.zeros(TASKS, dtype=bool)
     for _ in range(TRANSITIONS // TASKS):
-        observations = [
-            np.concatenate([generator.normal(size=(TASKS, 39)), np.eye(TASKS)], axis=1).astype(np.float32)
-            for _ in range(2)
-        ]
+        states = generator.normal(size=(2, TASKS, 39))
+        observations = [np.hstack([state, np.eye(TASKS)]).astype(np.float32) for state in states]
         actions = generator.uniform(-1, 1, (TASKS, 4)).astype(np.float32)
         learner.replay_buffer.add(*observations, actions, generator.random(TASKS), done, infos)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        learner.set_logger(Logger(None, []))
     return learner
 
 

@@ -11,11 +11,7 @@ def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Ra
     """Let each contender do one block of work per round and return its rates, one a round.
 
     Every second round goes backwards, so that none always follows the same one. A round before the first
-    warms the caches and is not counted.
-
-    Args:
-        contenders: By name, functions that do a block of work and return how much of it they did per second.
-        rounds: Number of counted rounds.
+    warms the caches and is not counted. A contender returns how much of its work it did per second.
     """
     rates: Rates = {name: [] for name in contenders}
     for number in range(rounds + 1):

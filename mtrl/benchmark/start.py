@@ -37,12 +37,8 @@ print(time.perf_counter() - started)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this subcommand."""
-    parser.add_argument(
-        "overrides", nargs="*", help="further configuration of the runs, as for python -m mtrl"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="starts of each kind; the result is their median (5)"
-    )
+    parser.add_argument("overrides", nargs="*", help="of the runs, as for python -m mtrl")
+    parser.add_argument("--rounds", type=int, default=5, help="starts of each kind (5)")
     parser.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS), help="what starts (all)")
 
 

@@ -32,18 +32,13 @@ _NEVER = ("evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this subcommand."""
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=["experiment=mt10"],
-        help="configuration, as for python -m mtrl (mt10)",
-    )
+    words = "as for python -m mtrl (experiment=mt10)"
+    parser.add_argument("overrides", nargs="*", default=["experiment=mt10"], help=words)
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds (5)")
     parser.add_argument("--steps", type=int, default=500, help="environment steps of a block (500)")
     parser.add_argument("--threads", type=int, help="threads of torch for ours (what hardware=auto chooses)")
-    parser.add_argument(
-        "--sb3-threads", type=int, default=os.cpu_count(), help="threads of torch for the other (all cores)"
-    )
+    cores = os.cpu_count()
+    parser.add_argument("--sb3-threads", type=int, default=cores, help="the same for the other (all cores)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

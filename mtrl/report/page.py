@@ -47,15 +47,9 @@ def write_report(
     thresholds: Sequence[float] = (0.5, 0.8, 0.95),
     with_published: bool = False,
 ) -> Path:
-    """Write index.html, report.md, and tables and figures beside them; return the page.
+    """Write index.html, report.md, and tables and figures beside them into ``out``; return the page.
 
-    Args:
-        study: What to report.
-        out: The directory; files of an earlier report in it are replaced.
-        title: Heading.
-        notices: What to say first.
-        thresholds: Success rates to give steps and time for.
-        with_published: Set published results beside ours.
+    Files of an earlier report there are replaced. ``thresholds`` are the success rates whose steps are given.
 
     Raises:
         OSError: If the directory cannot be written.

@@ -116,12 +116,7 @@ class Study:
 
 
 def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
-    """Sort ``runs`` into comparisons and groups.
-
-    Args:
-        runs: What to report on.
-        until: Ignore evaluations after this environment step; None uses all.
-    """
+    """Sort ``runs`` into comparisons and groups, without evaluations after the environment step ``until``."""
     sets: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         tasks, reward, horizon = _protocol(run)

@@ -222,21 +222,12 @@ def _points(difference: float, alarm: bool = False) -> Cell:
 
 def forgetting_table(comparison: Comparison, goals: str) -> Table:
     """Return how far each task fell from its best."""
-    drops = {group.label: analysis.forgetting(group, goals) for group in comparison.evaluated(goals)}
-    named = [
-        (task, {label: values[i] for label, values in drops.items()})
-        for i, task in enumerate(comparison.tasks)
-    ]
-    if len(comparison.tasks) > 1:
-        named.append(("mean", {label: values.mean() for label, values in drops.items()}))
-    rows = [
-        {"task": Cell(name)}
-        | {
-            label: Cell(f"{100 * drop:.1f}", round(float(drop), 6), alarm=drop > _NOTICEABLE)
-            for label, drop in values.items()
-        }
-        for name, values in named
-    ]
+    names = [*comparison.tasks, *(["mean"] if len(comparison.tasks) > 1 else [])]
+    rows = [{"task": Cell(name)} for name in names]
+    for group in comparison.evaluated(goals):
+        drops = analysis.forgetting(group, goals)
+        for row, drop in zip(rows, [*drops, drops.mean()], strict=False):
+            row[group.label] = Cell(f"{100 * drop:.1f}", round(float(drop), 6), alarm=drop > _NOTICEABLE)
     note = (
         "Percentage points between the best success so far (mean of three evaluations in a row) and the "
         "last, mean over seeds. A few points are the noise of evaluation."
@@ -315,26 +306,19 @@ def throughput_table(study: Study) -> Table:
     for name, group in study.groups():
         timed = [(member.run.step, member.run.seconds) for member in group.members if member.run.seconds]
         speeds = [step / seconds for step, seconds in timed]
-        shares = {
-            part: analysis.time_share(group, part) for part in ("environment", "learning", "evaluation")
+        row = {
+            "group": _named(group, name),
+            "steps/s": _number(sum(speeds) / len(speeds) if speeds else None),
+            "slowest": _number(min(speeds, default=None)),
+            "fastest": _number(max(speeds, default=None)),
         }
+        for part in ("environment", "learning", "evaluation"):
+            share = analysis.time_share(group, part)
+            row[part] = DASH if share is None else Cell(f"{100 * share:.0f} %", round(share, 4))
+        row["time, all runs"] = _time(sum(seconds for _, seconds in timed) if timed else None)
         hosts = {member.run.host for member in group.members if member.run.host}
-        rows.append(
-            {
-                "group": _named(group, name),
-                "steps/s": _number(sum(speeds) / len(speeds) if speeds else None),
-                "slowest": _number(min(speeds, default=None)),
-                "fastest": _number(max(speeds, default=None)),
-            }
-            | {
-                part: DASH if share is None else Cell(f"{100 * share:.0f} %", round(share, 4))
-                for part, share in shares.items()
-            }
-            | {
-                "time, all runs": _time(sum(seconds for _, seconds in timed) if timed else None),
-                "machine": Cell(", ".join(sorted(hosts)) or DASH.text),
-            }
-        )
+        row["machine"] = Cell(", ".join(sorted(hosts)) or DASH.text)
+        rows.append(row)
     note = "Environment steps per second of wall-clock time over whole runs, restarts included; their mean."
     return Table("throughput", "Throughput", rows, note)
 
@@ -371,14 +355,10 @@ def run_table(study: Study) -> Table:
 def settings_table(study: Study) -> Table:
     """Return the settings in which the groups differ."""
     groups = study.groups()
-    rows = [
-        {"setting": Cell(key)}
-        | {
-            name: Cell(setting_text(group.settings[key])) if key in group.settings else DASH
-            for name, group in groups
-        }
-        for key in differing_keys([group.settings for _, group in groups])
-    ]
+    rows = []
+    for key in differing_keys([group.settings for _, group in groups]):
+        texts = {name: setting_text(group.settings[key]) for name, group in groups if key in group.settings}
+        rows.append({"setting": Cell(key)} | {name: Cell(texts.get(name, DASH.text)) for name, _ in groups})
     note = "Settings that change what is learned and that differ between groups; all others are equal."
     return Table("settings", "Differences in the configuration", rows, note)
 

@@ -22,7 +22,7 @@ SHORT = ["learner", "--rounds", "1", "--seconds", "0.01", "--sizes", "[256]x3 ba
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(learners, "TRANSITIONS", 100)
-    monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": Size([8], [8], 20)})
+    monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": Size([8], 20)})
     monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
 
 
@@ -50,7 +50,7 @@ def test_without_json_the_numbers_are_printed_as_tables(capsys):
 
 def test_loop_over_masks_computes_what_separate_heads_do():
     """Else the comparison would be with something easier."""
-    size = Size([256] * 3, [256] * 3, 20)
+    size = Size([256] * 3, 20)
     heads = learners.own_sac(size, "cpu", "off", balanced=True, critic_heads=True, shared_layers=0)
     masks = learners.with_masks(learners.own_sac(size, "cpu", "off", balanced=True))
     with torch.no_grad():
