@@ -73,8 +73,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.evaluation",
         description="Play the policies of runs by the protocol: deterministic, each goal in turn, full episodes. "
-        "What is played is a run's best model unless --checkpoint says otherwise; python -m mtrl.report shows what "
-        "the last one reached.",
+        "A run's best model plays, or its last one with --checkpoint last; python -m mtrl.report shows what the last one "
+        "reached.",
     )
     add_source_options(parser, several=True)
     parser.add_argument(
@@ -150,7 +150,7 @@ def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
     if any(one.policy.model.parent.name == CHECKPOINTS[0] for one in measured):
         console.print(
             "played is the best model of each run, chosen by the run's own evaluations, which flatters it on their "
-            "goals; --checkpoint last plays the last one, which python -m mtrl.report shows"
+            "goals; --checkpoint last plays the last model, which python -m mtrl.report shows"
         )
     for note in notes:
         console.print(f"note: {note}")

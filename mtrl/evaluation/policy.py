@@ -124,12 +124,12 @@ class Policy:
         """
         if not self.tasks:
             raise LoadError(
-                f"{self.model} does not say what its tasks are: name them in the order of its one-hot with "
+                f"{self.model} does not name its tasks: give them in the order of its one-hot with "
                 "--tasks reach-v3,push-v3"
             )
         if asked == "train" and self.seed is None:
             raise LoadError(
-                f"{self.model} does not say which goals it was trained on: give their --seed, or --goals heldout"
+                f"{self.model} does not name the goals it was trained on: give their --seed, or --goals heldout"
             )
         return asked or self.goals
 
@@ -265,7 +265,9 @@ def _algorithm_of(run: Run) -> type[OffPolicyAlgorithm]:
             f"{run.path} was trained with {name}, which is gone: install the package or version that has it"
         ) from error
     if not issubclass(found, OffPolicyAlgorithm):
-        raise LoadError(f"{run.path} names the algorithm {name}, which is none: its config.yaml is damaged")
+        raise LoadError(
+            f"{run.path} names the algorithm {name}, which is no algorithm: its config.yaml is damaged"
+        )
     return found
 
 

@@ -64,7 +64,7 @@ def read_source(source: str, options: argparse.Namespace) -> "Policy":
     """Return the policy that a source and the options of ``add_source_options`` name.
 
     Raises:
-        LoadError: There is none, in one sentence.
+        LoadError: There is no policy there, or none that can be built.
     """
     from mtrl.evaluation.policy import load
 

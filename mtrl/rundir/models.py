@@ -20,7 +20,7 @@ CHECKPOINTS = ("best", "last")
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A saved model and what lies around it."""
+    """A saved model and the files around it."""
 
     model: Path
     """A zip in stable-baselines3's format."""
@@ -76,10 +76,10 @@ def _check_zip(named: str, model: Path) -> None:
 
 
 def saved_step(files: ModelFiles) -> int | None:
-    """Return the environment steps that a model was trained for, None if nothing beside it says.
+    """Return the environment steps that a model was trained for, None if no file beside it records them.
 
     Raises:
-        ConfigurationError: The file that should say it is damaged.
+        ConfigurationError: The file that records them is damaged.
     """
     score = files.model.parent / SCORE
     if not score.is_file():
@@ -95,7 +95,7 @@ def described(source: str) -> str:
     """Return which model ``source`` names and how long it was trained, as words for a person.
 
     Raises:
-        ConfigurationError: There is none, or what lies around it is damaged.
+        ConfigurationError: There is none, or a file around it is damaged.
     """
     files = find_model(source)
     step = saved_step(files)
@@ -135,7 +135,7 @@ def write_lineage(run: Path, lineage: Mapping[str, Any]) -> None:
 
 
 def read_lineage(run: Path) -> dict[str, Any] | None:
-    """Return what the weights of a run began with, None if they were new or nothing readable says.
+    """Return what the weights of a run began with, None if they were new or no readable file records it.
 
     Runs of earlier versions have it in their status alone.
     """

@@ -139,7 +139,7 @@ class Run:
 
     @property
     def total_steps(self) -> int | None:
-        """Environment steps asked for, or None if nothing says."""
+        """Environment steps asked for, or None if unknown."""
         value = _number(self.status.get("total_steps")) or _number(self.config.get("total_steps"))
         return int(value) if value else None
 

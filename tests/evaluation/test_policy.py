@@ -116,7 +116,7 @@ def test_actions_are_drawn_only_if_that_is_asked_for_and_observations_of_another
         ({"algo__cls": "mtrlx.algo.SAC"}, "a class is only taken from mtrl"),
         ({"algo__cls": "sb3_contrib.Gone"}, "sb3_contrib.Gone, which is gone"),
         ({"algo__cls": "mtrl.algo.OldSAC"}, "mtrl.algo.OldSAC, which is gone"),
-        ({"algo__cls": "mtrl.config.types.Config"}, "which is none"),
+        ({"algo__cls": "mtrl.config.types.Config"}, "which is no algorithm"),
         ({"algo__cls": None}, "names the algorithm None"),
         ({"variant__actor_layers": [17, 16]}, r"does not hold its weights .*17"),
         ({"variant__actor_layers": [10**12]}, r"does not hold its weights .*actor_layers"),
