@@ -73,8 +73,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.evaluation",
         description="Play the policies of runs by the protocol: deterministic, each goal in turn, full episodes. "
-        "A run's best model plays, or its last one with --checkpoint last; python -m mtrl.report shows what the last one "
-        "reached.",
+        "A run's best model plays, or its last one with --checkpoint last; python -m mtrl.report shows what the "
+        "last one reached.",
     )
     add_source_options(parser, several=True)
     parser.add_argument(
