@@ -22,7 +22,7 @@ def whole(server, tmp_path_factory):
 @pytest.fixture(scope="session")
 def killed(server, tmp_path_factory):
     output = tmp_path_factory.mktemp("killed")
-    server.run(output, call=["signal_self", [9, 190]], code=-9)
+    server.run(output, call=["signal_self", [190, 9]], code=-9)
     assert len(run_files(output).checkpoints) == 3
     return run_files(output)
 

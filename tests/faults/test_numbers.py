@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_finite_names_its_step(server, tmp_path):
 
 
 def test_a_nan_after_a_resume_is_told_with_the_step_of_the_whole_run(server, tmp_path):
-    server.run(tmp_path, *NORMALISED, call=["signal_self", [15, 100]], code=143)
+    server.run(tmp_path, *NORMALISED, call=["signal_self", [100, 15]], code=143)
     answer = server.run(tmp_path, *NORMALISED, faults={"nan_reward": 20}, code=1)
     assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer["printed"]
 

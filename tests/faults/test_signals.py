@@ -12,7 +12,7 @@ NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_signal_in_mid_episode_loses_no_step(server, whole, tmp_path, number):
-    server.run(tmp_path, call=["signal_self", [number, 150]], code=128 + number)
+    server.run(tmp_path, call=["signal_self", [150, number]], code=128 + number)
     left = run_files(tmp_path)
     status = left.status()
     assert (status["state"], status["reason"]) == ("interrupted", signal.Signals(number).name)
@@ -33,7 +33,7 @@ def test_a_signal_during_an_evaluation_is_obeyed_and_the_evaluation_made_again(s
 
 
 def test_a_second_signal_ends_the_run_at_once(server, tmp_path):
-    server.run(tmp_path, call=["two_signals", [signal.SIGTERM, signal.SIGINT, 150]], code=130)
+    server.run(tmp_path, call=["signal_self", [150, signal.SIGTERM, signal.SIGINT]], code=130)
     assert run_files(tmp_path).verify() == 120
 
 

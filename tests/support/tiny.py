@@ -79,14 +79,11 @@ class TinyVecEnv(VecEnv):
             self.positions[i, :ACTION] += 0.1 * self.actions[i]
             self.positions[i] += 0.01 * self.generators[i].normal(size=OBSERVATION)
             rewards[i] = -np.abs(self.positions[i, :ACTION]).sum()
-            if self.faults.get("nan_reward") == self.steps and i == 1:
-                rewards[i] = np.nan
-            if self.faults.get("infinite_reward") == self.steps and i == 1:
-                rewards[i] = -np.inf
-            if self.faults.get("nan_observation") == self.steps and i == 1:
-                self.positions[i, 3] = np.nan
-            if self.faults.get("infinite_observation") == self.steps and i == 1:
-                self.positions[i, 3] = np.inf
+            for fault, step in self.faults.items():
+                if step == self.steps and i == 1:
+                    number, where = fault.split("_")
+                    target = rewards[i:] if where == "reward" else self.positions[i, 3:]
+                    target[0] = np.nan if number == "nan" else -np.inf
             self.lengths[i] += 1
             self.returns[i] += float(rewards[i])
             dones[i] = self.lengths[i] >= self.horizon
@@ -124,11 +121,11 @@ class TinyVecEnv(VecEnv):
     def get_attr(self, attr_name, indices=None):
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name, value, indices=None):
-        raise AttributeError(attr_name)
-
     def env_is_wrapped(self, wrapper_class, indices=None):
         return [False for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name, value, indices=None):
+        raise AttributeError(attr_name)
 
     def close(self):
         pass
@@ -221,14 +218,13 @@ def poison_transitions(step, task):
     before_each_step(poison)
 
 
-def signal_self(number, step):
-    """Send this process a signal at a step of training."""
-    sent = []
+def signal_self(step, *numbers):
+    """Send this process signals at a step of training."""
+    waiting = list(numbers)
 
     def send(model, _):
-        if not sent and model.num_timesteps >= step:
-            sent.append(True)
-            os.kill(os.getpid(), number)
+        while waiting and model.num_timesteps >= step:
+            os.kill(os.getpid(), waiting.pop(0))
 
     before_each_step(send)
 
@@ -274,17 +270,6 @@ def signal_at(number, owner, name):
         return original(*args, **kwargs)
 
     setattr(place, name, patched)
-
-
-def two_signals(first, second, step):
-    """Send this process two signals within one step of training."""
-
-    def send(model, _):
-        if model.num_timesteps == step:
-            os.kill(os.getpid(), first)
-            os.kill(os.getpid(), second)
-
-    before_each_step(send)
 
 
 def limit_file_size(bytes_, begin, end):
