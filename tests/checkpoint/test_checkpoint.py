@@ -1,25 +1,18 @@
 """Checkpoints: what is written is what is read, models load elsewhere, and old ones make room."""
 
-import errno
 import json
-import resource
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.logger import Logger
 
 import mtrl
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.state import read_values, write_values
 from mtrl.checkpoint.store import prune_segments, restore_segments, verify_segments, write_segments
 from mtrl.errors import DamagedError
-from mtrl.experiment import compose_run
-from mtrl.rundir.write import CsvLog, new_directory, recover, write_json
-from mtrl.training.metrics import Clock, Episodes, Metrics
 
 
 def test_values_come_back_as_they_were(tmp_path):
@@ -50,27 +43,6 @@ def test_halves_of_two_states_do_not_pass_for_one(tmp_path):
     write_values(tmp_path / "b.json", tmp_path / "b.npz", {"x": [np.zeros(1)]})
     with pytest.raises(DamagedError, match="do not belong together"):
         read_values(tmp_path / "a.json", tmp_path / "b.npz")
-
-
-def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "checkpoint"
-    with new_directory(target) as folder:
-        (folder / "file").write_text("old")
-
-    def fail():
-        with new_directory(target) as folder:
-            (folder / "file").write_text("new")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert (target / "file").read_text() == "old"
-    # A crash between the two renames of a replacement.
-    target.rename(tmp_path / ".old-checkpoint-0123")
-    (tmp_path / ".tmp-unfinished").mkdir()
-    recover(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
-    assert (target / "file").read_text() == "old"
 
 
 def make_buffer(n_steps):
@@ -111,77 +83,6 @@ def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path,
         assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True) if torch.is_tensor(a))
     prune_segments(tmp_path, written)
     assert {path.name for path in tmp_path.glob("seg_*")} == {segment.name for segment in written}
-
-
-@contextmanager
-def files_end_at(size):
-    """Let no file of this process grow beyond a size, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_rows_without_room_wait_and_the_file_stays_whole(tmp_path):
-    path = tmp_path / "log.csv"
-    log = CsvLog(path, ["step", "value"])
-    log.append([{"step": 1, "value": 0.5}])
-    sizes = [log.size]
-    with files_end_at(sizes[0] + 2):
-        for step in (2, 3, 4):
-            log.append([{"step": step, "value": None}])
-            sizes.append(log.size)
-        with pytest.raises(OSError, match="too large"):
-            log.write()
-        assert log.waits
-        assert path.read_text() == "step,value\n1,0.5\n"
-        # Rows that wait can be taken back too.
-        log.cut(sizes[2])
-    log.append([{"step": 5, "value": 1}])
-    assert not log.waits
-    assert path.read_text() == "step,value\n1,0.5\n2,\n3,\n5,1\n"
-    assert log.size == path.stat().st_size
-    log.cut(sizes[1])
-    assert path.read_text() == "step,value\n1,0.5\n2,\n"
-
-
-def test_a_small_file_without_room_stays_as_it_was_with_nothing_beside_it(tmp_path):
-    write_json(tmp_path / "status.json", {"step": 1})
-    with files_end_at(4), pytest.raises(OSError, match="too large"):
-        write_json(tmp_path / "status.json", {"step": 2})
-    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
-    assert json.loads((tmp_path / "status.json").read_text()) == {"step": 1}
-
-
-def test_a_mirror_without_room_ends_neither_the_run_nor_its_logs(tmp_path, monkeypatch, caplog):
-    metrics = Metrics(compose_run(["logging.tensorboard=true"]).config, tmp_path)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(metrics._writer, "add_scalar", full)
-    learner = Logger(folder=None, output_formats=[])
-    for step in (10, 20):
-        metrics.write(step, Episodes(["reach-v3"]), learner, Clock(), None)
-    metrics.close()
-    assert caplog.text.count("TensorBoard gets nothing more") == 1
-    assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
-
-
-def test_a_log_loses_its_torn_line_and_what_a_checkpoint_does_not_know(tmp_path):
-    path = tmp_path / "log.csv"
-    log = CsvLog(path, ["step", "value"])
-    log.append([{"step": 1, "value": 0.5}])
-    size = log.size
-    log.append([{"step": 2, "value": None}])
-    with path.open("a") as file:
-        file.write("3,0.")
-    again = CsvLog(path, ["step", "value"])
-    assert path.read_text() == "step,value\n1,0.5\n2,\n"
-    again.cut(size)
-    assert path.read_text() == "step,value\n1,0.5\n"
 
 
 @pytest.mark.parametrize(

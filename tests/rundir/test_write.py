@@ -1,0 +1,86 @@
+"""Files that are written whole or wait, on a full disk and after a crash."""
+
+import json
+import resource
+from contextlib import contextmanager
+
+import pytest
+
+from mtrl.rundir.write import CsvLog, new_directory, recover, write_json
+
+
+def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "checkpoint"
+    with new_directory(target) as folder:
+        (folder / "file").write_text("old")
+
+    def fail():
+        with new_directory(target) as folder:
+            (folder / "file").write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (target / "file").read_text() == "old"
+    # A crash between the two renames of a replacement.
+    target.rename(tmp_path / ".old-checkpoint-0123")
+    (tmp_path / ".tmp-unfinished").mkdir()
+    recover(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert (target / "file").read_text() == "old"
+
+
+@contextmanager
+def files_end_at(size):
+    """Let no file of this process grow beyond a size, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_rows_without_room_wait_and_the_file_stays_whole(tmp_path):
+    path = tmp_path / "log.csv"
+    log = CsvLog(path, ["step", "value"])
+    log.append([{"step": 1, "value": 0.5}])
+    sizes = [log.size]
+    with files_end_at(sizes[0] + 2):
+        for step in (2, 3, 4):
+            log.append([{"step": step, "value": None}])
+            sizes.append(log.size)
+        with pytest.raises(OSError, match="too large"):
+            log.write()
+        assert log.waits
+        assert path.read_text() == "step,value\n1,0.5\n"
+        # Rows that wait can be taken back too.
+        log.cut(sizes[2])
+    log.append([{"step": 5, "value": 1}])
+    assert not log.waits
+    assert path.read_text() == "step,value\n1,0.5\n2,\n3,\n5,1\n"
+    assert log.size == path.stat().st_size
+    log.cut(sizes[1])
+    assert path.read_text() == "step,value\n1,0.5\n2,\n"
+
+
+def test_a_small_file_without_room_stays_as_it_was_with_nothing_beside_it(tmp_path):
+    write_json(tmp_path / "status.json", {"step": 1})
+    with files_end_at(4), pytest.raises(OSError, match="too large"):
+        write_json(tmp_path / "status.json", {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+    assert json.loads((tmp_path / "status.json").read_text()) == {"step": 1}
+
+
+def test_a_log_loses_its_torn_line_and_what_a_checkpoint_does_not_know(tmp_path):
+    path = tmp_path / "log.csv"
+    log = CsvLog(path, ["step", "value"])
+    log.append([{"step": 1, "value": 0.5}])
+    size = log.size
+    log.append([{"step": 2, "value": None}])
+    with path.open("a") as file:
+        file.write("3,0.")
+    again = CsvLog(path, ["step", "value"])
+    assert path.read_text() == "step,value\n1,0.5\n2,\n"
+    again.cut(size)
+    assert path.read_text() == "step,value\n1,0.5\n"
