@@ -139,16 +139,6 @@ class TaskReplayBuffer(ReplayBuffer):
         self._restriction: TaskIndex | None = None
         self._chain = EpisodeChain(self.buffer_size, self.n_envs) if self.n_steps > 1 else None
 
-    @property
-    def pos(self) -> int:
-        """Row that the next transition goes to."""
-        return self.total_added % self.buffer_size
-
-    @property
-    def full(self) -> bool:
-        """Whether old transitions are being overwritten."""
-        return self.total_added >= self.buffer_size
-
     def size(self) -> int:
         """Return the number of transitions held."""
         return min(self.total_added, self.buffer_size)
@@ -209,7 +199,7 @@ class TaskReplayBuffer(ReplayBuffer):
 
     def _write(self, rows: NDArray[np.float32], tasks: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
         """Write rows (n, width) over the oldest."""
-        pos, n = self.pos, len(rows)
+        pos, n = self.total_added % self.buffer_size, len(rows)
         first = min(n, self.buffer_size - pos)
         self._storage[pos : pos + first] = torch.from_numpy(rows[:first])
         if first < n:

@@ -168,13 +168,6 @@ def test_initial_weights_are_those_of_metaworld_algorithms_where_asked_for():
         StackedSACPolicy(SPACE, ACTION, lambda _: 1e-3, initialisation="jax")
 
 
-def test_networks_of_stable_baselines3_give_way_to_those_that_can_be_initialised_otherwise():
-    asked = variant("shared", initialisation="metaworld_algorithms")
-    policy, kwargs = policy_for(stable_baselines3.TD3, asked, 3)
-    assert policy is StackedTD3Policy
-    assert kwargs["initialisation"] == "metaworld_algorithms"
-
-
 class Line(gym.Env):
     """Steps of a random walk, with the one-hot of its task where asked for."""
 
@@ -232,6 +225,9 @@ def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, nam
         seed=0,
         device="cpu",
     ).learn(100)
+    alone = build_policy(algo_class, asked, TASKS, model.observation_space, ACTION).state_dict()
+    shapes = {key: value.shape for key, value in model.policy.state_dict().items()}
+    assert {key: value.shape for key, value in alone.items()} == shapes
     model.save(tmp_path / "model.zip")
     loaded = algo_class.load(tmp_path / "model.zip", env=model.env)
     buffer = model.replay_buffer
@@ -262,27 +258,15 @@ def test_ddpg_keeps_a_single_critic():
         assert made.critic.net.layers[0].weight.shape == (TASKS, OBS + 2, 8)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_policy_built_alone_has_the_shapes_of_the_one_its_algorithm_makes(algorithm, name):
-    asked, cls = VARIANTS[name], ALGORITHMS[algorithm]
-    policy, kwargs = policy_for(cls, asked, TASKS)
-    own = {"n_tasks": TASKS} if cls is algo.SAC else {}
-    env = DummyVecEnv([lambda: Line(0, asked.task_id)])
-    model = cls(policy, env, policy_kwargs=kwargs, buffer_size=10, device="cpu", **own)
-    spaces = model.observation_space, model.action_space
-    alone = build_policy(cls, asked, TASKS, *spaces).state_dict()
-    assert {key: value.shape for key, value in alone.items()} == {
-        key: value.shape for key, value in model.policy.state_dict().items()
-    }
-
-
 def test_algorithms_keep_their_own_networks_where_those_suffice():
     asked = variant("shared", [8], [16, 16])
     for algo_class in (stable_baselines3.SAC, stable_baselines3.TD3):
         own = ("MlpPolicy", {"net_arch": {"pi": [8], "qf": [16, 16]}})
         assert policy_for(algo_class, asked, 3) == own
-    assert policy_for(stable_baselines3.TD3, variant("shared", layer_norm=True), 3)[0] is StackedTD3Policy
+    for options in ({"layer_norm": True}, {"initialisation": "metaworld_algorithms"}):
+        policy, kwargs = policy_for(stable_baselines3.TD3, variant("shared", **options), 3)
+        assert policy is StackedTD3Policy
+        assert options.items() <= kwargs.items()
     policy, kwargs = policy_for(algo.SAC, variant("plain", [8], [16, 16]), 3)
     assert policy is StackedSACPolicy
     assert kwargs == {"actor_layers": [8], "critic_layers": [16, 16], "layer_norm": False, "n_tasks": 3}
