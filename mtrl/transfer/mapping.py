@@ -38,11 +38,8 @@ the tasks it does not pair those with the same motion."""
 def origins(source: Sequence[str], target: Sequence[str], new_tasks: str) -> tuple[Origin, ...]:
     """Return where the weights of each task of ``target`` come from.
 
-    Args:
-        source: Tasks of the source.
-        target: Tasks of the run.
-        new_tasks: What tasks that the source lacks begin with: "related" (the mean where none is), ``MEAN``
-            or ``FRESH``.
+    Tasks that the source lacks begin as ``new_tasks`` says: "related" (the mean if it has no related one), ``MEAN`` or
+    ``FRESH``.
     """
 
     def origin(task: str) -> Origin:
@@ -160,14 +157,7 @@ def inputs_without_task(part: str) -> int:
 def mismatches(
     given: Network, own: Network, part: str, n_source_tasks: int
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield what keeps a source's network from being mapped, and the overrides with which it would fit.
-
-    Args:
-        given: Network of the source.
-        own: The same network of the run.
-        part: "actor" or "critic".
-        n_source_tasks: Tasks of the source.
-    """
+    """Yield what keeps a source's actor or critic from being mapped, and the overrides with which it would fit."""
     if given.widths != own.widths:
         what = f"the {part} of the source has layers {given.widths} and that of this run {own.widths}"
         yield what, {f"variant.{part}_layers": str(given.widths).replace(" ", "")}
@@ -195,14 +185,10 @@ def mismatches(
 def map_network(
     given: Network, own: Network, origin: Sequence[Origin], part: str, *, moments: bool = False
 ) -> Network:
-    """Return the weights of ``given`` in the shape of ``own``.
+    """Return the weights of ``given``, which has no ``mismatches``, in the shape of ``own``.
 
-    Args:
-        given: Network of the source, without ``mismatches``.
-        own: The same network of the run, as initialised.
-        origin: Where the weights of each task of the run come from (``origins``).
-        part: "actor", "critic" or one of their targets.
-        moments: The numbers are Adam's moments and not weights.
+    ``own`` is the same ``part`` of the run as initialised, and ``origin`` says where the weights of each of its tasks
+    come from. With ``moments`` the numbers are Adam's moments and not weights.
     """
     first = _map_first(given.layers[0], own.layers[0], origin, part, moments)
     layers = [_map_heads(*pair, origin) for pair in zip(given.layers[1:], own.layers[1:], strict=True)]
@@ -298,13 +284,8 @@ def map_optimiser(
 ) -> dict[str, Any]:
     """Return the state of ``network``'s optimiser with the source's moments; of tasks that start fresh, with 0.
 
-    Args:
-        given: The source's optimiser, without a ``moments_problem``.
-        policy: The source's policy, whose entries of ``part`` are in the order of its parameters.
-        network: The run's actor or critic.
-        origin: Where the weights of each task come from.
-        part: "actor" or "critic".
-        n: Networks side by side.
+    ``given`` is the source's optimiser without a ``moments_problem``, ``policy`` the source's policy, whose entries of
+    ``part`` are in the order of its parameters; ``n`` networks stand side by side.
     """
     state = network.optimizer.state_dict()
     if not given["state"]:

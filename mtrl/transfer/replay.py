@@ -49,14 +49,10 @@ def begin_replay(
     *,
     task_id: bool,
 ) -> int:
-    """Fill a new buffer with a source's newest transitions of tasks that the run has; return how many.
+    """Fill a run's new buffer with the newest transitions of a source's checkpoint; return how many.
 
-    Args:
-        replay: The run's buffer.
-        checkpoint: The source's.
-        source: Its tasks.
-        target: The run's tasks.
-        task_id: Whether the run's observations carry the task's one-hot.
+    Only those of tasks in both ``source`` and ``target`` are taken; ``task_id`` says whether the run's observations
+    carry the task's one-hot.
     """
     folder = buffer_of(checkpoint.path.parents[1])
     parts: list[Rows] = []
