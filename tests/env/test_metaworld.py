@@ -104,9 +104,11 @@ def test_every_copy_plays_the_goals_of_the_run_and_held_out_ones_only_where_aske
         np.testing.assert_array_equal(positions(heldout, goal), [unseen])
 
 
-def test_goals_are_visible_which_they_are_not_in_a_raw_class(make, raw):
-    raw._freeze_rand_vec, raw._set_task_called, raw._partially_observable = False, True, True
+def test_goals_are_visible_which_they_are_not_in_a_raw_class(make):
+    raw = ALL_V3_ENVIRONMENTS["reach-v3"]()
+    raw._freeze_rand_vec, raw._set_task_called = False, True
     assert not raw.reset()[0][36:39].any()
+    raw.close()
     assert make(["reach-v3"]).reset()[0, 36:39].all()
 
 

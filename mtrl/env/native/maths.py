@@ -218,6 +218,13 @@ def gripper_closed(copy: Copy) -> tuple[float, bool]:
 
 
 @compiled
+def caging_xz(copy: Copy, obj: Vector, xz_thresh: float) -> float:
+    """Return how near the fingers are to the object as seen from the side, in [0, 1]."""
+    margin = distance_in_plane(triple(copy.goal.obj_init_pos), triple(copy.goal.init_tcp), 0, 2) - xz_thresh
+    return tolerance(distance_in_plane(tcp_center(copy), obj, 0, 2), 0.0, xz_thresh, margin)
+
+
+@compiled
 def cage_and_grip(copy: Copy, caging: float) -> tuple[float, bool]:
     """Return the mean of caging and of caging with a closing grip, and whether it is in single precision."""
     gripping, single = gripper_closed(copy)
@@ -232,14 +239,10 @@ def caging_reward(
     copy: Copy, obj: Vector, obj_radius: float, pad_success_thresh: float, xz_thresh: float
 ) -> tuple[float, bool]:
     """Return ``SawyerXYZEnv._gripper_caging_reward`` of high density, and whether in single precision."""
-    goal = copy.goal
     left_pad_y, right_pad_y = vector(copy.places.left_pad)[1], vector(copy.places.right_pad)[1]
-    left_margin = abs(abs(left_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)
-    right_margin = abs(abs(right_pad_y - goal.obj_init_pos[1]) - pad_success_thresh)
+    left_margin = abs(abs(left_pad_y - copy.goal.obj_init_pos[1]) - pad_success_thresh)
+    right_margin = abs(abs(right_pad_y - copy.goal.obj_init_pos[1]) - pad_success_thresh)
     left_caging = tolerance(abs(left_pad_y - obj[1]), obj_radius, pad_success_thresh, left_margin)
     right_caging = tolerance(abs(right_pad_y - obj[1]), obj_radius, pad_success_thresh, right_margin)
     caging_y = hamacher_product(left_caging, right_caging)
-
-    margin = distance_in_plane(triple(goal.obj_init_pos), triple(goal.init_tcp), 0, 2) - xz_thresh
-    caging_xz = tolerance(distance_in_plane(tcp_center(copy), obj, 0, 2), 0.0, xz_thresh, margin)
-    return cage_and_grip(copy, hamacher_product(caging_y, caging_xz))
+    return cage_and_grip(copy, hamacher_product(caging_y, caging_xz(copy, obj, xz_thresh)))

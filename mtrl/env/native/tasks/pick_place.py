@@ -34,11 +34,7 @@ def _caging(copy: Copy, obj: m.Vector) -> tuple[float, bool]:
     left_caging = m.tolerance(left_pad_y - obj[1], _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, left_margin)
     right_caging = m.tolerance(obj[1] - right_pad_y, _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, right_margin)
     y_caging = m.hamacher_product(left_caging, right_caging)
-
-    init_distance = m.distance_in_plane(m.triple(copy.goal.obj_init_pos), m.triple(copy.goal.init_tcp), 0, 2)
-    tcp_to_obj = m.distance_in_plane(m.tcp_center(copy), obj, 0, 2)
-    xz_caging = m.tolerance(tcp_to_obj, 0.0, _XZ_SUCCESS_MARGIN, init_distance - _XZ_SUCCESS_MARGIN)
-    return m.cage_and_grip(copy, m.hamacher_product(y_caging, xz_caging))
+    return m.cage_and_grip(copy, m.hamacher_product(y_caging, m.caging_xz(copy, obj, _XZ_SUCCESS_MARGIN)))
 
 
 @m.rewards
