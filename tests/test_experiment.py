@@ -104,21 +104,18 @@ def test_a_long_list_of_overrides_gives_a_directory_that_a_file_system_takes():
 
 
 def test_each_key_says_whether_it_decides_what_is_learned_and_an_unknown_one_is_taken_to():
-    learned = (
-        "task",
-        "algo.gamma",
-        "algo.kwargs.x",
-        "algo.policy_delay",
-        "curriculum.floor",
-        "gone",
-        "algo.gone",
-    )
+    learned = ("task", "algo.gamma", "algo.kwargs.x", "algo.policy_delay", "curriculum.floor", "gone")
     others = ("seed", "hardware.device", "stop.success", "transfer.source", "curriculum.start_stage", "fresh")
-    assert [is_learned(key) for key in (*learned, *others)] == [True] * len(learned) + [False] * len(others)
+    assert [key for key in (*learned, *others) if is_learned(key)] == list(learned)
     assert is_learned("task.of_another_program")
-    assert [is_noted(key) for key in ("total_steps", "hardware.threads", "fresh", "phase")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    noted = ("total_steps", "hardware.threads")
+    assert [key for key in (*noted, "fresh", "phase") if is_noted(key)] == list(noted)
+
+
+def test_the_run_trained_first_lies_beside_this_one_whatever_the_name_of_their_directory():
+    composition = compose_run(["experiment=transfer/reach_to_push", 'output="two, runs"', "algo.gamma=0.98"])
+    source = composition.source
+    assert source.config.output == composition.config.output == "two, runs"
+    assert source.config.algo.gamma == 0.98
+    assert source.source is None
+    assert compose_run([]).source is None
