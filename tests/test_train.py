@@ -184,7 +184,9 @@ def test_neither_the_backend_nor_the_workers_change_what_is_learned(runs, train,
         assert (again / name).read_text() == (first / name).read_text()
 
 
-def test_a_run_prints_its_result_and_tensorboard_mirrors_its_csv_files_of_held_out_goals(train, tmp_path, capsys):
+def test_a_run_prints_its_result_and_tensorboard_mirrors_its_csv_files_of_held_out_goals(
+    train, tmp_path, capsys
+):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     words = (

@@ -135,6 +135,12 @@ def position_and_matrix(copy: Copy) -> None:
 
 
 @observes
+def position_and_quaternion(copy: Copy) -> None:
+    """Observe the object's position and the rotation that a quaternion in the simulation tells."""
+    show(copy, vector(copy.places.object), stored_quaternion(copy.places.object_rotation))
+
+
+@observes
 def position_alone(copy: Copy) -> None:
     """Observe the object's position."""
     show(copy, vector(copy.places.object), NO_ROTATION)
@@ -204,17 +210,17 @@ def prism_tolerance(point: Vector, zero: Vector, one: Vector) -> float:
 
 
 @compiled
-def gripper_closed(copy: Copy) -> tuple[float, bool]:
-    """Return the closing effort within [0, 1], and whether numpy holds it in single precision.
+def gripper_closed(copy: Copy, desired_effort: float = 1.0) -> tuple[float, bool]:
+    """Return the part of the desired closing effort, within [0, 1], and whether numpy holds it in single precision.
 
     It does where the action is float32 and not clamped: ``min(max(0, x), 1)`` returns one of its arguments.
     """
-    effort = copy.action[3]
+    effort, desired = copy.action[3], rounded(desired_effort, copy.single)
     if effort <= 0.0:
         return 0.0, False
-    if effort > 1.0:
+    if effort > desired:
         return 1.0, False
-    return effort, copy.single
+    return rounded(effort / desired, copy.single), copy.single
 
 
 @compiled
@@ -225,24 +231,69 @@ def caging_xz(copy: Copy, obj: Vector, xz_thresh: float) -> float:
 
 
 @compiled
-def cage_and_grip(copy: Copy, caging: float) -> tuple[float, bool]:
-    """Return the mean of caging and of caging with a closing grip, and whether it is in single precision."""
-    gripping, single = gripper_closed(copy)
+def grip(copy: Copy, caging: float, desired_effort: float = 1.0) -> tuple[float, bool]:
+    """Return caging with a closing grip, and whether it is in single precision."""
+    gripping, single = gripper_closed(copy, desired_effort)
     if not caging > 0.97:
         gripping, single = 0.0, False
-    both = hamacher_product(caging, gripping, single)
-    return rounded(rounded(both + rounded(caging, single), single) / 2.0, single), single
+    return hamacher_product(caging, gripping, single), single
 
 
 @compiled
-def caging_reward(
-    copy: Copy, obj: Vector, obj_radius: float, pad_success_thresh: float, xz_thresh: float
-) -> tuple[float, bool]:
-    """Return ``SawyerXYZEnv._gripper_caging_reward`` of high density, and whether in single precision."""
+def mean(a: float, b: float, single: bool) -> float:
+    """Return the mean of two numbers."""
+    return rounded(rounded(a + rounded(b, single), single) / 2.0, single)
+
+
+@compiled
+def cage_and_grip(copy: Copy, caging: float, desired_effort: float = 1.0) -> tuple[float, bool]:
+    """Return the mean of caging and of caging with a closing grip, and whether it is in single precision."""
+    both, single = grip(copy, caging, desired_effort)
+    return mean(both, caging, single), single
+
+
+@compiled
+def caging(copy: Copy, obj: Vector, obj_radius: float, pad_success_thresh: float, xz_thresh: float) -> float:
+    """Return how well the fingers enclose the object, in [0, 1]."""
     left_pad_y, right_pad_y = vector(copy.places.left_pad)[1], vector(copy.places.right_pad)[1]
     left_margin = abs(abs(left_pad_y - copy.goal.obj_init_pos[1]) - pad_success_thresh)
     right_margin = abs(abs(right_pad_y - copy.goal.obj_init_pos[1]) - pad_success_thresh)
     left_caging = tolerance(abs(left_pad_y - obj[1]), obj_radius, pad_success_thresh, left_margin)
     right_caging = tolerance(abs(right_pad_y - obj[1]), obj_radius, pad_success_thresh, right_margin)
     caging_y = hamacher_product(left_caging, right_caging)
-    return cage_and_grip(copy, hamacher_product(caging_y, caging_xz(copy, obj, xz_thresh)))
+    return hamacher_product(caging_y, caging_xz(copy, obj, xz_thresh))
+
+
+@compiled
+def caging_reward(
+    copy: Copy,
+    obj: Vector,
+    obj_radius: float,
+    pad_success_thresh: float,
+    xz_thresh: float,
+    desired_effort: float = 1.0,
+) -> tuple[float, bool]:
+    """Return ``SawyerXYZEnv._gripper_caging_reward`` of high density, and whether in single precision.
+
+    That of no density is ``grip`` of ``caging``.
+    """
+    return cage_and_grip(copy, caging(copy, obj, obj_radius, pad_success_thresh, xz_thresh), desired_effort)
+
+
+@compiled
+def reach_and_caging_reward(
+    copy: Copy,
+    obj: Vector,
+    obj_radius: float,
+    pad_success_thresh: float,
+    object_reach_radius: float,
+    xz_thresh: float,
+    desired_effort: float = 1.0,
+) -> tuple[float, bool]:
+    """Return ``SawyerXYZEnv._gripper_caging_reward`` of medium density, and whether in single precision."""
+    tcp_to_obj_init = distance(triple(copy.goal.obj_init_pos), triple(copy.goal.init_tcp))
+    reach_margin = abs(tcp_to_obj_init - object_reach_radius)
+    reach = tolerance(distance(obj, tcp_center(copy)), 0.0, object_reach_radius, reach_margin)
+    caged = caging(copy, obj, obj_radius, pad_success_thresh, xz_thresh)
+    both, single = grip(copy, caged, desired_effort)
+    return mean(both, reach, single), single

@@ -5,7 +5,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from mtrl.tasks import GOALS, MT10
+from mtrl.tasks import GOALS, MT10, NATIVE
 
 POLICIES = (reference.uniform, reference.expert, reference.extreme, reference.expert_in_double)
 SEEDS = (0, 7)
@@ -64,7 +64,7 @@ def assert_episodes_agree(task, seed, goals, policies, steps=500):
     return solved
 
 
-@pytest.mark.parametrize("task", MT10)
+@pytest.mark.parametrize("task", NATIVE)
 def test_one_goal_of_each_of_two_seeds_agrees_with_metaworld(task):
     assert_episodes_agree(task, SEEDS[0], [13], [reference.uniform, reference.expert_in_double])
     solved = assert_episodes_agree(task, SEEDS[1], [20], [reference.expert, reference.extreme])
@@ -73,7 +73,7 @@ def test_one_goal_of_each_of_two_seeds_agrees_with_metaworld(task):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("task", MT10)
+@pytest.mark.parametrize("task", NATIVE)
 def test_all_goals_agree_with_metaworld(task, seed):
     solved = assert_episodes_agree(task, seed, range(GOALS), POLICIES[:3])
     assert_episodes_agree(task, seed, range(0, GOALS, 10), POLICIES[3:])
@@ -111,7 +111,7 @@ def test_many_resets_leave_no_trace(steps):
     native.close()
 
 
-@pytest.mark.parametrize("task", MT10)
+@pytest.mark.parametrize("task", NATIVE)
 def test_a_reset_changes_no_other_field_of_the_model(task):
     """Copies share all fields of a model but ``body_pos`` and ``site_pos``."""
     env = reference.metaworld_env(task)
