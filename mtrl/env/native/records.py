@@ -15,6 +15,9 @@ PLACES = (
     *("hand", "right_claw", "left_claw", "right_pad", "left_pad", "right_finger", "left_finger"),
     *("object", "object_rotation", "door_angle", "peg_head"),
     *("bottom_right_corner_1", "top_left_corner_1", "bottom_right_corner_2", "top_left_corner_2"),
+    "lock",
+    "dial_angle",
+    "nut",
 )
 """Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joint angles."""
 
@@ -26,6 +29,7 @@ GOAL = {
     "window_handle_pos_init": ("window_handle_pos_init", 3),
     "peg_head_pos_init": ("peg_head_pos_init", 3),
     "obj_to_target_init": ("_obj_to_target_init", ()),
+    "dial_push_position": ("dial_push_position", 3),
 }
 """What rewards read of a goal, in metres: Meta-World's attribute, set at a reset, and its shape; NaN where none."""
 

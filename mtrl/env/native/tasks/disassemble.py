@@ -1,0 +1,59 @@
+"""disassemble-v3: lift a wrench off its peg."""
+
+import math
+
+from mujoco import MjData
+
+from mtrl.env.native import maths as m
+from mtrl.env.native.records import Copy, Places
+
+WRENCH_HANDLE_LENGTH = 0.02
+
+# A wrench that lies flat. Meta-World approximates the angle to it.
+_IDEAL = (0.707, 0.0, 0.0, 0.707)
+
+
+def places(data: MjData) -> Places:
+    """Return where the wrench is held, and the centre of its ring."""
+    return {
+        "object": data.site("RoundNut-8").xpos,
+        "object_rotation": data.body("RoundNut").xquat,
+        "nut": data.site("RoundNut").xpos,
+    }
+
+
+observe = m.position_and_quaternion
+
+
+@m.compiled
+def _flat(copy: Copy) -> float:
+    """Return how flat the wrench lies, in [0, 1]."""
+    squares = 0.0
+    for element in range(4):
+        squares += (copy.observation[7 + element] - _IDEAL[element]) ** 2
+    return max(1.0 - math.sqrt(squares) / 0.4, 0.0)
+
+
+@m.compiled
+def _lifted(centre: m.Vector, target: m.Vector) -> float:
+    """Return how near the ring is to a point above the target, a tenth of it for lifting the wrench at all."""
+    error = m.distance(m.plus(target, (0.0, 0.0, 0.1)), centre)
+    lifted = 1.0 if centre[2] > 0.02 else 0.0
+    return 0.1 * lifted + 0.9 * m.tolerance(error, 0.0, 0.02, 0.2)
+
+
+@m.rewards
+def reward(copy: Copy) -> tuple[float, bool]:
+    """Return the reward for grasping and lifting the wrench, and whether it is off the peg."""
+    hand, wrench = m.triple(copy.observation, 0), m.triple(copy.observation, 4)
+    target = m.triple(copy.goal.target_pos)
+    # Along its handle the wrench may be held anywhere.
+    held_x = hand[0] if abs(wrench[0] - hand[0]) < WRENCH_HANDLE_LENGTH / 2.0 else wrench[0]
+    grab, single = m.caging_reward(copy, (held_x, wrench[1], wrench[2]), 0.015, 0.02, 0.01)
+    in_place = m.rounded(6.0 * _lifted(m.vector(copy.places.nut), target), single)
+    grab_and_lift = m.rounded(m.rounded(2.0 * grab, single) + in_place, single)
+
+    solved = wrench[2] > target[2]
+    if solved:
+        return 10.0, solved
+    return m.rounded(grab_and_lift * m.rounded(_flat(copy), single), single), solved

@@ -1,0 +1,48 @@
+"""door-unlock-v3: unlock a door by pushing its lock aside."""
+
+from mujoco import MjData
+
+from mtrl.env.native import maths as m
+from mtrl.env.native.records import Copy, Places
+
+LOCK_LENGTH = 0.1
+SUCCESS_DISTANCE = 0.02
+
+_SCALE = (0.25, 1.0, 0.5)
+
+# From the fingers to the gripper's shoulder, which is to push.
+_SHOULDER = (0.0, 0.055, 0.07)
+
+
+def places(data: MjData) -> Places:
+    """Return the end of the lock, the door, and the lock as a whole."""
+    return {
+        "object": data.site("lockStartUnlock").xpos,
+        "object_rotation": data.body("door_link").xquat,
+        "lock": data.body("lock_link").xpos,
+    }
+
+
+observe = m.position_and_quaternion
+
+
+@m.rewards
+def reward(copy: Copy) -> tuple[float, bool]:
+    """Return the reward for the gripper's shoulder at the lock and for pushing, and whether it is unlocked.
+
+    ``obj_init_pos``, in the margin, is in Meta-World a view of the simulation and so follows the lock.
+    """
+    gripper, lock = m.triple(copy.observation, 0), m.triple(copy.observation, 4)
+    shoulder_to_lock = m.minus(m.plus(gripper, _SHOULDER), lock)
+    shoulder_to_lock_init = m.minus(
+        m.plus(m.triple(copy.goal.init_tcp), _SHOULDER), m.vector(copy.places.lock)
+    )
+    ready_to_push = m.tolerance(
+        m.length(m.times(shoulder_to_lock, _SCALE)),
+        0.0,
+        0.02,
+        m.length(m.times(shoulder_to_lock_init, _SCALE)),
+    )
+    obj_to_target = abs(copy.goal.target_pos[0] - lock[0])
+    pushed = m.tolerance(obj_to_target, 0.0, 0.005, LOCK_LENGTH)
+    return 2.0 * ready_to_push + 8.0 * pushed, obj_to_target <= SUCCESS_DISTANCE
