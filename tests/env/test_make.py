@@ -8,7 +8,7 @@ from mtrl import hardware
 from mtrl.env import make as factory
 from mtrl.errors import ConfigurationError, NotFiniteError
 from mtrl.experiment import compose_run
-from mtrl.tasks import HELD_OUT_SEED
+from mtrl.tasks import HELD_OUT_SEED, MT10
 
 TASKS = ["reach-v3", "push-v3"]
 BACKENDS = {
@@ -103,7 +103,8 @@ def test_a_task_or_goal_that_is_none_is_refused_and_the_environment_goes_on(env,
         ({"backend": "native", "reward": "v1"}, "backend=native does not have reward=v1: use backend=auto"),
     ],
 )
-def test_what_cannot_be_made_is_refused_in_one_sentence(options, sentence):
+def test_what_cannot_be_made_is_refused_in_one_sentence(options, sentence, monkeypatch):
+    monkeypatch.setattr(hardware, "NATIVE", MT10)
     with pytest.raises(ValueError, match=sentence) as refusal:
         mtrl.make_vec_env(**{"tasks": TASKS} | options)
     assert "\n" not in str(refusal.value)

@@ -128,6 +128,15 @@ def show(copy: Copy, position: Vector, quaternion: Quaternion) -> None:
         copy.frame[7 + element] = quaternion[element]
 
 
+@compiled
+def show_second(copy: Copy, position: Vector, quaternion: Quaternion) -> None:
+    """Write position and rotation of the task's second object into the frame that is observed."""
+    for axis in range(3):
+        copy.frame[11 + axis] = position[axis]
+    for element in range(4):
+        copy.frame[14 + element] = quaternion[element]
+
+
 @observes
 def position_and_matrix(copy: Copy) -> None:
     """Observe the object's position and the rotation that a matrix in the simulation tells."""

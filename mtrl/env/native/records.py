@@ -18,8 +18,11 @@ PLACES = (
     "lock",
     "dial_angle",
     "nut",
+    "lever_angle",
+    *("second_object", "second_rotation"),
+    "nail_depth",
 )
-"""Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joint angles."""
+"""Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joints."""
 
 GOAL = {
     "target_pos": ("_target_pos", 3),
@@ -30,6 +33,7 @@ GOAL = {
     "peg_head_pos_init": ("peg_head_pos_init", 3),
     "obj_to_target_init": ("_obj_to_target_init", ()),
     "dial_push_position": ("dial_push_position", 3),
+    "handle_pos_init": ("_handle_init_pos", 3),
 }
 """What rewards read of a goal, in metres: Meta-World's attribute, set at a reset, and its shape; NaN where none."""
 
