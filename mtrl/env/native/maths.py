@@ -306,3 +306,32 @@ def reach_and_caging_reward(
     caged = caging(copy, obj, obj_radius, pad_success_thresh, xz_thresh)
     both, single = grip(copy, caged, desired_effort)
     return mean(both, reach, single), single
+
+
+_PAD_SUCCESS_MARGIN = 0.05
+
+
+@compiled
+def caging_between_pads(
+    copy: Copy, obj: Vector, obj_radius: float, furthest: float = _PAD_SUCCESS_MARGIN
+) -> float:
+    """Return how well the object is between the pads, in [0, 1], for tasks with a caging reward of their own.
+
+    Its margins come from ``init_left_pad`` and ``init_right_pad``, which in Meta-World are views of the
+    simulation and so follow the pads.
+    """
+    left_pad_y, right_pad_y = vector(copy.places.left_pad)[1], vector(copy.places.right_pad)[1]
+    left_margin = abs(abs(obj[1] - left_pad_y) - _PAD_SUCCESS_MARGIN)
+    right_margin = abs(abs(obj[1] - right_pad_y) - _PAD_SUCCESS_MARGIN)
+    left = tolerance(left_pad_y - obj[1], obj_radius, furthest, left_margin)
+    right = tolerance(obj[1] - right_pad_y, obj_radius, furthest, right_margin)
+    return hamacher_product(left, right)
+
+
+@compiled
+def reward_past_wall(reward: float, before: float, behind: float, at_wall: bool, single: bool) -> float:
+    """Return the reward of a grasp with that for the way to a wall and, from the wall on, for the way behind it."""
+    reward = rounded(reward + 1.0, single)
+    if not at_wall:
+        return rounded(reward + rounded(4.0 * before, single), single)
+    return rounded(rounded(reward + 4.0, single) + rounded(3.0 * behind, single), single)

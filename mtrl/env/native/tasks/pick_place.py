@@ -9,7 +9,6 @@ TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07
 
 _OBJECT_RADIUS = 0.015
-_PAD_SUCCESS_MARGIN = 0.05
 _XZ_SUCCESS_MARGIN = 0.005
 
 
@@ -23,17 +22,8 @@ observe = m.position_and_matrix
 
 @m.compiled
 def _caging(copy: Copy, obj: m.Vector) -> tuple[float, bool]:
-    """Return this task's own version of ``maths.caging_reward``.
-
-    Its margins come from ``init_left_pad`` and ``init_right_pad``, which in Meta-World are views of the
-    simulation and so follow the pads.
-    """
-    left_pad_y, right_pad_y = m.vector(copy.places.left_pad)[1], m.vector(copy.places.right_pad)[1]
-    left_margin = abs(abs(obj[1] - left_pad_y) - _PAD_SUCCESS_MARGIN)
-    right_margin = abs(abs(obj[1] - right_pad_y) - _PAD_SUCCESS_MARGIN)
-    left_caging = m.tolerance(left_pad_y - obj[1], _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, left_margin)
-    right_caging = m.tolerance(obj[1] - right_pad_y, _OBJECT_RADIUS, _PAD_SUCCESS_MARGIN, right_margin)
-    y_caging = m.hamacher_product(left_caging, right_caging)
+    """Return this task's own version of ``maths.caging_reward``."""
+    y_caging = m.caging_between_pads(copy, obj, _OBJECT_RADIUS)
     return m.cage_and_grip(copy, m.hamacher_product(y_caging, m.caging_xz(copy, obj, _XZ_SUCCESS_MARGIN)))
 
 
