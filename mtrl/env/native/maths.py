@@ -329,6 +329,33 @@ def caging_between_pads(
 
 
 @compiled
+def sweeping_reward(
+    copy: Copy, obj: Vector, obj_radius: float, grip_margin: float, xz_success_margin: float
+) -> float:
+    """Return the caging reward of the tasks that sweep an object, which asks no effort of the gripper."""
+    caged_y = caging_between_pads(copy, obj, obj_radius)
+    caged = hamacher_product(caged_y, caging_xz(copy, obj, xz_success_margin))
+    gripping = caging_between_pads(copy, obj, obj_radius, obj_radius + grip_margin) if caged > 0.95 else 0.0
+    return (caged + gripping) / 2.0
+
+
+@compiled
+def reward_of_sweep(
+    copy: Copy, target: Vector, target_radius: float, grip_margin: float, xz_success_margin: float
+) -> tuple[float, bool]:
+    """Return the reward for sweeping a puck to ``target``, and whether it is there."""
+    obj = triple(copy.observation, 4)
+    obj_to_target = distance(obj, target)
+    in_place_margin = distance(triple(copy.goal.obj_init_pos), target)
+    in_place = tolerance(obj_to_target, 0.0, target_radius, in_place_margin)
+    object_grasped = sweeping_reward(copy, obj, 0.02, grip_margin, xz_success_margin)
+    reward = 2.0 * object_grasped + 6.0 * hamacher_product(object_grasped, in_place)
+    if obj_to_target < target_radius:
+        reward = 10.0
+    return reward, obj_to_target <= target_radius
+
+
+@compiled
 def reward_past_wall(reward: float, before: float, behind: float, at_wall: bool, single: bool) -> float:
     """Return the reward of a grasp with that for the way to a wall and, from the wall on, for the way behind it."""
     reward = rounded(reward + 1.0, single)
