@@ -15,7 +15,6 @@ PLACES = (
     *("hand", "right_claw", "left_claw", "right_pad", "left_pad", "right_finger", "left_finger"),
     *("object", "object_rotation", "door_angle", "peg_head"),
     *("bottom_right_corner_1", "top_left_corner_1", "bottom_right_corner_2", "top_left_corner_2"),
-    "lock",
     "dial_angle",
     "nut",
     "lever_angle",

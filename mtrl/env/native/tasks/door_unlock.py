@@ -15,12 +15,8 @@ _SHOULDER = (0.0, 0.055, 0.07)
 
 
 def places(data: MjData) -> Places:
-    """Return the end of the lock, the door, and the lock as a whole."""
-    return {
-        "object": data.site("lockStartUnlock").xpos,
-        "object_rotation": data.body("door_link").xquat,
-        "lock": data.body("lock_link").xpos,
-    }
+    """Return the end of the lock, and the door."""
+    return {"object": data.site("lockStartUnlock").xpos, "object_rotation": data.body("door_link").xquat}
 
 
 observe = m.position_and_quaternion
@@ -28,21 +24,14 @@ observe = m.position_and_quaternion
 
 @m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
-    """Return the reward for the gripper's shoulder at the lock and for pushing, and whether it is unlocked.
-
-    ``obj_init_pos``, in the margin, is in Meta-World a view of the simulation and so follows the lock.
-    """
+    """Return the reward for the gripper's shoulder at the lock and for pushing, and whether it is unlocked."""
     gripper, lock = m.triple(copy.observation, 0), m.triple(copy.observation, 4)
-    shoulder_to_lock = m.minus(m.plus(gripper, _SHOULDER), lock)
-    shoulder_to_lock_init = m.minus(
-        m.plus(m.triple(copy.goal.init_tcp), _SHOULDER), m.vector(copy.places.lock)
+    shoulder_to_lock = m.length(m.times(m.minus(m.plus(gripper, _SHOULDER), lock), _SCALE))
+    shoulder_init = m.plus(m.triple(copy.goal.init_tcp), _SHOULDER)
+    shoulder_to_lock_init = m.length(
+        m.times(m.minus(shoulder_init, m.triple(copy.goal.obj_init_pos)), _SCALE)
     )
-    ready_to_push = m.tolerance(
-        m.length(m.times(shoulder_to_lock, _SCALE)),
-        0.0,
-        0.02,
-        m.length(m.times(shoulder_to_lock_init, _SCALE)),
-    )
+    ready_to_push = m.tolerance(shoulder_to_lock, 0.0, 0.02, shoulder_to_lock_init)
     obj_to_target = abs(copy.goal.target_pos[0] - lock[0])
     pushed = m.tolerance(obj_to_target, 0.0, 0.005, LOCK_LENGTH)
     return 2.0 * ready_to_push + 8.0 * pushed, obj_to_target <= SUCCESS_DISTANCE
