@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cfunc, from_dtype, njit
+from numba import carray, cfunc, from_dtype, njit
 from numpy.typing import NDArray
 
-from mtrl.env.native.memory import OBSERVE, REWARD, doubles
+from mtrl.env.native.memory import OBSERVE, REWARD, doubles, load_int32, load_int64, pointer
+from mtrl.env.native.mujoco_c import TOUCH
 from mtrl.env.native.records import COPY, Copy
 
 Vector = tuple[float, float, float]
@@ -262,15 +263,30 @@ def cage_and_grip(copy: Copy, caging: float, desired_effort: float = 1.0) -> tup
 
 
 @compiled
-def caging(copy: Copy, obj: Vector, obj_radius: float, pad_success_thresh: float, xz_thresh: float) -> float:
-    """Return how well the fingers enclose the object, in [0, 1]."""
+def caging_since(
+    copy: Copy,
+    obj: Vector,
+    obj_init: Vector,
+    obj_radius: float,
+    pad_success_thresh: float,
+    xz_thresh: float,
+) -> float:
+    """Return how well the fingers enclose an object that the reset has put at ``obj_init``, in [0, 1]."""
     left_pad_y, right_pad_y = vector(copy.places.left_pad)[1], vector(copy.places.right_pad)[1]
-    left_margin = abs(abs(left_pad_y - copy.goal.obj_init_pos[1]) - pad_success_thresh)
-    right_margin = abs(abs(right_pad_y - copy.goal.obj_init_pos[1]) - pad_success_thresh)
+    left_margin = abs(abs(left_pad_y - obj_init[1]) - pad_success_thresh)
+    right_margin = abs(abs(right_pad_y - obj_init[1]) - pad_success_thresh)
     left_caging = tolerance(abs(left_pad_y - obj[1]), obj_radius, pad_success_thresh, left_margin)
     right_caging = tolerance(abs(right_pad_y - obj[1]), obj_radius, pad_success_thresh, right_margin)
     caging_y = hamacher_product(left_caging, right_caging)
-    return hamacher_product(caging_y, caging_xz(copy, obj, xz_thresh))
+    margin = distance_in_plane(obj_init, triple(copy.goal.init_tcp), 0, 2) - xz_thresh
+    near = tolerance(distance_in_plane(tcp_center(copy), obj, 0, 2), 0.0, xz_thresh, margin)
+    return hamacher_product(caging_y, near)
+
+
+@compiled
+def caging(copy: Copy, obj: Vector, obj_radius: float, pad_success_thresh: float, xz_thresh: float) -> float:
+    """Return how well the fingers enclose the object, in [0, 1]."""
+    return caging_since(copy, obj, triple(copy.goal.obj_init_pos), obj_radius, pad_success_thresh, xz_thresh)
 
 
 @compiled
@@ -362,3 +378,31 @@ def reward_past_wall(reward: float, before: float, behind: float, at_wall: bool,
     if not at_wall:
         return rounded(reward + rounded(4.0 * before, single), single)
     return rounded(rounded(reward + 4.0, single) + rounded(3.0 * behind, single), single)
+
+
+@compiled
+def touching_main_object(copy: Copy) -> bool:
+    """Tell whether both pads press on the task's object."""
+    touch = carray(pointer(copy.places.touch), 1, TOUCH)[0]
+    left, right = 0.0, 0.0
+    for i in range(load_int32(touch.contact_count)):
+        contact = load_int64(touch.contacts) + i * touch.contact_size
+        geoms = contact + touch.geoms_offset
+        one, other = load_int32(geoms), load_int32(geoms + 4)
+        if touch.main_object not in (one, other):
+            continue
+        # Without a force is a contact in the gap between geoms, and these models have no gaps.
+        index = load_int32(contact + touch.force_offset)
+        force = doubles(load_int64(touch.forces) + 8 * index)[0] if index >= 0 else 0.0
+        if touch.left_pad in (one, other):
+            left += force
+        if touch.right_pad in (one, other):
+            right += force
+    return left > 0.0 and right > 0.0
+
+
+@compiled
+def show_stick(copy: Copy, from_insertion: Vector) -> None:
+    """Observe position and rotation of a stick, and a position given as seen from where it is inserted."""
+    show(copy, vector(copy.places.object), matrix_quaternion(copy.places.object_rotation))
+    show_second(copy, plus(vector(copy.places.second_object), from_insertion), NO_ROTATION)

@@ -45,6 +45,12 @@ def load_int32(address: int) -> int:
     return carray(pointer(address), 1, np.int32)[0]
 
 
+@njit
+def load_int64(address: int) -> int:
+    """Return the C pointer, or other int64, at ``address``."""
+    return carray(pointer(address), 1, np.int64)[0]
+
+
 @intrinsic
 def call_mujoco(typing_context: Any, function: Any, model: Any, data: Any) -> _Intrinsic:
     """Call the C function ``void (const mjModel*, mjData*)`` at address ``function``."""

@@ -36,7 +36,8 @@ class Simulation:
         self.data = data = mujoco.MjData(model)
         self.own_model = mujoco_c.ModelWithOwnPositions(model)
         self._model = model
-        places = {
+        # Kept, for an address keeps no array.
+        self._places = places = {
             "hand": data.body("hand").xpos,
             "right_claw": data.body("rightclaw").xpos,
             "left_claw": data.body("leftclaw").xpos,

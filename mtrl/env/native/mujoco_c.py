@@ -12,6 +12,7 @@ from typing import Any
 import mujoco
 import numpy as np
 from mujoco.introspect import ast_nodes, structs
+from numpy.typing import NDArray
 
 _C_TYPES = {
     "int": ctypes.c_int,
@@ -90,23 +91,58 @@ class ModelWithOwnPositions:
         self.address = ctypes.addressof(self._header)
 
 
+TOUCH = np.dtype(
+    [
+        *((name, np.int64) for name in ("contact_count", "contacts", "forces")),
+        *((name, np.int64) for name in ("contact_size", "geoms_offset", "force_offset")),
+        *((name, np.int64) for name in ("main_object", "left_pad", "right_pad")),
+    ]
+)
+"""What tells whether the gripper touches the task's object.
+
+Addresses of three fields of an mjData; the size of an mjContact, and where in it are its two geoms and the index of
+its force; three geoms.
+"""
+
+
+def touch(data: mujoco.MjData) -> NDArray[np.void]:
+    """Return one record of type ``TOUCH`` for a simulation."""
+    struct, contact, start = _struct("mjData"), _struct("mjContact"), data._address
+    fields = [start + getattr(struct, name).offset for name in ("ncon", "contact", "efc_force")]
+    layout = [ctypes.sizeof(contact), contact.geom.offset, contact.efc_address.offset]
+    geoms = [data.geom(name).id for name in ("objGeom", "leftpad_geom", "rightpad_geom")]
+    return np.array([(*fields, *layout, *geoms)], TOUCH)
+
+
+def _agrees(name: str, owner: Any) -> bool:
+    """Tell whether the pointers of a struct at the declared places are those of the package's own arrays."""
+    layout = _struct(name)
+    header, arrays = layout.from_address(owner._address), {}
+    for field, kind in layout._fields_:
+        array = getattr(owner, field, None)
+        if kind is ctypes.c_void_p and isinstance(array, np.ndarray) and array.size:
+            arrays[field] = array.ctypes.data
+    return len(arrays) > 10 and all(getattr(header, field) == address for field, address in arrays.items())
+
+
 @cache
 def check() -> str | None:
     """Return why this MuJoCo cannot be called from compiled code, in one sentence, or None."""
     version = mujoco.__version__
     model = mujoco.MjModel.from_xml_string(
-        "<mujoco><worldbody><body><freejoint/><geom size='1'/><site/></body></worldbody></mujoco>"
+        "<mujoco><worldbody><geom type='plane' size='1 1 1'/>"
+        "<body><freejoint/><geom size='1'/><site/></body></worldbody></mujoco>"
     )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
     try:
         function_addresses()
-        layout = _struct("mjModel")
+        agree = _agrees("mjModel", model) and _agrees("mjData", data)
+        contact, contacts = _struct("mjContact"), _struct("mjData").from_address(data._address).contact
     except (OSError, AttributeError, KeyError, TypeError) as error:
         return f"MuJoCo {version} lacks a symbol that compiled code calls ({error}): install mujoco 3.3.0"
-    # The pointers at the declared places must be those of the package's own arrays.
-    header, arrays = layout.from_address(model._address), {}
-    for name, kind in layout._fields_:
-        array = getattr(model, name, None)
-        if kind is ctypes.c_void_p and isinstance(array, np.ndarray) and array.size:
-            arrays[name] = array.ctypes.data
-    agree = len(arrays) > 10 and all(getattr(header, name) == address for name, address in arrays.items())
+    geoms, forces = data.contact.geom, data.contact.efc_address
+    agree &= geoms.ctypes.data - contacts == contact.geom.offset
+    agree &= forces.ctypes.data - contacts == contact.efc_address.offset
+    agree &= forces.strides == (ctypes.sizeof(contact),)
     return None if agree else f"MuJoCo {version} lays out its data unlike it declares: install mujoco 3.3.0"

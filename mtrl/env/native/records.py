@@ -1,5 +1,7 @@
 """What the compiled step knows of an environment copy: one record of a structured array."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +22,12 @@ PLACES = (
     "lever_angle",
     *("second_object", "second_rotation"),
     "nail_depth",
+    *("stick_end", "touch"),
 )
-"""Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joints."""
+"""Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joints.
+
+``touch`` is that of a record of type ``mujoco_c.TOUCH``.
+"""
 
 GOAL = {
     "target_pos": ("_target_pos", 3),
@@ -33,6 +39,7 @@ GOAL = {
     "obj_to_target_init": ("_obj_to_target_init", ()),
     "dial_push_position": ("dial_push_position", 3),
     "handle_pos_init": ("_handle_init_pos", 3),
+    "stick_init_pos": ("stick_init_pos", 3),
 }
 """What rewards read of a goal, in metres: Meta-World's attribute, set at a reset, and its shape; NaN where none."""
 
@@ -77,7 +84,7 @@ COPY = np.dtype([*ADDRESSES, *SNAPSHOT, *STEP, *EPISODE], align=True)
 Copy = np.record
 """A record of type ``COPY``, in compiled code."""
 
-Places = dict[str, NDArray[np.float64]]
+Places = dict[str, NDArray[Any]]
 """Arrays of a simulation, by some of the names in ``PLACES``."""
 
 FLAGS = ("success", "is_success", "TimeLimit.truncated", "done")
