@@ -157,6 +157,13 @@ def position_alone(copy: Copy) -> None:
 
 
 @compiled
+def show_body(copy: Copy, offset: Vector) -> None:
+    """Observe a point that lies at ``offset`` from the object's body, and the body's quaternion."""
+    position = plus(vector(copy.places.object), offset)
+    show(copy, position, stored_quaternion(copy.places.object_rotation))
+
+
+@compiled
 def tcp_center(copy: Copy) -> Vector:
     """Return the centre between the two fingers, the tool centre point."""
     both = plus(vector(copy.places.right_finger), vector(copy.places.left_finger))

@@ -14,7 +14,7 @@ from tiny_runs import REPOSITORY
 from mtrl import hardware
 from mtrl.env import native
 from mtrl.env.make import choose_backend, make_vec_env
-from mtrl.tasks import MT10
+from mtrl.tasks import MT10, NATIVE
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
 ROOT = REPOSITORY
@@ -237,6 +237,6 @@ def test_an_environment_loads_the_rewards_of_its_own_tasks_alone():
 
 
 def test_each_file_is_the_task_that_it_says():
-    _, modules = native.load(MT10)
-    for task, module in zip(MT10, modules, strict=True):
+    _, modules = native.load(NATIVE)
+    for task, module in zip(NATIVE, modules, strict=True):
         assert module.__doc__.startswith(f"{task}:")

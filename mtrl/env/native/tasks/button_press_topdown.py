@@ -17,11 +17,7 @@ def places(data: MjData) -> Places:
 @m.observes
 def observe(copy: Copy) -> None:
     """Return the position of the button's top and its quaternion."""
-    m.show(
-        copy,
-        m.plus(m.vector(copy.places.object), (0.0, 0.0, 0.193)),
-        m.stored_quaternion(copy.places.object_rotation),
-    )
+    m.show_body(copy, (0.0, 0.0, 0.193))
 
 
 @m.rewards

@@ -21,11 +21,7 @@ def places(data: MjData) -> Places:
 @m.observes
 def observe(copy: Copy) -> None:
     """Return the position of the handle and the quaternion of the drawer."""
-    m.show(
-        copy,
-        m.plus(m.vector(copy.places.object), (0.0, -0.16, 0.0)),
-        m.stored_quaternion(copy.places.object_rotation),
-    )
+    m.show_body(copy, (0.0, -0.16, 0.0))
 
 
 @m.rewards
