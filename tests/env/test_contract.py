@@ -140,6 +140,7 @@ UNTRIED = [
     "basketball-v3",
     "hammer-v3",
     "stick-pull-v3",
+    "bin-picking-v3",
     "box-close-v3",
     "plate-slide-back-v3",
 ]

@@ -209,6 +209,20 @@ def hamacher_product(a: float, b: float, single: bool = False) -> float:
 
 
 @compiled
+def funnel(radius: float, spout: float, slope: float, height: float) -> float:
+    """Return the height of a funnel that rises with the logarithm of the distance to its spout, and is 0 inside."""
+    return slope * math.log(radius - spout) + height if radius > spout else 0.0
+
+
+@compiled
+def turned_a_quarter(copy: Copy, margin: float) -> float:
+    """Return how near the object's rotation is to a quarter turn about the vertical, as Meta-World approximates it."""
+    w, x, y, z = copy.observation[7], copy.observation[8], copy.observation[9], copy.observation[10]
+    error = math.sqrt((w - 0.707) ** 2 + x**2 + y**2 + (z - 0.707) ** 2)
+    return max(1.0 - error / margin, 0.0)
+
+
+@compiled
 def inside_prism(point: Vector, zero: Vector, one: Vector) -> bool:
     """Tell whether ``point`` lies in the box between two opposite corners."""
     inside = True

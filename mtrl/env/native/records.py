@@ -76,8 +76,13 @@ STEP = [
 ]
 """What a step is given and returns; ``single`` says that the action came in float32 (see ``maths.rounded``)."""
 
-EPISODE = [("solved", np.bool_), ("length", np.int64), ("episode_return", np.float64)]
-"""Solved at any step, steps so far, sum of rewards."""
+EPISODE = [
+    ("solved", np.bool_),
+    ("length", np.int64),
+    ("episode_return", np.float64),
+    ("first_distance", np.float64),
+]
+"""Solved at any step, steps so far, sum of rewards; what the reward of bin-picking-v3 has kept of the first step."""
 
 COPY = np.dtype([*ADDRESSES, *SNAPSHOT, *STEP, *EPISODE], align=True)
 

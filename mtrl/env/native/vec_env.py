@@ -248,6 +248,7 @@ class NativeVecEnv(VecEnv):
             "length": int(copy["length"]),
             "return": float(copy["episode_return"]),
             "solved": bool(copy["solved"]),
+            "first_distance": float(copy["first_distance"]),
             "physics": self._simulations[i].get_physics(),
             "frame": copy["frame"].copy(),
             "observation": self._observations[i].copy(),
@@ -261,6 +262,7 @@ class NativeVecEnv(VecEnv):
         copy = self._copies[i]
         copy["frame"], copy["solved"] = state["frame"], state["solved"]
         copy["length"], copy["episode_return"] = state["length"], state["return"]
+        copy["first_distance"] = state["first_distance"]
         self._observations[i] = state["observation"]
         self._started[i] = time.perf_counter()
 

@@ -1,16 +1,11 @@
 """disassemble-v3: lift a wrench off its peg."""
 
-import math
-
 from mujoco import MjData
 
 from mtrl.env.native import maths as m
 from mtrl.env.native.records import Copy, Places
 
 WRENCH_HANDLE_LENGTH = 0.02
-
-# A wrench that lies flat. Meta-World approximates the angle to it.
-_IDEAL = (0.707, 0.0, 0.0, 0.707)
 
 
 def places(data: MjData) -> Places:
@@ -23,15 +18,6 @@ def places(data: MjData) -> Places:
 
 
 observe = m.position_and_quaternion
-
-
-@m.compiled
-def _flat(copy: Copy) -> float:
-    """Return how flat the wrench lies, in [0, 1]."""
-    squares = 0.0
-    for element in range(4):
-        squares += (copy.observation[7 + element] - _IDEAL[element]) ** 2
-    return max(1.0 - math.sqrt(squares) / 0.4, 0.0)
 
 
 @m.compiled
@@ -56,4 +42,5 @@ def reward(copy: Copy) -> tuple[float, bool]:
     solved = wrench[2] > target[2]
     if solved:
         return 10.0, solved
-    return m.rounded(grab_and_lift * m.rounded(_flat(copy), single), single), solved
+    flat = m.turned_a_quarter(copy, 0.4)
+    return m.rounded(grab_and_lift * m.rounded(flat, single), single), solved

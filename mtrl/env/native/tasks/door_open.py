@@ -25,8 +25,7 @@ def _ready_to_open(hand: m.Vector, door: m.Vector) -> float:
     """Return how well the hand is placed behind the handle, having come from above."""
     threshold = 0.12
     # The hand must stay above a funnel centred on the handle, lest it runs into the handle.
-    radius = m.distance_in_plane(hand, door, 0, 1)
-    floor = 0.0 if radius <= threshold else 0.04 * math.log(radius - threshold) + 0.4
+    floor = m.funnel(m.distance_in_plane(hand, door, 0, 1), threshold, 0.04, 0.4)
     above_floor = 1.0 if hand[2] >= floor else m.tolerance(floor - hand[2], 0.0, 0.01, floor / 2.0)
     behind_handle = m.length(m.minus(m.minus(hand, door), (0.05, 0.03, -0.01)))
     in_place = m.tolerance(behind_handle, 0.0, threshold / 2.0, 0.5)

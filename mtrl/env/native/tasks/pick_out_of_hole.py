@@ -1,7 +1,5 @@
 """pick-out-of-hole-v3: pick the puck out of a hole and carry it to a point in the air."""
 
-import math
-
 from mujoco import MjData
 
 from mtrl.env.native import maths as m
@@ -17,18 +15,13 @@ def places(data: MjData) -> Places:
     return {"object": puck.xpos, "object_rotation": puck.xquat}
 
 
-@m.observes
-def observe(copy: Copy) -> None:
-    """Return position and quaternion of the puck."""
-    m.show(copy, m.vector(copy.places.object), m.stored_quaternion(copy.places.object_rotation))
+observe = m.position_and_quaternion
 
 
 @m.compiled
 def _above_floor(tcp: m.Vector, hole: m.Vector) -> float:
     """Return 1 where the fingers are above a funnel centred on the hole, lest they run into its edge; less below."""
-    threshold = 0.03
-    radius = m.distance_in_plane(tcp, hole, 0, 1)
-    floor = 0.0 if radius <= threshold else 0.015 * math.log(radius - threshold) + 0.15
+    floor = m.funnel(m.distance_in_plane(tcp, hole, 0, 1), 0.03, 0.015, 0.15)
     return 1.0 if tcp[2] >= floor else m.tolerance(floor - tcp[2], 0.0, 0.01, 0.02)
 
 
