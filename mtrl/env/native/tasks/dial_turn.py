@@ -1,4 +1,4 @@
-"""dial-turn-v3: turn a dial by half a turn."""
+"""dial-turn-v3: turn a dial by its mark."""
 
 import math
 
