@@ -119,9 +119,9 @@ def _agrees(name: str, owner: Any) -> bool:
     layout = _struct(name)
     header, arrays = layout.from_address(owner._address), {}
     for field, kind in layout._fields_:
-        array = getattr(owner, field, None)
         # A null pointer, of what this model does not use, may be an array of its full size in Python.
-        if kind is ctypes.c_void_p and isinstance(array, np.ndarray) and array.size and getattr(header, field):
+        array = getattr(owner, field, None) if getattr(header, field) else None
+        if kind is ctypes.c_void_p and isinstance(array, np.ndarray) and array.size:
             arrays[field] = array.ctypes.data
     return len(arrays) > 10 and all(getattr(header, field) == address for field, address in arrays.items())
 
