@@ -33,7 +33,7 @@ class Hardware:
 def wait_without_spinning() -> None:
     """Let OpenMP's threads sleep while they wait for each other; to be called before torch is imported.
 
-    They spin otherwise: measured beside other load, an update on two threads then takes 25 times as long.
+    They spin otherwise: measured next to other load, an update on two threads then takes 25 times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -41,7 +41,7 @@ def wait_without_spinning() -> None:
 def keep_freed_memory() -> None:
     """Let the C library keep what an update frees for the next one; does nothing where it is not glibc.
 
-    Tensors of a megabyte and more are otherwise given back to the operating system, and their pages cleared anew at
+    Tensors of a megabyte and more are otherwise given back to the operating system, and their pages cleared again at
     every update. Larger things, such as replay buffers, still come and go with their pages.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
@@ -60,7 +60,7 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bo
 
     Args:
         cfg: What was asked for.
-        backend: The environment backend that serves the run's tasks, "native" or "stock".
+        backend: The environment backend that simulates the run's tasks, "native" or "stock".
         work: Multiplications of passing one batch through every network, see ``update_work``.
         compiles: Whether the algorithm can compile its update.
     """
@@ -121,7 +121,7 @@ def require_native(
 
 
 def cuda_available(device: str) -> bool:
-    """Tell whether torch sees the CUDA device named ("cuda" or "cuda:1")."""
+    """Return whether torch sees the CUDA device named ("cuda" or "cuda:1")."""
     import torch
 
     index = int(device.split(":")[1]) if ":" in device else 0
@@ -129,7 +129,7 @@ def cuda_available(device: str) -> bool:
 
 
 def mps_available() -> bool:
-    """Tell whether torch can use the GPU of a Mac."""
+    """Return whether torch can use the GPU of a Mac."""
     if sys.platform != "darwin":
         return False
     import torch

@@ -1,4 +1,4 @@
-"""What a run may ask of an algorithm's class and of the machine, and which mend a refusal names."""
+"""What a run may ask of an algorithm's class and of the machine, and which fix a refusal names."""
 
 import pytest
 import torch

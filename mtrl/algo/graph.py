@@ -24,7 +24,7 @@ class GraphedUpdate:
     """Replaces ``update``: the same result, from a recording where one fits.
 
     A recording repeats the numbers and the addresses it was made with: when the shapes of the batch, an option
-    of the update or the place of a tensor changes, the update is recorded anew. The learning rates are
+    of the update or the place of a tensor changes, the update is recorded again. The learning rates are
     tensors, so a schedule changes nothing. A batch that heads must first group by task has no fixed shape and
     is computed eagerly, with one warning.
     """

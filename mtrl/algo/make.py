@@ -55,7 +55,7 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
 
 
 def arguments_of(cfg: Config, n_envs: int, device: str, compile: str) -> dict[str, Any]:
-    """Return what the typed keys give the algorithm's class beside its policy and environment."""
+    """Return what the typed keys give the algorithm's class besides its policy and environment."""
     algo, n_tasks = cfg.algo, len(cfg.env.tasks)
     train_freq, gradient_steps = update_schedule(algo, n_envs)
     arguments: dict[str, Any] = {

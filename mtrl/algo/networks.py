@@ -337,7 +337,7 @@ ACTOR_OUTPUT, CRITIC_OUTPUT = 1e-3, 3e-3
 
 @torch.no_grad()
 def initialise(net: StackedMLP, scheme: str, output_bound: float) -> None:
-    """Draw the weights of ``net`` anew as ``scheme`` does; ``torch`` leaves them as they are.
+    """Draw the weights of ``net`` again as ``scheme`` does; ``torch`` leaves them as they are.
 
     ``metaworld_algorithms``, the code of Meta-World+ (McLean et al. 2025, github.com/rainx0r/metaworld-algorithms):
     He-uniform weights and no bias in hidden layers, a last layer uniform within ``output_bound``.

@@ -13,7 +13,7 @@ def leave_out_the_compiler() -> None:
 
     torch's own compiler must not look into these methods, so torch imports it at the first call of one of them,
     to mark the method and keep what it made for the calls to come (``torch._compile``). Here that is the method
-    itself. Only code compiled around an optimiser would tell the difference, and ours stays outside.
+    itself. Only code compiled around an optimiser would notice the difference, and ours stays outside.
     """
     for name in _LEFT_ALONE:
         method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
@@ -99,8 +99,8 @@ class FusedAdam(torch.optim.Adam):
     def follow_learning_rate(self) -> torch.Tensor:
         """Return the learning rate as a tensor, which ``step`` reads from now on.
 
-        A CUDA graph repeats the numbers of its recording; a tensor it reads anew. To be called before every
-        update, for a schedule changes the number in the parameter group alone.
+        A CUDA graph repeats the numbers of its recording, but reads tensors at each replay. Must be called before every
+        update: a schedule changes only the number in the parameter group.
         """
         rate = self.param_groups[0]["lr"]
         if self._rate is None:

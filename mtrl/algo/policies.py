@@ -31,7 +31,7 @@ from mtrl.config.types import MultiheadConfig, VariantConfig
 
 @dataclass(slots=True)
 class Architecture:
-    """The networks of a stacked policy: what its constructor takes beside stable-baselines3's own arguments."""
+    """The networks of a stacked policy: what its constructor takes besides stable-baselines3's own arguments."""
 
     actor_layers: Sequence[int] = (256, 256)
     """Widths of the actor's hidden layers."""
@@ -155,12 +155,12 @@ def policy_for(
         policy = StackedTD3Policy
     else:
         if heads:
-            option, mend = "variant=multihead", "variant=shared"
+            option, fix = "variant=multihead", "variant=shared"
         elif variant.layer_norm:
-            option, mend = "LayerNorm in the critic", "variant.layer_norm=false"
+            option, fix = "LayerNorm in the critic", "variant.layer_norm=false"
         else:
-            option, mend = f"initialisation={variant.initialisation}", "leave variant.initialisation out"
-        raise ValueError(f"{algorithm.__name__} has no {option}: use SAC, TD3 or DDPG, or {mend}")
+            option, fix = f"initialisation={variant.initialisation}", "leave variant.initialisation out"
+        raise ValueError(f"{algorithm.__name__} has no {option}: use SAC, TD3 or DDPG, or {fix}")
     arguments: dict[str, Any] = {
         "actor_layers": actor_layers,
         "critic_layers": critic_layers,

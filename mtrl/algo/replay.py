@@ -354,7 +354,7 @@ class TaskReplayBuffer(ReplayBuffer):
                 self._chain.restore(numbers, np.asarray(rows["previous"]), oldest)
 
     def get_state(self) -> dict[str, Any]:
-        """Return what the transitions do not tell, as plain values that JSON can hold."""
+        """Return what the transitions do not show, as plain values that JSON can hold."""
         restriction = self._restriction
         return {
             "generator": self._generator.bit_generator.state,

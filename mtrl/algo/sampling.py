@@ -118,7 +118,7 @@ class EpisodeChain:
         self._next = np.zeros(capacity, dtype=np.int32)
         self._previous = np.zeros(capacity, dtype=np.int32)
         self.newest = np.full(n_envs, -1, dtype=np.int64)
-        """Number of each copy's newest transition, -1 where the next one starts anew, shape (n_envs,)."""
+        """Number of each copy's newest transition, -1 where the next one follows none, shape (n_envs,)."""
 
     def add(self, numbers: NDArray[np.int64], keep: NDArray[np.bool_], done: NDArray[np.bool_]) -> None:
         """Link one vector step, all shapes (n_envs,); a transition not kept breaks its episode."""

@@ -96,7 +96,7 @@ def _process(command: list[str], cache: Path) -> Iterator[subprocess.Popen]:
 
 
 def _has_stepped(output: Path) -> bool:
-    """Tell whether a run under ``output`` has written a row below the header of its metrics."""
+    """Return whether a run under ``output`` has written a row below the header of its metrics."""
     return any(path.read_bytes().count(b"\n") > 1 for path in output.glob("*/*/*/metrics.csv"))
 
 

@@ -1,4 +1,4 @@
-"""What a run depends on beside weights and transitions: generators, environments, counters, statistics."""
+"""What a run depends on besides weights and transitions: generators, environments, counters, statistics."""
 
 import json
 import random
@@ -138,10 +138,10 @@ class Stateful(Protocol):
 class AgentState:
     """The agent between two rollouts, without its weights and its transitions.
 
-    stable-baselines3's own ``save`` holds none of it and its ``load`` seeds every generator anew.
+    stable-baselines3's own ``save`` holds none of it and its ``load`` seeds every generator again.
 
     Args:
-        model: The agent, made anew from its configuration when ``set_state`` is called.
+        model: The agent; a new one of the same configuration when ``set_state`` is called.
     """
 
     def __init__(self, model: OffPolicyAlgorithm) -> None:

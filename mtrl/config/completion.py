@@ -9,7 +9,7 @@ from mtrl.tasks import MT50
 
 
 def is_for_hydra(line: str) -> bool:
-    """Tell whether Hydra's own completion knows the last word: its own keys, and paths of files."""
+    """Return whether Hydra's own completion knows the last word: its own keys, and paths of files."""
     word = "" if line[-1:].isspace() else line.split()[-1]
     return word.startswith("hydra") or word.partition("=")[2].startswith((".", "/"))
 
@@ -39,7 +39,7 @@ def offered(line: str) -> list[str]:
 def _known(value: Any) -> list[str]:
     if isinstance(value, bool):
         return ["false", "true"]
-    # A value that is missing or null tells nothing, and a list is too long to be changed by hand.
+    # A value that is missing or null shows nothing, and a list is too long to be changed by hand.
     return [] if value in (None, "???") or isinstance(value, dict | list) else [str(value)]
 
 

@@ -97,7 +97,7 @@ def compose(overrides: Sequence[str]) -> Composed:
     """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]``.
 
     Raises:
-        ConfigurationError: In one sentence, what is wrong and how to mend it.
+        ConfigurationError: One sentence names the mistake and the fix.
     """
     overrides = [as_hydra_reads(override) for override in overrides]
     with _hydra():
@@ -118,7 +118,7 @@ def compose(overrides: Sequence[str]) -> Composed:
 
 
 def _is_foreign(cfg: DictConfig, overrides: Sequence[Override], algo: str) -> bool:
-    """Tell whether the command line names another class than the option of ``algo`` has."""
+    """Return whether the command line names another class than the option of ``algo`` has."""
     named = any(override.key_or_group == "algo.cls" for override in overrides)
     return named and cfg.algo.cls != _compose([f"algo={algo}"], "base").algo.cls
 

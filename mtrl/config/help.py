@@ -20,7 +20,7 @@ Groups:
 
 _FOOTER = """
 Keys:    --cfg job shows every key and its value, with the overrides given.
-Again:   the same command finds its run directory again; fresh=true trains anew.
+Again:   the same command finds its run directory again; fresh=true trains from scratch.
 Tab:     eval "$(mtrl -sc install=bash)" completes groups, options and keys (also zsh, fish).
 Errors:  HYDRA_FULL_ERROR=1 shows tracebacks; hydra.verbose=true shows the debug log.
 """

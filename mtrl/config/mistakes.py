@@ -102,7 +102,7 @@ _PLACES = {
 
 
 def is_free(key: str) -> bool:
-    """Tell whether what ``key`` holds has names that only the person who gives it knows."""
+    """Return whether what ``key`` holds has names that only the person who gives it knows."""
     return key == "curriculum.difficulty" or key.startswith(("algo.kwargs.", "curriculum.difficulty."))
 
 

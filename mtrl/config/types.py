@@ -66,7 +66,7 @@ def one_of(*choices: str, why: str = "") -> Check:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value of unknown type is a number; true and false are not."""
+    """Return whether a value of unknown type is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -265,7 +265,7 @@ class HardwareConfig(Group):
     backend: str = key(one_of("auto", "native", "stock"))
     """auto, native (compiled environments) or stock (Meta-World's own classes)."""
     workers: int | None = key(whole())
-    """Processes of stock environments; 1 is none beside the main one, null three quarters of the cores."""
+    """Processes of stock environments; 1 is none besides the main one, null three quarters of the cores."""
     threads: int | None = key(whole())
     """Threads of native environments; null is all cores."""
     torch_threads: int | None = key(whole())
@@ -302,7 +302,7 @@ class CheckpointConfig(Group):
     minutes: float = key(POSITIVE)
     """Minutes between checkpoints, whichever comes first."""
     keep: int = key(whole())
-    """Newest checkpoints to keep, beside the best model."""
+    """Newest checkpoints to keep, besides the best model."""
 
 
 @dataclass(slots=True)
@@ -421,7 +421,7 @@ class TransferConfig(Group):
     """What the networks start from, where that is another run."""
 
     source: str | None = key(learned=False)
-    """A run directory (its best model), a checkpoint, or a zip of stable-baselines3; null starts anew."""
+    """A run directory (its best model), a checkpoint, or a zip of stable-baselines3; null starts from scratch."""
     train: list[str] = key(learned=False)
     """Overrides of a run that is trained first, if it is not yet, and is then the source."""
     source_tasks: list[str]
@@ -534,7 +534,7 @@ class Config(Group):
     phases: list[int | float] = key(each(whole()), learned=False)
     """Environment steps at which the phases end."""
     fresh: bool = key(learned=False, noted=False)
-    """Move an earlier run of the same configuration aside and train anew."""
+    """Move an earlier run of the same configuration aside and train from scratch."""
     dry_run: bool = key(learned=False, noted=False)
     """Show what would run, and stop."""
     output: str = key(learned=False, noted=False)
@@ -574,12 +574,12 @@ class Config(Group):
 
 
 def is_learned(key: str) -> bool:
-    """Tell whether a flat key decides what is learned; one that does not exist any more is taken to."""
+    """Return whether a flat key decides what is learned; one that does not exist any more is taken to."""
     return _says(key, "learned")
 
 
 def is_noted(key: str) -> bool:
-    """Tell whether a continued run notes that the value of a flat key has changed."""
+    """Return whether a continued run notes that the value of a flat key has changed."""
     return _says(key, "noted")
 
 

@@ -84,7 +84,7 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
 
 
 def notices(cfg: Config) -> list[str]:
-    """Return what is allowed but maybe not meant: a task without a share, a stage that is out of reach."""
+    """Return what is allowed but possibly unintended: a task without a share, a stage that is out of reach."""
     curriculum, stages = cfg.curriculum, stages_of(cfg)
     messages = []
     left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks)

@@ -75,8 +75,8 @@ class Group:
 class Comparison:
     """Groups that may stand in one table: the same tasks, reward version and horizon.
 
-    ``title`` names the task set; ``heading`` tells it from the other comparisons of a study. ``slug`` begins the
-    names of its files; ``left_out`` says which runs are in no group, and why.
+    ``title`` names the task set; ``heading`` distinguishes it from the other comparisons of a study. ``slug`` begins
+    the names of its files; ``left_out`` says which runs are in no group, and why.
     """
 
     title: str
@@ -106,7 +106,7 @@ class Study:
     runs: list[Run]
 
     def groups(self) -> list[tuple[str, Group]]:
-        """Return every group with a name that tells it from all others of the study."""
+        """Return every group with a name that distinguishes it from all others of the study."""
         several = len(self.comparisons) > 1
         return [
             (f"{comparison.heading}: {group.label}" if several else group.label, group)
@@ -218,7 +218,7 @@ def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def group_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a short label for each group: the fewest telling settings that tell the groups apart."""
+    """Return a short label for each group: the fewest settings that distinguish the groups."""
     differing = differing_keys(settings)
     telling = [key for key in _TELLING if key in differing]
     rest = sorted(set(differing) - set(telling), key=lambda key: (key.count("."), key))

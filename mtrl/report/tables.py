@@ -65,7 +65,7 @@ class Table:
     """Whether the page shows it closed."""
 
     def numeric(self, column: str) -> bool:
-        """Tell whether a column holds numbers, which stand at its right."""
+        """Return whether a column holds numbers, which stand at its right."""
         values = [row[column].value for row in self.rows if row[column].value is not None]
         return bool(values) and not any(isinstance(value, str) for value in values)
 

@@ -4,6 +4,10 @@
 
     run.lock  config.yaml  environment.json  status.json  run.log  metrics.csv  evaluation.csv  timing.csv
     lineage.json                   what the weights began with; only where there is a transfer
+    comparison.json                of a transfer with its baseline, where transfer.baseline asks for it
+    refused_transition.npz         the transition with a NaN or an infinity that ended the run, if one did
+    play.mp4                       the video of python -m mtrl.play
+    tensorboard/                   with logging.tensorboard=true
     buffer/seg_<low>_<high>.npz    transitions; written once, shared by checkpoints
     checkpoints/step_<n>/          model.zip state.json state.npz normaliser.npz score.json manifest.json
     checkpoints/best, stage_<k>/   model.zip normaliser.npz score.json

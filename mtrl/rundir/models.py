@@ -68,7 +68,7 @@ def _check_zip(named: str, model: Path) -> None:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError) as error:
         raise ConfigurationError(
-            f"{named} cannot be read ({error}): name a whole model.zip, or another checkpoint"
+            f"{named} cannot be read ({error}): name an undamaged model.zip, or another checkpoint"
         ) from error
     if damaged is not None or "policy.pth" not in names:
         what = "is damaged" if damaged is not None else "holds no policy"

@@ -21,7 +21,7 @@ def find_transitions(files: ModelFiles) -> Checkpoint:
     """Return the checkpoint whose transitions belong to a source: its own, or the newest of its run.
 
     Raises:
-        ConfigurationError: There is none that is whole.
+        ConfigurationError: There is none, or it is damaged.
     """
     if files.run is None:
         raise ConfigurationError(

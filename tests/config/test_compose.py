@@ -68,7 +68,7 @@ FOR_HEADS = {("mtmhsac", "sac"), ("mt10_cpu", "sac")}
         for k, (algo, variant) in enumerate(PAIRS)
     ],
 )
-def test_every_other_recipe_composes_with_every_algorithm_and_variant_or_is_refused_with_a_mend(
+def test_every_other_recipe_composes_with_every_algorithm_and_variant_or_is_refused_with_a_fix(
     experiment, algo, variant
 ):
     """A recipe of separate critics is for one variant; its refusal names another choice, which composes."""
@@ -83,8 +83,8 @@ def test_every_other_recipe_composes_with_every_algorithm_and_variant_or_is_refu
         return
     with pytest.raises(ConfigurationError) as refused:
         compose_run(words)
-    mend = re.search(r"(?:use|choose) (variant=\w+)", str(refused.value))
-    assert f"variant={compose_run([*words, mend[1]]).config.variant.name}" == mend[1]
+    fix = re.search(r"(?:use|choose) (variant=\w+)", str(refused.value))
+    assert f"variant={compose_run([*words, fix[1]]).config.variant.name}" == fix[1]
 
 
 def test_step_counts_accept_scientific_notation_and_become_integers():
@@ -281,7 +281,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_run_is_refused_in_one_sentence_with_the_mend(words):
+def test_what_cannot_run_is_refused_in_one_sentence_with_the_fix(words):
     with pytest.raises(ConfigurationError) as caught:
         compose_run(words.split())
     message = str(caught.value)
@@ -298,8 +298,8 @@ def test_options_of_our_own_sac_are_refused_together_with_all_that_mends_them():
     ]
     with pytest.raises(ConfigurationError, match="SAC would not do: set") as caught:
         compose_run(words)
-    mend = str(caught.value).split(": set ")[1].split()
-    assert compose_run([*words[:2], *mend]).config.algo.cls == "stable_baselines3.SAC"
+    fix = str(caught.value).split(": set ")[1].split()
+    assert compose_run([*words[:2], *fix]).config.algo.cls == "stable_baselines3.SAC"
 
 
 def test_gpu_is_refused_where_there_is_none(monkeypatch):
@@ -319,8 +319,8 @@ def test_a_replay_buffer_larger_than_free_memory_is_refused_at_its_true_size(mon
     monkeypatch.setattr(hardware, "free_memory", lambda: needed - 1)
     with pytest.raises(ConfigurationError, match="GiB for its replay buffer") as caught:
         compose_run(["experiment=mt10", "algo.buffer_size=1e6"])
-    mend = str(caught.value).split()[-1]
-    compose_run(["experiment=mt10", mend])
+    fix = str(caught.value).split()[-1]
+    compose_run(["experiment=mt10", fix])
 
 
 def test_every_option_says_what_it_is():

@@ -195,15 +195,15 @@ def test_a_table_of_stages_that_cannot_be_played_is_refused(table, words):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "mend"), [("mt1", "curriculum=none for one task"), ("mt3", "curriculum=sequential")]
+    ("recipe", "fix"), [("mt1", "curriculum=none for one task"), ("mt3", "curriculum=sequential")]
 )
-def test_progressive_over_other_tasks_is_refused_in_the_words_that_chose_it(recipe, mend):
+def test_progressive_over_other_tasks_is_refused_in_the_words_that_chose_it(recipe, fix):
     with pytest.raises(ConfigurationError) as refusal:
         config(f"experiment={recipe}", "curriculum=progressive")
     sentence = str(refusal.value)
     assert sentence.startswith("curriculum=progressive has stages for the ten tasks of MT10")
     assert "experiment=mt10" in sentence
-    assert mend in sentence
+    assert fix in sentence
     # Nobody has set a stage by its number.
     assert "curriculum.stages[" not in sentence
     with pytest.raises(ConfigurationError, match=r"curriculum.stages\[0\] names foo"):
