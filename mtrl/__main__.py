@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     hardware.wait_without_spinning()
     if "--version" in words:
-        # Hydra has a flag of this name, which tells its own version.
+        # Hydra has a flag of this name, which shows its own version.
         print(f"mtrl {__version__}")
         sys.exit(0)
     try:
@@ -65,9 +65,9 @@ def _run(words: list[str], signals: Signals) -> int:
         print(yaml.safe_dump(composition.values, sort_keys=False), end="")
         return 0
 
-    from mtrl.start import run_all
+    from mtrl.start import run_with_source_and_baseline
 
-    return run_all(composition)
+    return run_with_source_and_baseline(composition)
 
 
 def _flags(words: list[str]) -> Namespace:
@@ -111,9 +111,9 @@ _NOT_FOR_US = {
 
 def _check_flags(flags: Namespace) -> None:
     """Refuse flags of Hydra's that this command does not have, and flags that contradict each other."""
-    for name, mend in _NOT_FOR_US.items():
+    for name, fix in _NOT_FOR_US.items():
         if getattr(flags, name):
-            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {mend}")
+            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {fix}")
     modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
     if len(modes) > 1:
         named = " and ".join(f"--{name.replace('_', '-')}" for name in modes)

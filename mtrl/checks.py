@@ -1,4 +1,4 @@
-"""Checks across the keys of a configuration, each with its mend. Torch is imported last, only for what needs it."""
+"""Checks across the keys of a configuration, each with its fix. Torch is imported last, only for what needs it."""
 
 import inspect
 import os
@@ -43,8 +43,11 @@ _SET_BY = {
 """The typed keys behind an argument that has another name than its key in ``algo``."""
 
 
-def check(cfg: Config, *, here: bool = True) -> None:
-    """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run: with ``here``, if not on this machine."""
+def check(cfg: Config, *, on_this_machine: bool = True) -> None:
+    """Raise ConfigurationError, in one sentence, if ``cfg`` cannot run.
+
+    With ``on_this_machine``, the devices and the memory of this machine must also suffice.
+    """
     _check_tasks(cfg)
     _check_batches(cfg)
     _check_own_options(cfg.algo)
@@ -61,7 +64,7 @@ def check(cfg: Config, *, here: bool = True) -> None:
         keys = {"backend_key": "hardware.backend", "reward_key": "env.reward"}
         hardware.require_native(cfg.env.tasks, cfg.env.reward, **keys)
     check_algorithm(cfg)
-    if here:
+    if on_this_machine:
         _check_device(cfg)
         _check_memory(cfg)
 
@@ -103,10 +106,8 @@ def _check_own_options(algo: AlgoConfig) -> None:
     off = defaults_of(algo="sac").values["algo"]
     used = [key for key in OWN_OPTIONS if getattr(algo, key) != off[key]]
     given = ", ".join(f"algo.{key}={written(getattr(algo, key))}" for key in used)
-    mend = " ".join(f"algo.{key}={written(off[key])}" for key in used)
-    require(
-        not used, f"only {algo.compiling} has {given}, which algo.cls={algo.cls} would not do: set {mend}"
-    )
+    fix = " ".join(f"algo.{key}={written(off[key])}" for key in used)
+    require(not used, f"only {algo.compiling} has {given}, which algo.cls={algo.cls} would not do: set {fix}")
 
 
 def _check_compilation(cfg: Config) -> None:
@@ -144,7 +145,7 @@ def _check_output(output: Path) -> None:
     while not existing.exists():
         existing = existing.parent
     try:
-        # Nothing stays behind; asking for permissions alone tells nothing of a read-only file system.
+        # Nothing stays behind; the permissions alone do not show a read-only file system.
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise ConfigurationError(
@@ -171,7 +172,7 @@ def check_algorithm(cfg: Config) -> None:
     """Refuse a class that is not its option's, or does not take what the configuration gives it.
 
     Raises:
-        ConfigurationError: In one sentence. Torch is imported only for what the names alone do not tell.
+        ConfigurationError: In one sentence. Torch is imported only where the names alone do not suffice.
     """
     algo = cfg.algo
     for key in algo.kwargs:

@@ -1,7 +1,7 @@
 """Every error that ends a run or a command; each knows its exit code and the state it leaves a run in.
 
-Exit codes: 0 done, 1 failed, 2 refused, 75 try again, 128 + number when a signal ended the run.
-The message is one sentence that names the mistake and the mend.
+Exit codes: 0 done, 1 failed, 2 refused, 75 try again (EX_TEMPFAIL of sysexits.h), 128 + number when a signal ended
+the run. The message is one sentence that names the mistake and the fix.
 """
 
 import signal
@@ -26,7 +26,7 @@ class ConfigurationError(RunEndedError, ValueError):
     exit_code = REFUSED
 
 
-class RunError(RunEndedError, ValueError):
+class UnreadableRunError(RunEndedError, ValueError):
     """A directory that cannot be read as a run."""
 
     exit_code = REFUSED
@@ -57,7 +57,7 @@ class EncoderError(RunEndedError, RuntimeError):
 
 
 class CheckpointFailedError(RunEndedError, RuntimeError):
-    """No checkpoint could be written several times in a row."""
+    """Writing a checkpoint failed several times in a row."""
 
     exit_code, state = TRY_AGAIN, "interrupted"
 
@@ -68,7 +68,7 @@ class WorkerLostError(RunEndedError, RuntimeError):
     exit_code, state = TRY_AGAIN, "interrupted"
 
 
-class WorkerError(RunEndedError, RuntimeError):
+class WorkerRaisedError(RunEndedError, RuntimeError):
     """An environment raised in its worker process; the message carries the worker's traceback."""
 
 
@@ -76,18 +76,18 @@ class UnstableError(RunEndedError, RuntimeError):
     """The simulation becomes unstable too often to learn from."""
 
 
-class NotFiniteError(RunEndedError, ValueError):
-    """An environment was given an action, or has computed a number, that is NaN or infinite."""
+class ActionNotFiniteError(RunEndedError, ValueError):
+    """An environment received an action that is NaN or infinite."""
 
 
-class NonFinite(RunEndedError, ArithmeticError):
-    """A NaN or an infinity in what the learner is about to store, has computed, or has learned.
+class TrainingNotFiniteError(RunEndedError, ArithmeticError):
+    """A NaN or an infinity in training: in a transition, in a loss, or in what is learned.
 
     Args:
         tensor: Name of the tensor, for instance ``reward`` or ``policy.critic.net.layers.0.weight``.
         step: Environment step at which it was noticed; None if unknown.
         tasks: Indices of the tasks concerned; empty if it concerns all or is unknown.
-        transition: The transition with the number, as plain arrays; None if the learner computed the number.
+        transition: The transition that holds it, as plain arrays; None if a transition does not.
     """
 
     def __init__(
@@ -103,12 +103,15 @@ class NonFinite(RunEndedError, ArithmeticError):
         where = "" if self.step is None else f" at step {self.step:,}"
         tasks = [str(task) if names is None else names[task] for task in self.tasks]
         whose = f" of task {', '.join(tasks)}" if tasks else ""
-        # Both keys make another run, which has a directory of its own.
+        # Both settings change the run directory, so the advice must be a new run.
         how = "a lower algo.learning_rate, or algo.max_gradient_norm=1 where algo=sac"
         if self.transition is not None:
-            advice = "the environment, or the policy that acted, is broken"
+            advice = (
+                "the environment, or the policy that acted, is broken: "
+                "see refused_transition.npz in the run directory"
+            )
         elif checkpoint is None:
-            advice = f"train anew with {how}"
+            advice = f"train from scratch with {how}"
         else:
             advice = (
                 f"continue from the last checkpoint in a new run, with transfer.source={checkpoint} and {how}"

@@ -1,4 +1,4 @@
-"""One run, composed and checked, and where it lives: the same overrides always find the same directory."""
+"""One run, composed and checked, and its directory: the same overrides always give the same directory."""
 
 import hashlib
 import json
@@ -22,33 +22,35 @@ _ABSENT = object()
 class Composition(Composed):
     """One composed and checked run."""
 
-    given: tuple[str, ...]
-    """The overrides as a person gave them; fewer than ``overrides`` where the project made a run of its own."""
-    here: bool
-    """Whether it runs on this machine, whose devices and memory must then suffice."""
+    user_overrides: tuple[str, ...]
+    """The overrides that a person gave; ``overrides`` also has those that a source or a baseline adds to them."""
     source: "Composition | None"
     """The run that ``transfer.train`` describes, which is trained first."""
 
     @cached_property
     def differences(self) -> dict[str, Any]:
-        """What the run sets otherwise than its recipe, as flat keys.
+        """The settings that differ from the recipe and decide what is learned, as flat keys.
 
-        The choices of groups that matter stand among them under the group's name.
+        For instance ``{"variant": "multihead", "algo.gamma": 0.9}``: an option of the groups algo, variant and
+        curriculum is listed under the name of its group.
         """
         recipe = {"experiment": self.choices["experiment"], "tuned": self.tuned}
         usual = defaults_of(**recipe).choices
         differing = {group: option for group, option in self._chosen().items() if usual.get(group) != option}
-        return differing | self._learned_unlike(defaults_of(**recipe, **differing).values)
+        return differing | self._learned_keys_differing_from(defaults_of(**recipe, **differing).values)
 
     @cached_property
     def learned(self) -> dict[str, Any]:
-        """What decides the learning and differs from the defaults of the options chosen, with these, as flat keys."""
-        return self._chosen() | self._learned_unlike(defaults_of(**self._chosen()).values)
+        """The options of groups, and the settings that differ from their defaults, as flat keys: what decides learning.
+
+        For instance ``{"algo": "sac", "variant": "shared", "curriculum": "none", "algo.gamma": 0.9}``.
+        """
+        return self._chosen() | self._learned_keys_differing_from(defaults_of(**self._chosen()).values)
 
     def _chosen(self) -> dict[str, str]:
         return {group: self.choices[group] for group in ("algo", "variant", "curriculum")}
 
-    def _learned_unlike(self, usual: dict[str, Any]) -> dict[str, Any]:
+    def _learned_keys_differing_from(self, usual: dict[str, Any]) -> dict[str, Any]:
         usual = flatten(usual)
         learned = {
             key: value
@@ -63,31 +65,32 @@ class Composition(Composed):
         """Return what the run starts from: the identity of a run trained for it, or the content of a model."""
         if self.source is None:
             return source_content(self.config)[:8]
-        # Without its seed, which is this run's: runs that differ in the seed alone stay side by side.
+        # The source has this run's seed. It is left out, so that runs which differ only in the seed share a folder.
         folder = run_directory(self.source).relative_to(self.source.config.output).parent
         return f"{folder} at {self.source.config.total_steps}"
 
 
 def compose_run(
-    overrides: Sequence[str], *, here: bool = True, given: Sequence[str] | None = None
+    overrides: Sequence[str], *, on_this_machine: bool = True, user_overrides: Sequence[str] | None = None
 ) -> Composition:
     """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]`` and check it.
 
     Args:
         overrides: The overrides.
-        here: Whether it runs on this machine; a run elsewhere is checked for its devices and memory there.
-        given: Those of them that a person gave, if not all.
+        on_this_machine: Whether the run starts here; otherwise its devices and memory are checked where it starts.
+        user_overrides: The overrides that a person gave; None if all of them.
 
     Raises:
-        ConfigurationError: In one sentence, what is wrong and how to mend it, with this run or its source.
+        ConfigurationError: This run or its source is wrong; one sentence names the mistake and the fix.
     """
     composed = compose(overrides)
-    check(composed.config, here=here)
-    given = tuple(overrides if given is None else given)
-    return Composition(**vars(composed), given=given, here=here, source=_source(composed, here))
+    check(composed.config, on_this_machine=on_this_machine)
+    user_overrides = tuple(overrides if user_overrides is None else user_overrides)
+    source = _source(composed, on_this_machine)
+    return Composition(**vars(composed), user_overrides=user_overrides, source=source)
 
 
-_SHARED = (
+_PASSED_TO_SOURCE = (
     "algo",
     "env.horizon",
     "env.reward",
@@ -97,20 +100,23 @@ _SHARED = (
     "checkpoint.",
     "logging.",
 )
-"""Overrides on the command line that hold for a run and for the one trained before it."""
+"""Overrides of a run that also hold for its source."""
 _WIDTHS, _HEADS = ("actor_layers", "critic_layers", "layer_norm"), ("shared_layers", "actor_heads")
 
 
-def _source(composed: Composed, here: bool) -> Composition | None:
+def _source(composed: Composed, on_this_machine: bool) -> Composition | None:
     """Return the run that ``transfer.train`` describes, None without one.
 
-    It takes over from this run what its networks and its place depend on: they must fit, and lie together.
+    It takes over from this run the seed, the output directory, the overrides of ``_PASSED_TO_SOURCE`` and the sizes
+    of the networks, because its weights must fit. What ``transfer.train`` names itself is not taken over.
     """
     cfg = composed.config
     train, variant = cfg.transfer.train, cfg.variant
     if not train:
         return None
     named = {key_of(override) for override in train}
+    shared = [override for override in composed.overrides if key_of(override).startswith(_PASSED_TO_SOURCE)]
+    user_overrides = [*(override for override in shared if key_of(override) not in named), *train]
 
     def composed_with(*choice: str, keys: Sequence[str]) -> Composition:
         own = [
@@ -121,11 +127,10 @@ def _source(composed: Composed, here: bool) -> Composition | None:
         ]
         own += [*choice, *(f"variant.{key}={written(getattr(variant, key))}" for key in keys)]
         own = [override for override in own if key_of(override) not in named]
-        return compose_run([*own, *train], here=here, given=given)
+        return compose_run([*own, *train], on_this_machine=on_this_machine, user_overrides=user_overrides)
 
-    shared = [override for override in composed.overrides if key_of(override).startswith(_SHARED)]
-    given = [*(override for override in shared if key_of(override) not in named), *train]
     source = composed_with(f"variant={'shared' if variant.task_id else 'plain'}", keys=_WIDTHS)
+    # Only the composed source shows how many tasks it has. Heads need several, so it is composed again with them.
     if isinstance(variant, MultiheadConfig) and len(source.config.env.tasks) > 1:
         source = composed_with("variant=multihead", keys=(*_WIDTHS, *_HEADS))
     return source

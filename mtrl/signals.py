@@ -57,7 +57,7 @@ class Signals:
         self.release()
 
     def release(self) -> None:
-        """Give the signals back to whoever listened before; again does nothing."""
+        """Restore the handlers that were there before. Safe to call twice."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

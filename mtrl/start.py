@@ -1,6 +1,6 @@
 """The start of a run: it is new, continued, already finished, or refused.
 
-A run may need others: the source of its transfer before it, and the same run from scratch after it.
+A transfer run may first train its source, and afterwards a baseline from scratch.
 """
 
 import errno
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mtrl.checks import replay_bytes
 from mtrl.curriculum.stages import notices
-from mtrl.errors import TRY_AGAIN, ConfigurationError, NonFinite, Preempted
+from mtrl.errors import TRY_AGAIN, ConfigurationError, Preempted, TrainingNotFiniteError
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.layout import step_checkpoints
 from mtrl.rundir.lock import RunLock
@@ -32,34 +32,35 @@ _NOT_OF_THE_RECIPE = ("experiment=", "dry_run=", "fresh=", "hydra.", "hydra/")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def run_all(composition: Composition, *, shared: bool = False) -> int:
-    """Run what was composed and the runs that ``transfer`` asks for; return the first exit code but 0.
+def run_with_source_and_baseline(composition: Composition, *, wait: bool = False) -> int:
+    """Run what was composed and the runs that ``transfer`` asks for; return the first exit code that is not 0, or 0.
 
     Args:
         composition: The run.
-        shared: Others may need the same run: if another process trains it, wait for its result.
+        wait: Another process may be training the same run: wait for it.
 
     Raises:
         ConfigurationError: One of the runs cannot start; nothing of it was written.
     """
     continues = _will_continue(composition)
     source = composition.source
-    if source is not None and not (continues and not run_directory(source).exists()):
-        code = run_all(source, shared=True)
+    source_is_needed = source is not None and (not continues or run_directory(source).exists())
+    if source_is_needed:
+        code = run_with_source_and_baseline(source, wait=True)
         if code:
             return code
         if not composition.config.dry_run:
             composition = _with_source(composition, _model_of(source))
     if composition.config.transfer.source is not None and not continues:
-        # Refused before the directory is made; the run itself reads the source once more.
+        # Check the source now, before the run directory is made; train() reads it again.
         from mtrl.transfer.start import prepare_transfer
 
         prepare_transfer(composition.config)
-    code = run_once(composition, wait=shared)
+    code = run_one(composition, wait=wait)
     if code or not (composition.config.transfer.baseline and composition.config.transfer.active):
         return code
     scratch = baseline(composition)
-    code = run_once(scratch, wait=True)
+    code = run_one(scratch, wait=True)
     if code == 0 and not composition.config.dry_run:
         _compare_with_baseline(composition, scratch)
     return code
@@ -74,7 +75,10 @@ def _will_continue(composition: Composition) -> bool:
 
 
 def _with_source(composition: Composition, source: str) -> Composition:
-    """Return the same run with the place of its source; its identity is that of the run that was trained."""
+    """Return the same run with the path of its source.
+
+    The directory does not change: it depends on ``transfer.train``, not on this path.
+    """
     found = deepcopy(composition)
     found.config.transfer.source = found.values["transfer"]["source"] = source
     return found
@@ -84,14 +88,14 @@ def _model_of(source: Composition) -> str:
     try:
         return str(find_model(str(run_directory(source))).model.parent)
     except ConfigurationError as error:
-        raise ConfigurationError(f"the run of transfer.train left no model: {error}") from error
+        raise ConfigurationError(f"the source run (transfer.train) has saved no model: {error}") from error
 
 
 def baseline(composition: Composition) -> Composition:
     """Return the same run from scratch."""
     kept = [words for words in composition.overrides if not words.lstrip("+").startswith("transfer.")]
     none = ("transfer.source=null", "transfer.train=[]", "transfer.baseline=false")
-    return compose_run([*kept, *none], given=kept)
+    return compose_run([*kept, *none], user_overrides=kept)
 
 
 def _compare_with_baseline(composition: Composition, scratch: Composition) -> None:
@@ -105,7 +109,7 @@ def _compare_with_baseline(composition: Composition, scratch: Composition) -> No
     console.print(f"both curves: python -m mtrl.report {path} {other}", soft_wrap=True, highlight=False)
 
 
-def run_once(composition: Composition, *, wait: bool = False) -> int:
+def run_one(composition: Composition, *, wait: bool = False) -> int:
     """Show or run what was composed; return the exit code.
 
     Args:
@@ -125,6 +129,7 @@ def run_once(composition: Composition, *, wait: bool = False) -> int:
     if _print_if_finished(earlier, composition, path, console):
         return 0
     with RunLock(path, wait=wait) as lock, Signals() as signals:
+        # Read again under the lock: another process may have trained the run in between.
         earlier = read_earlier_run(path)
         if lock.waited and _print_if_finished(earlier, composition, path, console):
             return 0
@@ -139,7 +144,7 @@ def run_once(composition: Composition, *, wait: bool = False) -> int:
             console.print(f"  changed since the first start: {changed}")
         record = RunRecord(path, composition, earlier.status if earlier else None, changed)
         same_command = "the same command without fresh=true" if cfg.fresh else "the same command"
-        signals.message_at_exit = lambda signal: _interrupted(record, signal, same_command)
+        signals.message_at_exit = lambda signal: _record_interruption(record, signal, same_command)
         with record.log():
             return _train(composition, record, signals, console, same_command)
 
@@ -161,8 +166,8 @@ def _print_if_finished(
         return False
     success, step = earlier.status["result"]["success_rate"], earlier.status["step"]
     console.print(
-        f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; fresh=true trains anew, "
-        "a larger total_steps (or another stop.success) continues it"
+        f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; fresh=true trains from "
+        "scratch, a larger total_steps (or another stop.success) continues it"
     )
     curriculum, start_stage = earlier.status.get("curriculum"), cfg.curriculum.start_stage
     stage = curriculum.get("stage") if isinstance(curriculum, dict) else None
@@ -193,19 +198,17 @@ def _train(
     try:
         train(composition, record, signals)
     except Preempted as signal:
-        console.print(_interrupted(record, signal, same_command))
+        console.print(_record_interruption(record, signal, same_command))
         return signal.exit_code
     except BaseException as error:
-        full = isinstance(error, OSError) and error.errno in _NO_SPACE
-        state = "interrupted" if full else getattr(error, "state", "failed")
-        code = TRY_AGAIN if full else getattr(error, "exit_code", None)
+        state, code = _state_and_code(error)
         message = str(error)
-        if isinstance(error, NonFinite):
+        if isinstance(error, TrainingNotFiniteError):
             record.keep_refused(error.transition)
             message = error.sentence(composition.config.env.tasks, record.newest_checkpoint)
         record.fail(state, f"{type(error).__name__}: {message}")
         if code is None or isinstance(error, ConfigurationError):
-            # A bug keeps its traceback; a mistake in the configuration is printed by the command.
+            # Let bugs show their traceback; __main__ prints configuration errors.
             raise
         again = f"; {same_command} tries again from the last checkpoint" if code == TRY_AGAIN else ""
         print(f"mtrl: {message}{again}", file=sys.stderr)
@@ -214,8 +217,18 @@ def _train(
     return 0
 
 
-def _interrupted(record: RunRecord, signal: Preempted, same_command: str) -> str:
-    """Write down that a signal ends this start, and return the message for it."""
+def _state_and_code(error: BaseException) -> tuple[str, int | None]:
+    """Return the state in which ``error`` leaves the run and its exit code, None for a bug.
+
+    A full disk raises a plain OSError in many places; with room again, the run continues.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return "interrupted", TRY_AGAIN
+    return getattr(error, "state", "failed"), getattr(error, "exit_code", None)
+
+
+def _record_interruption(record: RunRecord, signal: Preempted, same_command: str) -> str:
+    """Record that a signal ended this start, and return the message for it."""
     record.fail("interrupted", str(signal))
     step = record.saved_at or record.earlier.get("checkpoint")
     saved = f"saved at step {step:,}" if isinstance(step, int) else "nothing was saved yet"
@@ -226,7 +239,7 @@ def summary(composition: Composition, path: Path) -> str:
     """Return what is about to run, in a few lines."""
     cfg, choices, source = composition.config, composition.choices, composition.config.transfer.source
     tasks = ", ".join(cfg.env.tasks) if len(cfg.env.tasks) <= 3 else f"{len(cfg.env.tasks)} tasks"
-    overrides = [words.lstrip("+") for words in composition.given]
+    overrides = [words.lstrip("+") for words in composition.user_overrides]
     own = ", ".join(words for words in overrides if not words.startswith(_NOT_OF_THE_RECIPE)) or "none"
     begins = [f"  begins from {described(source)}"] if source and Path(source).exists() else []
     return "\n".join(

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from mtrl.config.compose import members
 from mtrl.config.values import key_of
-from mtrl.errors import TRY_AGAIN, ConfigurationError, RunError
+from mtrl.errors import TRY_AGAIN, ConfigurationError, UnreadableRunError
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.run import PLAN, Run
 from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
@@ -51,7 +51,7 @@ def run_member(_: DictConfig) -> int:
 
 
 def _is_first_start() -> bool:
-    """Tell whether submitit starts this job for the first time, and mark that it has."""
+    """Return whether submitit starts this job for the first time, and mark that it has."""
     from submitit import JobEnvironment
 
     # SLURM counts also the starts that never came to this process, and submitit's local jobs count none.
@@ -73,7 +73,7 @@ class Member:
 
     Args:
         command: The command line.
-        variables: What its environment has otherwise than this process's.
+        variables: Environment variables that differ from this process's.
     """
 
     def __init__(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
@@ -152,8 +152,8 @@ def run_sweep(overrides: Sequence[str], launch: Callable[[list[str]], int]) -> i
     """
     check_launcher(overrides)
     # On a cluster, each member is checked as it starts.
-    here = "hydra/launcher=submitit_slurm" not in overrides
-    compositions = [compose_run(member, here=here) for member in members(overrides)]
+    on_this_machine = "hydra/launcher=submitit_slurm" not in overrides
+    compositions = [compose_run(member, on_this_machine=on_this_machine) for member in members(overrides)]
     _check_directories(compositions)
     plan = [f"{len(compositions)} runs:", *(f"  {run_directory(each)}" for each in compositions)]
     print("\n".join(plan))
@@ -217,7 +217,7 @@ def _show_results(compositions: Sequence[Composition], folder: Path) -> int:
     for directory in map(run_directory, compositions):
         try:
             runs.append(Run(directory))
-        except RunError:
+        except UnreadableRunError:
             missing.append(directory)
     table = render([summary(run) for run in runs])
     Console(markup=False).print(table)

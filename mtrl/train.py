@@ -24,7 +24,7 @@ from mtrl.signals import Signals
 from mtrl.training.callbacks import RunCallbacks, Stop
 from mtrl.training.record import RunRecord
 from mtrl.training.resume import check_hardware, find_checkpoint, reuse_hardware
-from mtrl.transfer.start import freeze, prepare_transfer, source_success
+from mtrl.transfer.start import Transfer, freeze, prepare_transfer, source_success
 
 
 def train(composition: Composition, record: RunRecord, signals: Signals) -> Evaluation:
@@ -40,32 +40,30 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
     )
     checkpoint = find_checkpoint(store, composition, record.earlier)
     transfer = None if checkpoint else prepare_transfer(cfg)
-    chosen = choose_hardware(cfg, record.earlier if checkpoint else None)
-    done = checkpoint.step if checkpoint else 0
+    machine = choose_hardware(cfg, record.earlier if checkpoint else None)
+    steps_done = checkpoint.step if checkpoint else 0
     if checkpoint is None:
-        record.start(chosen)
-    env, agent, curriculum = build(cfg, chosen, done)
+        record.start(machine)
+    env, agent, curriculum = build(cfg, machine, steps_done)
     try:
-        resumed_at = done if checkpoint or record.earlier else None
-        callbacks = RunCallbacks(cfg, chosen, record, store, signals, curriculum, resumed_at)
-        lineage = None
+        # 0 if an earlier start ended before its first checkpoint: what it logged is replaced. None for a new run.
+        resumed_at = steps_done if checkpoint or record.earlier else None
+        callbacks = RunCallbacks(cfg, machine, record, store, signals, curriculum, resumed_at)
         with contextlib.closing(callbacks):
             if checkpoint:
+                # Before record.start(), which writes status.json again: runs of version 0.1.0 have it only there.
                 lineage = read_lineage(record.path) if cfg.transfer.active else None
                 callbacks.checkpoints.restore(checkpoint, agent)
-                # Not before: a checkpoint that is refused leaves what is written about the run as it was.
-                record.start(chosen, done)
-                callbacks.logging.view.say(f"continuing from step {done:,}")
-            elif transfer:
-                lineage = transfer.begin(agent)
-                before = source_success(cfg, chosen, agent, lineage, signals.check)
-                lineage["source_success"] = {"before": before}
-                write_lineage(record.path, lineage)
+                # Only after restoring: if the checkpoint is refused, the run's files must stay unchanged.
+                record.start(machine, steps_done)
+                callbacks.logging.view.say(f"continuing from step {steps_done:,}")
+            else:
+                lineage = transfer and _begin_transfer(transfer, agent, machine, record, signals)
             if lineage is not None:
                 record.update(transfer=lineage)
             with contextlib.suppress(Stop):
                 agent.learn(
-                    cfg.total_steps - done,
+                    cfg.total_steps - steps_done,
                     callback=callbacks,
                     log_interval=None,
                     reset_num_timesteps=checkpoint is None,
@@ -73,8 +71,9 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
             result = callbacks.final_evaluation()
         callbacks.show(result)
         if lineage is not None:
-            # Before the run counts as finished: a finished run is not started again to measure this.
-            after = source_success(cfg, chosen, agent, lineage, signals.check)
+            # Must happen before record.finish(): a finished run is never started again, so this would never be
+            # measured.
+            after = source_success(cfg, machine, agent, lineage, signals.check)
             lineage["source_success"] = {**lineage.get("source_success", {}), "after": after}
             record.update(transfer=lineage)
         record.finish(agent.num_timesteps, result)
@@ -83,22 +82,33 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
         env.close()
 
 
+def _begin_transfer(
+    transfer: Transfer, agent: OffPolicyAlgorithm, machine: Hardware, record: RunRecord, signals: Signals
+) -> dict[str, Any]:
+    """Give the agent what its source has learned; return and write the lineage, with the success before training."""
+    lineage = transfer.begin(agent)
+    before = source_success(transfer.cfg, machine, agent, lineage, signals.check)
+    lineage["source_success"] = {"before": before}
+    write_lineage(record.path, lineage)
+    return lineage
+
+
 def build(
-    cfg: Config, chosen: Hardware, done: int = 0
+    cfg: Config, machine: Hardware, steps_done: int = 0
 ) -> tuple[VecEnv, OffPolicyAlgorithm, Curriculum | None]:
     """Return the training environments, the agent on them, and the curriculum, whose first stage has begun.
 
     Args:
         cfg: The run.
-        chosen: What it uses of the machine, from ``choose_hardware``.
-        done: Environment steps that earlier starts made.
+        machine: The devices, backend and threads that it uses, from ``choose_hardware``.
+        steps_done: Environment steps already made by earlier starts of this run.
 
     Raises:
         ConfigurationError: The algorithm refuses ``algo.kwargs``.
     """
-    env = make_training_env(cfg, chosen, done)
+    env = make_training_env(cfg, machine, steps_done)
     try:
-        agent = make_agent(cfg, env, chosen)
+        agent = make_agent(cfg, env, machine)
         # The callbacks write the logs; stable-baselines3's own logger only collects what the algorithm records.
         agent.set_logger(Logger(folder=None, output_formats=[]))
         if cfg.transfer.active:
@@ -114,10 +124,10 @@ def choose_hardware(cfg: Config, earlier: Mapping[str, Any] | None = None) -> Ha
 
     Args:
         cfg: The run.
-        earlier: The status of the start that is continued: what ``cfg`` leaves open is chosen as there.
+        earlier: ``status.json`` of the earlier start; settings left open reuse its choices.
 
     Raises:
-        ConfigurationError: The environment backend cannot serve, or the run cannot be continued with the choices.
+        ConfigurationError: The environment backend is not available, or the run cannot be continued with the choices.
     """
     before = (earlier or {}).get("hardware")
     before = before if isinstance(before, dict) else {}

@@ -39,11 +39,11 @@ def command(tmp_path):
 def train():
     """Return a function that runs one configuration in this process and returns its directory."""
     from mtrl.experiment import compose_run, run_directory
-    from mtrl.start import run_once
+    from mtrl.start import run_one
 
     def run(output, *overrides, tiny=TINY):
         composition = compose_run([*tiny, f"output={output}", *overrides])
-        assert run_once(composition) == 0
+        assert run_one(composition) == 0
         return run_directory(composition)
 
     return run

@@ -11,7 +11,7 @@ from tiny_runs import REPOSITORY
 import mtrl
 from mtrl.algo.sac import SAC
 from mtrl.experiment import compose_run, run_directory
-from mtrl.start import run_once
+from mtrl.start import run_one
 
 DATA = REPOSITORY / "tests" / "data"
 PINNED = [line.split(" -> ") for line in (DATA / "directories.txt").read_text().splitlines()]
@@ -62,7 +62,7 @@ def test_a_run_of_version_0_1_0_continues_as_that_version_continued_it(kept):
     composition = compose_run([*RUN.split(), "total_steps=400", f"output={kept / 'before'}"])
     path = run_directory(composition)
     assert (path / "checkpoints" / "step_201").is_dir()
-    assert run_once(composition) == 0
+    assert run_one(composition) == 0
     expected = kept / "after" / path.relative_to(kept / "before")
     for log in ("metrics.csv", "evaluation.csv"):
         assert_equal_tables(path / log, expected / log)

@@ -204,8 +204,8 @@ def test_status_and_report_load_nothing_heavy(tmp_path):
 
 TRAIN = """
 from mtrl.experiment import compose_run
-from mtrl.start import run_once
-assert run_once(compose_run({words})) == 0
+from mtrl.start import run_one
+assert run_one(compose_run({words})) == 0
 """
 
 

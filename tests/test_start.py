@@ -15,7 +15,7 @@ from mtrl.checkpoint.store import sealed
 from mtrl.errors import ConfigurationError, Preempted
 from mtrl.experiment import compose_run
 from mtrl.rundir.write import sha256
-from mtrl.start import run_once
+from mtrl.start import run_one
 from mtrl.training import resume
 
 
@@ -34,7 +34,7 @@ def words_of(*overrides):
 def start(output, *overrides):
     """Return the exit code and the files of a run."""
     words = words_of(*overrides)
-    return run_once(compose_run([*words, f"output={output}"])), run_files(output, base=words)
+    return run_one(compose_run([*words, f"output={output}"])), run_files(output, base=words)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_phases_are_calls_of_one_command(tmp_path):
     base = [words for words in TINY if not words.startswith("total_steps=")]
     for phase, end in ((1, 60), (2, 120), (3, 180)):
         words = [*base, "phases=[60,120,180]", f"phase={phase}"]
-        assert run_once(compose_run([*words, f"output={tmp_path}"])) == 0
+        assert run_one(compose_run([*words, f"output={tmp_path}"])) == 0
         assert run_files(tmp_path, base=words).status()["step"] == end
 
 

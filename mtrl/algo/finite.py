@@ -6,14 +6,14 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 
-from mtrl.errors import NonFinite
+from mtrl.errors import TrainingNotFiniteError
 
 
 def check_finite(model: BaseAlgorithm) -> None:
     """Look at every tensor that ``model`` saves: weights, targets, optimisers, temperatures, reward scales.
 
     Raises:
-        NonFinite: naming the first tensor that holds a NaN or an infinity.
+        TrainingNotFiniteError: naming the first tensor that holds a NaN or an infinity.
     """
     names, variables = model._get_torch_save_params()
     tensors: dict[str, torch.Tensor] = {}
@@ -22,7 +22,7 @@ def check_finite(model: BaseAlgorithm) -> None:
     tensors |= {name: recursive_getattr(model, name) for name in variables}
     for name, tensor in tensors.items():
         if tensor is not None and not bool(torch.isfinite(tensor).all()):
-            raise NonFinite(name, model.num_timesteps, _tasks(model, tensor))
+            raise TrainingNotFiniteError(name, model.num_timesteps, _tasks(model, tensor))
 
 
 def _tensors(name: str, state: Any) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from mtrl.algo.finite import check_finite
-from mtrl.errors import NonFinite
+from mtrl.errors import TrainingNotFiniteError
 
 
 @cache
@@ -118,7 +118,9 @@ class OverlappedRollouts(OffPolicyAlgorithm):
             check_finite(self)
             copy = int(np.argmin(np.isfinite(action).all(axis=1)))
             task = int(self.replay_buffer.playing[copy])
-            raise NonFinite(f"action of copy {copy}", self.num_timesteps, [task] if task >= 0 else [])
+            raise TrainingNotFiniteError(
+                f"action of copy {copy}", self.num_timesteps, [task] if task >= 0 else []
+            )
         return action, buffer_action
 
     def _excluded_save_params(self) -> list[str]:

@@ -17,7 +17,7 @@ from mtrl.algo.policies import StackedSACPolicy
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import OverlappedRollouts
 from mtrl.algo.update import move_targets, prepare, update
-from mtrl.errors import NonFinite
+from mtrl.errors import TrainingNotFiniteError
 
 
 class SAC(OverlappedRollouts, StableBaselinesSAC):
@@ -60,6 +60,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
     ) -> None:
         super().__init__(policy, env, *args, _init_setup_model=False, **kwargs)
         self.n_tasks = n_tasks
+        # An option that the update reads must also be in graph.py:_binding, or a CUDA graph replays the old value.
         self.temperature = temperature
         self.balanced_batches = balanced_batches
         self.max_gradient_norm = max_gradient_norm
@@ -164,7 +165,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         """Make ``gradient_steps`` updates from batches of ``batch_size``.
 
         Raises:
-            NonFinite: A loss is NaN or infinite.
+            TrainingNotFiniteError: A loss is NaN or infinite.
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.optimizers())
@@ -197,7 +198,8 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         losses = {"critic": critic_loss, "actor": actor_loss, "temperature": temperature_loss}
         for name, loss in losses.items():
             if not np.isfinite(loss):
-                raise NonFinite(f"{name} loss", self.num_timesteps, [])
+                raise TrainingNotFiniteError(f"{name} loss", self.num_timesteps, [])
+        # A new value also needs a column in mtrl.training.metrics, _LEARNING, or it is not written.
         record = self.logger.record
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/actor_loss", actor_loss)

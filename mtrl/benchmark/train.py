@@ -54,14 +54,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         composition = compose_run([*_NEVER, f"output={folder}", *arguments.overrides])
         try:
-            rates, chosen = _measure(composition, Path(folder) / "run", arguments)
+            rates, machine = _measure(composition, Path(folder) / "run", arguments)
         finally:
             torch.set_num_threads(threads)
     return {
         "overrides": arguments.overrides,
         "rounds": arguments.rounds,
         "steps": arguments.steps,
-        "hardware": chosen,
+        "hardware": machine,
         "sb3_threads": arguments.sb3_threads,
         **medians(rates),
         "train_over_sb3": ratio(rates, "ours", "sb3"),
@@ -83,25 +83,25 @@ def _measure(
     from mtrl.training.record import RunRecord
 
     cfg = composition.config
-    chosen = choose_hardware(cfg)
+    machine = choose_hardware(cfg)
     record = RunRecord(path, composition)
-    record.start(chosen)
+    record.start(machine)
     stock = {"task_id": cfg.variant.task_id, "horizon": cfg.env.horizon, "reward": cfg.env.reward}
     stock |= {"seed": cfg.seed, "backend": "stock", "workers": 1}
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        env, ours, _ = build(cfg, chosen)
-        evaluated = make_evaluation_env(cfg, chosen)
+        env, ours, _ = build(cfg, machine)
+        evaluated = make_evaluation_env(cfg, machine)
         stock_envs = [make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock) for _ in range(2)]
-        callbacks = RunCallbacks(cfg, chosen, record, Store(path), signals)
+        callbacks = RunCallbacks(cfg, machine, record, Store(path), signals)
         for part in (env, evaluated, *stock_envs, callbacks):
             stack.callback(part.close)
-        other = _stock_agent(cfg, stock_envs[0], chosen.device)
+        other = _stock_agent(cfg, stock_envs[0], machine.device)
         other.set_logger(Logger(folder=None, output_formats=[]))
         for agent in (ours, other):
             # Past the random actions, so that every block has its updates.
             agent.learn(int(cfg.algo.learning_starts) + agent.n_envs, log_interval=None)
-        own_threads = arguments.threads or chosen.torch_threads
+        own_threads = arguments.threads or machine.torch_threads
         play, play_other = _player(ours, evaluated), _player(other, stock_envs[1])
         work = (arguments.steps, len(cfg.env.tasks) * GOALS * cfg.env.horizon / _EVALUATE_EVERY)
         blocks = {
@@ -110,7 +110,7 @@ def _measure(
             "sb3": _block(other, None, play_other, arguments.sb3_threads, *work),
         }
         rates = take_turns(blocks, arguments.rounds)
-    return rates, chosen.as_dict() | {"torch_threads": own_threads}
+    return rates, machine.as_dict() | {"torch_threads": own_threads}
 
 
 def _stock_agent(cfg: "Config", env: "VecEnv", device: str) -> "OffPolicyAlgorithm":

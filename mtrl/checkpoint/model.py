@@ -36,7 +36,7 @@ def save_model(
         score: Mean success rate and mean return of its evaluation, if it has one.
 
     Raises:
-        NonFinite: A weight is NaN or infinite; nothing was written.
+        TrainingNotFiniteError: A weight is NaN or infinite; nothing was written.
     """
     check_finite(model)
     with new_directory(target) as folder:
@@ -77,7 +77,7 @@ def load_weights(path: Path, model: BaseAlgorithm) -> None:
 def read_weights(
     path: Path, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Return what a ``model.zip`` holds beside what it pickles, which is not read.
+    """Return what a ``model.zip`` holds apart from what it pickles, which is not read.
 
     Returns:
         The ``state_dict`` of the policy and of each optimiser by name, and the tensors that are in neither.

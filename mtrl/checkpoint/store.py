@@ -97,8 +97,20 @@ class Store:
     def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> Path:
         """Write a checkpoint of ``model`` between two rollouts, with the state of every section.
 
+        A checkpoint contains all that a run depends on:
+
+        - ``model.zip``: weights, targets, optimisers, temperatures, reward scales, and the algorithm's settings,
+        - ``normaliser.npz``: statistics of observations and returns, where the run normalises,
+        - ``score.json``: the step of the model,
+        - ``state.json`` and ``state.npz``: the state of each section (logs, schedules, clock, episodes, evaluations,
+          curriculum), and of the agent: counters, last observations, simulation and generators of every
+          environment copy, action noise, values not yet logged, generator and restriction of the replay buffer, and
+          the generators of Python, numpy, torch and the action space,
+        - segments in ``buffer/``: the transitions of the replay buffer,
+        - ``manifest.json``: size and SHA-256 of all these, the configuration, and the versions of the packages.
+
         Raises:
-            NonFinite: A weight is NaN or infinite; nothing was written.
+            TrainingNotFiniteError: A weight is NaN or infinite; nothing was written.
             OSError: The disk is full or broken; earlier checkpoints are untouched.
         """
         check_finite(model)
@@ -130,8 +142,8 @@ class Store:
         Damaged ones on the way are put aside and named in the log.
 
         Raises:
-            DamagedError: There are checkpoints, and none is whole.
-            ConfigurationError: The newest whole one is another version's.
+            DamagedError: There are checkpoints, and all are damaged.
+            ConfigurationError: The newest undamaged one is another version's.
         """
         folder = layout.checkpoints_of(self.path)
         recover(folder)
@@ -139,7 +151,7 @@ class Store:
         found, reasons = None, []
         for path in reversed(layout.step_checkpoints(self.path)):
             try:
-                # The older ones only tell which segments they need.
+                # The older ones only show which segments they need.
                 read = _read_manifest(path) if found else verify(path, self.buffer)
             except DamagedError as error:
                 reasons.append(f"{path.name}: {error}")
@@ -156,7 +168,7 @@ class Store:
         return found
 
     def restore(self, found: Checkpoint, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> None:
-        """Continue ``found`` exactly, with an agent and sections made anew from the same configuration.
+        """Continue ``found`` exactly, with a new agent and new sections of the same configuration.
 
         Raises:
             DamagedError: It lacks something that this run has, or has something that this run lacks.
@@ -177,7 +189,7 @@ class Store:
             why = error if known else f"it does not hold this run's state, {error!r}"
             raise DamagedError(
                 f"{found.path.name} cannot be continued ({why}): continue with the version of mtrl that wrote it, or "
-                "train anew with fresh=true, which moves the run directory aside"
+                "train from scratch with fresh=true, which moves the run directory aside"
             ) from error
 
     def _prune(self) -> None:
@@ -217,7 +229,7 @@ def _read_manifest(path: Path) -> Checkpoint:
     if content.get("format") != FORMAT:
         raise ConfigurationError(
             f"{path} has the format {content.get('format')} and this version of mtrl reads {FORMAT}: continue with "
-            "the version that wrote it, or train anew with fresh=true"
+            "the version that wrote it, or train from scratch with fresh=true"
         )
     try:
         return Checkpoint(

@@ -86,12 +86,12 @@ class Curriculum:
         self.rotation.episodes_began(env, copies)
 
     def check_is_due(self, step: int) -> bool:
-        """Tell whether ``wants_check`` would count this step as one of its moments; changes nothing."""
+        """Return whether ``wants_check`` would count this step as one of its moments; changes nothing."""
         every = self.cfg.check_every
         return step // every > self._checked // every and step - self.began >= self.cfg.min_steps
 
     def wants_check(self, step: int) -> bool:
-        """Tell whether the success of ``tasks_to_check`` is to be measured now; true once at each moment."""
+        """Return whether the success of ``tasks_to_check`` is to be measured now; true once at each moment."""
         due = self.check_is_due(step)
         if due:
             self._checked = step
@@ -132,7 +132,7 @@ class Curriculum:
         if kept == "all":
             replay.restrict()
         else:
-            # An episode that began before the stage is played to its end, maybe of a task that the stage lacks.
+            # An episode that began before the stage is played to its end, possibly of a task that the stage lacks.
             replay.restrict(replay.total_added if kept == "none" else 0, self.current.tasks)
 
     def summary(self) -> str:
@@ -153,6 +153,7 @@ class Curriculum:
         return {
             "stage": self.stage,
             "began": self.began,
+            # The name that checkpoints of version 0.1.0 use.
             "looked": self._checked,
             "success_rate": self.success_rate,
             "history": list(self.history),
@@ -217,6 +218,7 @@ class AdaptiveCurriculum(Curriculum):
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         means = {str(task): success for task, success in self._running_mean.items()}
+        # "usual" is the name that checkpoints of version 0.1.0 use.
         return super().get_state() | {"weights": list(self.weights), "usual": means}
 
     def set_state(self, state: Mapping[str, Any]) -> None:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from mtrl.errors import NonFinite
+from mtrl.errors import TrainingNotFiniteError
 
 
 class RefuseNonFinite(VecEnvWrapper):
-    """Passes everything on, and raises NonFinite where an observation or a reward is NaN or infinite.
+    """Passes everything on, and raises TrainingNotFiniteError where an observation or a reward is NaN or infinite.
 
     Args:
         venv: The environments.
@@ -66,4 +66,4 @@ class RefuseNonFinite(VecEnvWrapper):
             tasks = [infos[copy]["task_id"]] if "task_id" in infos[copy] else []
             transition = {f"{key}_before": column[copy] for key, column in self._before.items()}
             transition |= {key: column[copy] for key, column in columns.items()}
-            raise NonFinite(f"{name} of copy {copy}", self._step, tasks, transition)
+            raise TrainingNotFiniteError(f"{name} of copy {copy}", self._step, tasks, transition)

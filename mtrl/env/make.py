@@ -57,7 +57,7 @@ def make_vec_env(
 
     Raises:
         ValueError: A task, count, seed, horizon, reward or render mode that does not exist, or a native backend
-            that cannot serve.
+            that is not available.
     """
     check_tasks(tasks)
     copies = _copies_of(copies_per_task, len(tasks))
@@ -117,10 +117,10 @@ def default_workers() -> int:
 
 
 def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["stock", "native"]:
-    """Return the backend that serves, native wherever it can.
+    """Return the backend to use: native wherever it is available.
 
     Raises:
-        ValueError: "native" was asked for and cannot serve.
+        ValueError: "native" was asked for and is not available.
     """
     if backend == "stock":
         return "stock"
@@ -139,13 +139,15 @@ def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["
     return "stock"
 
 
-def make_training_env(cfg: Config, chosen: Hardware, done: int = 0) -> VecEnv:
-    """Return the environments that ``cfg`` trains on after ``done`` steps, normalised where it says so."""
+def make_training_env(cfg: Config, machine: Hardware, steps_done: int = 0) -> VecEnv:
+    """Return the environments that ``cfg`` trains on after ``steps_done`` steps, normalised where it says so."""
     tasks, copies = cfg.env.tasks, cfg.env.copies_per_task
     if cfg.curriculum.copies is not None:
         # The curriculum hands out the tasks; what a copy is made with does not matter.
         copies = [len(range(task, cfg.n_envs, len(tasks))) for task in range(len(tasks))]
-    env = RefuseNonFinite(make_vec_env(tasks, copies, **_env_arguments(cfg, chosen), goals="train"), done)
+    env = RefuseNonFinite(
+        make_vec_env(tasks, copies, **_env_arguments(cfg, machine), goals="train"), steps_done
+    )
     observations, reward = cfg.env.normalize_observations, cfg.env.normalize_reward
     if not (observations or reward):
         return env
@@ -153,32 +155,32 @@ def make_training_env(cfg: Config, chosen: Hardware, done: int = 0) -> VecEnv:
 
 
 def make_evaluation_env(
-    cfg: Config, chosen: Hardware, goals: str | None = None, tasks: Sequence[str] | None = None
+    cfg: Config, machine: Hardware, goals: str | None = None, tasks: Sequence[str] | None = None
 ) -> VecEnv:
     """Return the environments that ``cfg`` is evaluated on: never normalised, never ended by success.
 
     Args:
         cfg: The run.
-        chosen: What it uses of the machine.
+        machine: The devices, backend and threads that it uses.
         goals: "train" or "heldout" instead of those of ``cfg``.
         tasks: Other tasks than those of ``cfg``; observations then have their one-hot in any case.
     """
-    arguments = _env_arguments(cfg, chosen) | {"terminate_on_success": False}
+    arguments = _env_arguments(cfg, machine) | {"terminate_on_success": False}
     if tasks is not None:
-        backend = choose_backend("auto", tasks, cfg.env.reward) if chosen.backend == "native" else "stock"
+        backend = choose_backend("auto", tasks, cfg.env.reward) if machine.backend == "native" else "stock"
         arguments |= {"task_id": True, "backend": backend}
     copies = min(cfg.evaluation.copies_per_task, cfg.evaluation.final_episodes)
     return make_vec_env(tasks or cfg.env.tasks, copies, **arguments, goals=goals or cfg.evaluation.goals)
 
 
-def _env_arguments(cfg: Config, chosen: Hardware) -> dict[str, Any]:
+def _env_arguments(cfg: Config, machine: Hardware) -> dict[str, Any]:
     return {
         "seed": cfg.seed,
-        "backend": chosen.backend,
+        "backend": machine.backend,
         "horizon": cfg.env.horizon,
         "reward": cfg.env.reward,
         "terminate_on_success": cfg.env.terminate_on_success,
         "task_id": cfg.variant.task_id,
-        "workers": chosen.workers,
-        "threads": chosen.threads,
+        "workers": machine.workers,
+        "threads": machine.threads,
     }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.env.camera import Camera
-from mtrl.errors import NotFiniteError
+from mtrl.errors import ActionNotFiniteError
 from mtrl.tasks import ACTION_SIZE, GOALS, HORIZON, OBSERVATION_SIZE
 
 PICTURE_SIZE = 480
@@ -157,7 +157,7 @@ def check_actions(actions: Any, shape: tuple[int, ...], name_of: Callable[[int],
 
     Raises:
         ValueError: The shape is another one.
-        NotFiniteError: An action holds NaN or infinity.
+        ActionNotFiniteError: An action holds NaN or infinity.
     """
     actions = np.asarray(actions)
     if actions.shape != shape:
@@ -165,7 +165,7 @@ def check_actions(actions: Any, shape: tuple[int, ...], name_of: Callable[[int],
     # In plain Python: for the few numbers of a step, numpy's call takes longer.
     if not all(map(math.isfinite, actions.ravel().tolist())):
         copy = int(np.argmin(np.isfinite(actions).all(axis=1)))
-        raise NotFiniteError(
+        raise ActionNotFiniteError(
             f"action {actions[copy]} of {name_of(copy)} is not finite: check the policy's weights"
         )
     return actions
@@ -269,7 +269,7 @@ class StockEnv(gymnasium.Env):
         env = self._env()
         obs, reward, _, _, state = env.step(action)
         info: dict[str, Any] = {"task_id": self._task, "success": False, "is_success": self._solved}
-        # MuJoCo resets an unstable simulation by itself, in mid-episode; only its warning counters tell.
+        # MuJoCo resets an unstable simulation by itself, in mid-episode; only its warning counters show it.
         warned = any(env.data.warning[kind].number for kind in FATAL_WARNINGS)
         if warned or not (np.isfinite(obs).all() and np.isfinite(reward)):
             env.data.warning.number[:] = 0
@@ -367,12 +367,12 @@ class StockVecEnv(DummyVecEnv):
 
         Raises:
             ValueError: The shape is another one; nothing was simulated.
-            NotFiniteError: An action holds NaN or infinity; nothing was simulated.
+            ActionNotFiniteError: An action holds NaN or infinity; nothing was simulated.
         """
         shape = (self.num_envs, ACTION_SIZE)
         super().step_async(check_actions(actions, shape, lambda i: f"copy {i} ({self.envs[i].playing})"))
 
 
 def _is_view_of_simulation(value: object) -> bool:
-    """Tell whether an array is memory of MuJoCo's, which the physics state covers."""
+    """Return whether an array is memory of MuJoCo's, which the physics state covers."""
     return isinstance(value, np.ndarray) and value.base is not None and not value.flags.owndata

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.metaworld import check_actions
-from mtrl.errors import WorkerError, WorkerLostError
+from mtrl.errors import WorkerLostError, WorkerRaisedError
 from mtrl.signals import HANDLED, NO_EXIT
 
 Indices = int | Sequence[int] | None
@@ -81,7 +81,7 @@ class WorkerVecEnv(VecEnv):
 
         Raises:
             ValueError: The shape is another one than that of all copies' actions; nothing was simulated.
-            NotFiniteError: An action holds NaN or infinity; nothing was simulated.
+            ActionNotFiniteError: An action holds NaN or infinity; nothing was simulated.
         """
         shape = (self.num_envs, *(self.action_space.shape or ()))
         actions = check_actions(actions, shape, self._names.__getitem__)
@@ -170,7 +170,7 @@ class WorkerVecEnv(VecEnv):
             self.close()
             index, trace = answer
             name = self._copies_of(worker) if index is None else self._names[self._owned[worker][index]]
-            raise WorkerError(f"the environment of {name} raised:\n{trace}")
+            raise WorkerRaisedError(f"the environment of {name} raised:\n{trace}")
         return answer
 
     def _start(self, process: multiprocessing.process.BaseProcess) -> None:

@@ -27,7 +27,7 @@ from mtrl.checkpoint.model import read_normaliser, read_weights
 from mtrl.config.types import OPTIONS, VariantConfig, load_class
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import Normaliser
-from mtrl.errors import ConfigurationError, DamagedError, LoadError, RunError
+from mtrl.errors import ConfigurationError, DamagedError, LoadError, UnreadableRunError
 from mtrl.rundir.models import CHECKPOINTS, find_model, saved_step
 from mtrl.rundir.run import Run, section
 from mtrl.tasks import HORIZON, OBSERVATION_SIZE, check_tasks
@@ -187,7 +187,7 @@ def load(
             network = _network_of_run(run, facts, files.model, device)
         if files.normaliser is not None:
             normalise = Normaliser(read_normaliser(files.normaliser))
-    except (ConfigurationError, RunError) as error:
+    except (ConfigurationError, UnreadableRunError) as error:
         raise LoadError(str(error)) from error
     except DamagedError as error:
         raise LoadError(f"{files.normaliser} cannot be read ({error}): name another checkpoint") from error

@@ -70,14 +70,14 @@ def evaluate(
 
     Args:
         act: The policy; called with the observations of all copies at once.
-        env: Environments of the task set, any number of copies; they are assigned anew.
+        env: Environments of the task set, any number of copies; their tasks are set here.
         tasks: The task set that ``env`` was made with.
         episodes: Episodes of each task.
         goals: Which goals ``env`` was made with, "train" or "heldout"; it only labels the results.
         only: Ids of the tasks to play; None for all.
     """
     played = range(len(tasks)) if only is None else sorted(only)
-    # Tasks alternate, so that whatever number of copies there is, none waits for the slowest task.
+    # Tasks alternate, so that no copy is idle while another finishes one task.
     queue = deque((task, episode % GOALS) for episode in range(episodes) for task in played)
     returns: list[list[float]] = [[] for _ in tasks]
     lengths: list[list[int]] = [[] for _ in tasks]
@@ -92,8 +92,10 @@ def evaluate(
 
     playing = [assign(copy) for copy in range(env.num_envs)]
     obs = env.reset()
-    # A copy resets itself when its episode ends, so what it plays next is settled while it still plays.
-    coming = [assign(copy) for copy in range(env.num_envs)]
+    # A copy resets itself when its episode ends, so the next task must be set before the episode ends:
+    #     playing    task A, assigned before the reset | task B              | task C
+    #     next_task  task B, set while A is played     | task C, set at once | ...
+    next_task = [assign(copy) for copy in range(env.num_envs)]
     while any(task is not None for task in playing):
         obs, _, dones, infos = env.step(act(obs))
         for copy in np.flatnonzero(dones):
@@ -103,8 +105,8 @@ def evaluate(
                 returns[task].append(float(episode["r"]))
                 lengths[task].append(int(episode["l"]))
                 successes[task].append(bool(infos[copy]["is_success"]))
-            playing[copy] = coming[copy]
-            coming[copy] = assign(copy)
+            playing[copy] = next_task[copy]
+            next_task[copy] = assign(copy)
     return Evaluation(
         tuple(
             TaskResult(

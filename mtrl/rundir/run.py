@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtrl.config.values import flatten
-from mtrl.errors import DamagedError, RunError
+from mtrl.errors import DamagedError, UnreadableRunError
 from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml
 
 PLAN = "plan.txt"
@@ -33,7 +33,7 @@ class Run:
         path: The directory that holds ``config.yaml``.
 
     Raises:
-        RunError: There is no readable configuration, without which the run cannot be placed.
+        UnreadableRunError: There is no readable configuration, without which the run cannot be placed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class Run:
         try:
             self.config = read_yaml(path / "config.yaml")
         except DamagedError as error:
-            raise RunError(f"{path} is left out: its {error}") from error
+            raise UnreadableRunError(f"{path} is left out: its {error}") from error
         self.status = self._read("status.json", read_json, {})
         self.environment = self._read("environment.json", read_json, {})
 
@@ -180,7 +180,7 @@ def last_written(path: Path) -> float:
 
 
 def process_exists(pid: int) -> bool:
-    """Tell whether a process of this machine still runs."""
+    """Return whether a process of this machine still runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -254,7 +254,7 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
     for path in paths:
         try:
             runs.append(Run(path))
-        except RunError as error:
+        except UnreadableRunError as error:
             problems.append(str(error))
     return runs, problems
 

@@ -40,7 +40,7 @@ from mtrl.training.record import RunRecord
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 3
-"""Attempts in a row to save everything, logs and checkpoint, that may fail before the run ends."""
+"""After this many failed saves in a row the run ends."""
 
 
 class Stop(Exception):
@@ -48,8 +48,8 @@ class Stop(Exception):
 
 
 @contextmanager
-def undone_by_signal(part: Stateful) -> Iterator[None]:
-    """Set ``part`` back to where the block began if a signal interrupts the block; the next start repeats it."""
+def rollback_on_signal(part: Stateful) -> Iterator[None]:
+    """If a signal interrupts the block, set ``part`` back to its state before; the next start repeats the block."""
     before = part.get_state()
     try:
         yield
@@ -61,13 +61,13 @@ def undone_by_signal(part: Stateful) -> Iterator[None]:
 class RunCallbacks(CallbackList):
     """The callbacks of a run, in the order in which they act.
 
-    Everything that looks at the whole state happens at the start of a rollout: the transition of the last step is
-    then in the buffer and the updates that follow it are made, which is not so in the middle of a step.
+    Evaluations, new stages and checkpoints happen at the start of a rollout. Only then is the state consistent: the
+    last transition is in the buffer, and the updates that follow it are made.
 
     Args:
         cfg: The run.
-        chosen: What it uses of the machine.
-        record: Where it is written down.
+        machine: The devices, backend and threads that it uses.
+        record: Writes status and configuration.
         store: Where its checkpoints lie.
         signals: Obeyed at the start of a rollout, when everything can be saved, and in an evaluation.
         curriculum: Its curriculum.
@@ -79,17 +79,17 @@ class RunCallbacks(CallbackList):
     def __init__(
         self,
         cfg: Config,
-        chosen: Hardware,
+        machine: Hardware,
         record: RunRecord,
         store: Store,
         signals: Signals,
         curriculum: Curriculum | None = None,
         resumed_at: int | None = None,
     ) -> None:
-        self.cfg, self.chosen, self.record, self.store, self.signals = cfg, chosen, record, store, signals
+        self.cfg, self.machine, self.record, self.store, self.signals = cfg, machine, record, store, signals
         self.curriculum, self.resumed_at = curriculum, resumed_at
         every = {"log": cfg.logging.every, "evaluate": cfg.evaluation.every, "save": cfg.checkpoint.every}
-        self.due = {name: Every(steps) for name, steps in every.items()}
+        self.schedules = {name: Every(steps) for name, steps in every.items()}
         self.logging = LoggingCallback(self)
         self.evaluation = EvaluationCallback(self)
         self.stages = None if curriculum is None else CurriculumCallback(self, curriculum)
@@ -104,6 +104,8 @@ class RunCallbacks(CallbackList):
         super()._on_training_start()
 
     def _on_rollout_start(self) -> None:
+        # First the row of this step, which a checkpoint after a signal includes. The stage follows the evaluation,
+        # which ends the run if it is solved. Last the checkpoint, so that it holds what the others decided.
         self.logging.on_rollout_start()
         try:
             self.signals.check()
@@ -117,7 +119,7 @@ class RunCallbacks(CallbackList):
         self.checkpoints.on_rollout_start()
 
     def final_evaluation(self) -> Evaluation:
-        """Return the official evaluation of the trained policy; everything is saved, also if that fails.
+        """Return the official evaluation of the trained policy. A checkpoint is saved even if the evaluation fails.
 
         Raises:
             CheckpointFailedError: The last checkpoint could not be written.
@@ -144,7 +146,7 @@ class RunCallbacks(CallbackList):
             console.print(self.curriculum.summary(), soft_wrap=True)
 
     def close(self) -> None:
-        """Release the display, the files and the evaluation's environments; again does nothing."""
+        """Release the display, the files and the evaluation's environments. Safe to call twice."""
         if not self._closed:
             self._closed = True
             self.logging.close()
@@ -178,18 +180,18 @@ class LoggingCallback(RunCallback):
         self._learning_seconds = 0.0
 
     def get_state(self) -> dict[str, Any]:
-        """Return what the rest of the run and its logs depend on, apart from the agent."""
+        """Return log lengths, schedules and clock."""
         return {
             "written_at": self.written_at,
-            "due": {name: every.last for name, every in self.run.due.items()},
+            "due": {name: every.last for name, every in self.run.schedules.items()},
             "logs": {name: log.size for name, log in self.metrics.logs.items()},
             "seconds": self.clock.seconds,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where ``get_state`` was called; the logs lose the rows they were given since."""
+        """Continue exactly where ``get_state`` was called; rows written after that moment are removed."""
         self.written_at = state["written_at"]
-        for name, every in self.run.due.items():
+        for name, every in self.run.schedules.items():
             every.last = state["due"][name]
         for name, log in self.metrics.logs.items():
             log.cut(state["logs"][name])
@@ -207,7 +209,7 @@ class LoggingCallback(RunCallback):
         self.count_learning()
         if self.view.is_due():
             self.view.update(self.num_timesteps, self.episodes.success_rates())
-        if self.run.due["log"].passed(self.num_timesteps):
+        if self.run.schedules["log"].is_due(self.num_timesteps):
             self.write()
 
     def count_learning(self) -> None:
@@ -223,7 +225,7 @@ class LoggingCallback(RunCallback):
         """Write a row, unless the present step has one.
 
         Raises:
-            NonFinite: A weight is NaN or infinite.
+            TrainingNotFiniteError: A weight is NaN or infinite.
             UnstableError: The simulation breaks down too often.
         """
         step = self.num_timesteps
@@ -233,7 +235,7 @@ class LoggingCallback(RunCallback):
         check_finite(self.model)
         record_q_value(self.model)
         self.written_at = step
-        self.run.due["log"].due(step)
+        self.run.schedules["log"].mark(step)
         stage = None if self.run.curriculum is None else self.run.curriculum.stage
         self.metrics.write(step, self.episodes, self.model.logger, self.clock, stage)
         self.run.record.update(step=step)
@@ -267,25 +269,25 @@ class EvaluationCallback(RunCallback):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where ``get_state`` was called; the log loses the rows it was given since."""
+        """Continue exactly where ``get_state`` was called; rows written after that moment are removed."""
         self.best, self.latest_at = tuple(state["best"]), tuple(state["latest_at"])
         latest = state["latest"]
         self.latest = None if latest is None else Evaluation(tuple(TaskResult(**row) for row in latest))
         self.log.cut(state["log"])
 
     def _on_rollout_start(self) -> None:
-        if not self.run.due["evaluate"].passed(self.num_timesteps):
+        if not self.run.schedules["evaluate"].is_due(self.num_timesteps):
             return
-        with undone_by_signal(self):
+        with rollback_on_signal(self):
             self.evaluate_now(self.run.cfg.evaluation.episodes)
-            solved = self._is_solved()
-        # Not before: an evaluation that a signal has undone is still due.
-        self.run.due["evaluate"].due(self.num_timesteps)
+            solved = self._confirm_solved()
+        # Mark it only now: an interrupted evaluation must be repeated.
+        self.run.schedules["evaluate"].mark(self.num_timesteps)
         if solved:
             raise Stop
 
-    def _is_solved(self) -> bool:
-        """Return whether an official evaluation reaches ``stop.success``; a smaller one only calls for it."""
+    def _confirm_solved(self) -> bool:
+        """Return whether the policy reaches ``stop.success``; a small evaluation is confirmed by an official one."""
         enough, official = self.run.cfg.stop.success, self.run.cfg.evaluation.final_episodes
         if enough is None or self.latest is None or self.latest.success_rate < enough:
             return False
@@ -297,13 +299,13 @@ class EvaluationCallback(RunCallback):
         return True
 
     def final(self) -> Evaluation:
-        """Return the official evaluation of the present policy; it is made unless the latest one is it."""
+        """Return the official evaluation of the present policy: the latest one if it is that, or a new one."""
         # A later start, which may have more steps, must not evaluate at this step again.
-        self.run.due["evaluate"].due(self.num_timesteps)
+        self.run.schedules["evaluate"].mark(self.num_timesteps)
         official = self.run.cfg.evaluation.final_episodes
         if self.latest is not None and self.latest_at == (self.num_timesteps, official):
             return self.latest
-        with undone_by_signal(self):
+        with rollback_on_signal(self):
             return self.evaluate_now(official)
 
     def evaluate_now(self, episodes: int) -> Evaluation:
@@ -318,7 +320,7 @@ class EvaluationCallback(RunCallback):
                     save_model(best_model(self.run.record.path), self.model, step=step, score=result.score)
                     self.best = result.score
                 except OSError as error:
-                    # The score stays, so that the next good model is tried again.
+                    # Keep the old best score, so that a later good model is saved.
                     logger.warning("step %d: the best model could not be saved (%s)", step, error)
         scalars = {"success_rate": result.success_rate, "return": result.mean_return}
         scalars |= {f"success_rate/{row.task}": row.success_rate for row in result.results}
@@ -345,7 +347,7 @@ class EvaluationCallback(RunCallback):
 
     def _env(self, goals: str) -> VecEnv:
         if goals not in self._envs:
-            self._envs[goals] = make_evaluation_env(self.run.cfg, self.run.chosen, goals)
+            self._envs[goals] = make_evaluation_env(self.run.cfg, self.run.machine, goals)
         return self._envs[goals]
 
     def close(self) -> None:
@@ -366,11 +368,11 @@ class CurriculumCallback(RunCallback):
         if self.num_timesteps == 0:
             curriculum.first_episodes_began(self.training_env)
         elif curriculum.stage < asked:
-            why = "curriculum.start_stage asked for the next"
+            why = f"because curriculum.start_stage={asked}"
             self._begin_stage(curriculum.go_to(self.training_env, asked, self.num_timesteps, why))
         elif 0 < asked < curriculum.stage:
             logger.warning(
-                "curriculum.start_stage=%d lies behind the present stage %d, which continues",
+                "curriculum.start_stage=%d is earlier than the current stage %d; the run stays there",
                 asked,
                 curriculum.stage,
             )
@@ -386,7 +388,7 @@ class CurriculumCallback(RunCallback):
         curriculum, step = self._curriculum, self.num_timesteps
         success = None
         if curriculum.check_is_due(step):
-            with undone_by_signal(curriculum):
+            with rollback_on_signal(curriculum):
                 if curriculum.wants_check(step):
                     tasks, episodes = curriculum.tasks_to_check, self.run.cfg.curriculum.check_episodes
                     success = self.run.evaluation.success_rates(tasks, episodes)
@@ -425,11 +427,12 @@ class CurriculumCallback(RunCallback):
 
 
 class CheckpointCallback(RunCallback):
-    """Saves everything from which a run continues, every so many steps and minutes."""
+    """Saves a checkpoint every checkpoint.every steps or checkpoint.minutes minutes."""
 
     def __init__(self, run: RunCallbacks) -> None:
         super().__init__(run)
         self._sections: dict[str, Stateful] = {
+            # The name that checkpoints of version 0.1.0 use.
             "session": run.logging,
             "episodes": run.logging.episodes,
             "evaluation": run.evaluation,
@@ -437,25 +440,25 @@ class CheckpointCallback(RunCallback):
         if run.curriculum is not None:
             self._sections["curriculum"] = run.curriculum
         logs = [*run.logging.metrics.logs.values(), run.evaluation.log]
-        self._written: list[CsvLog | RunRecord] = [*logs, run.record]
+        self._pending_writers: list[CsvLog | RunRecord] = [*logs, run.record]
         self._saved_at = time.monotonic()
         self._failures = 0
 
     def restore(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
-        """Continue ``checkpoint`` with an agent that was made anew from the same configuration."""
+        """Continue ``checkpoint`` with a new agent of the same configuration."""
         started = time.monotonic()
         self.run.store.restore(checkpoint, agent, self._sections)
         logger.info("step %d: restored in %.2f s", checkpoint.step, time.monotonic() - started)
 
     def _on_rollout_start(self) -> None:
         step = self.num_timesteps
-        # What failed is tried again at each row of metrics.csv, because the disk may have room again.
-        failed = self._failures > 0 or any(log.waits for log in self._written)
+        # Retry a failed save whenever a row of metrics is written.
+        failed = self._failures > 0 or any(log.waits for log in self._pending_writers)
         again = failed and self.run.logging.written_at == step
         minutes = (time.monotonic() - self._saved_at) / 60
-        if step > 0 and (
-            self.run.due["save"].due(step) or again or minutes >= self.run.cfg.checkpoint.minutes
-        ):
+        due = self.run.schedules["save"].is_due(step) or minutes >= self.run.cfg.checkpoint.minutes
+        if step > 0 and (due or again):
+            self.run.schedules["save"].mark(step)
             self.save()
 
     def save(self) -> bool:
@@ -466,8 +469,9 @@ class CheckpointCallback(RunCallback):
         """
         model, started = self.model, time.monotonic()
         try:
-            # First the logs: a checkpoint tells how long they are, and rows that wait end with this process.
-            for log in self._written:
+            # Write the logs first: the checkpoint stores their length, and unwritten rows are lost when the process
+            # ends.
+            for log in self._pending_writers:
                 log.write()
             self.run.store.save(model, self._sections)
             self.run.record.set_checkpoint(model.num_timesteps)

@@ -39,7 +39,7 @@ _LEARNING = {
     "q_value": "train/q_value",
     "learning_rate": "train/learning_rate",
 }
-"""Columns of metrics.csv and the names under which the algorithms record them."""
+"""Columns of metrics.csv and the names under which the algorithms record them; any other value is not written."""
 
 
 class Every:
@@ -49,16 +49,14 @@ class Every:
         self.interval = interval
         self.last = 0
 
-    def due(self, step: int) -> bool:
-        """Return whether a multiple of the interval was passed since this last returned True."""
-        passed = self.passed(step)
-        if passed:
-            self.last = step
-        return passed
-
-    def passed(self, step: int) -> bool:
-        """Return what ``due`` would, and change nothing."""
+    def is_due(self, step: int) -> bool:
+        """Return whether a multiple of the interval was passed since ``mark``."""
         return step // self.interval > self.last // self.interval
+
+    def mark(self, step: int) -> None:
+        """Count what is due at ``step`` as done; a step at which nothing is due changes nothing."""
+        if self.is_due(step):
+            self.last = step
 
 
 class Episodes:

@@ -34,7 +34,7 @@ class RunRecord:
         path: The run directory; it need not exist.
         composition: The run.
         earlier: The status that the last start left; empty for a new run.
-        changed: What this start does otherwise than the first, in words.
+        changed: What this start does differently from the first, in words.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RunRecord:
             logging.getLogger().removeHandler(handler)
             handler.close()
 
-    def start(self, chosen: "Hardware", step: int = 0) -> None:
+    def start(self, machine: "Hardware", step: int = 0) -> None:
         """Write down what is about to run, on what, and after how many steps of earlier starts."""
         cfg = self._composition.config
         checkpoints_of(self.path).mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class RunRecord:
             "state": "running",
             "step": step,
             "total_steps": cfg.total_steps,
-            "hardware": chosen.as_dict(),
+            "hardware": machine.as_dict(),
             "differences": self._composition.differences,
             "starts": [*(starts if isinstance(starts, list) else []), this_start],
             "checkpoint": step or None,

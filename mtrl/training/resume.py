@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtrl.config.types import Config, HardwareConfig, is_learned, is_noted
 from mtrl.config.values import flatten
-from mtrl.errors import ConfigurationError, DamagedError, RunError
+from mtrl.errors import ConfigurationError, DamagedError, UnreadableRunError
 from mtrl.experiment import Composition
 from mtrl.hardware import cuda_available
 from mtrl.rundir.environment import versions
@@ -53,7 +53,7 @@ def read_earlier_run(path: Path) -> EarlierRun | None:
     try:
         run = Run(path)
         return EarlierRun(run.config, run.status)
-    except RunError:
+    except UnreadableRunError:
         pass
     try:
         return EarlierRun(None, read_json(path / "status.json"))
@@ -100,8 +100,8 @@ def changed_keys(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, tupl
     )
     if learned:
         raise ConfigurationError(
-            f"the run directory holds another configuration: {learned}; give the earlier values, or train anew "
-            "with fresh=true"
+            f"the run directory holds another configuration: {learned}; give the earlier values, or train from "
+            "scratch with fresh=true"
         )
     return {key: values for key, values in changed.items() if is_noted(key)}
 
@@ -113,7 +113,7 @@ def _text(value: object) -> str:
 def find_checkpoint(
     store: "Store", composition: Composition, status: Mapping[str, Any]
 ) -> "Checkpoint | None":
-    """Return the newest whole checkpoint, or None for a run without one.
+    """Return the newest undamaged checkpoint, or None for a run without one.
 
     Args:
         store: The run's checkpoints.
@@ -121,13 +121,13 @@ def find_checkpoint(
         status: The status that the last start left.
 
     Raises:
-        ConfigurationError: There were checkpoints and none is whole, or it is another run's.
+        ConfigurationError: There were checkpoints and all are damaged, or it is another run's.
     """
     try:
         checkpoint = store.newest()
     except DamagedError as error:
         raise ConfigurationError(
-            f"no checkpoint in {store.path} is whole ({error}): train anew with fresh=true"
+            f"every checkpoint in {store.path} is damaged ({error}): train from scratch with fresh=true"
         ) from error
     if checkpoint is None:
         if status.get("checkpoint"):
@@ -146,7 +146,7 @@ def find_checkpoint(
 def reuse_hardware(cfg: HardwareConfig, earlier: Mapping[str, Any]) -> HardwareConfig:
     """Return ``cfg`` with what it leaves open as an earlier start chose it, so that all is rounded as before.
 
-    What is no longer there (a GPU) is chosen anew.
+    What is no longer there (a GPU) is chosen again.
     """
     reused: dict[str, Any] = {}
     if cfg.device == "auto" and earlier.get("device") == "cpu":
@@ -168,17 +168,17 @@ def check_hardware(cfg: Config, earlier: Mapping[str, Any], backend: str) -> Non
 
     Raises:
         ConfigurationError: The checkpoint is of another environment backend, or version 0.1.0 trained the run with
-            its compiled LayerNorm, which rounded otherwise.
+            its compiled LayerNorm, which rounded differently.
     """
     if cfg.variant.layer_norm and earlier.get("layer_norm") == "compiled":
         raise ConfigurationError(
             "this run was trained with the compiled LayerNorm of mtrl 0.1.0, which this version does not have: "
-            "continue it with mtrl 0.1.0, start a new run from its weights with transfer.source=, or train anew with "
-            "fresh=true"
+            "continue it with mtrl 0.1.0, start a new run from its weights with transfer.source=, or train from "
+            "scratch with fresh=true"
         )
     before = earlier.get("backend", backend)
     if before != backend:
         raise ConfigurationError(
             f"this run's checkpoint holds {before} environments, which {backend} ones cannot continue: "
-            f"use hardware.backend={before} where it can serve, or train anew with fresh=true"
+            f"use hardware.backend={before} where it is available, or train from scratch with fresh=true"
         )

@@ -1,4 +1,4 @@
-"""What a transfer starts from: read without unpickling anything, and refused unless it is whole."""
+"""What a transfer starts from: read without unpickling anything, and refused if it is damaged."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from mtrl.checkpoint.model import read_normaliser, read_weights
 from mtrl.config.types import Config
-from mtrl.errors import ConfigurationError, DamagedError, RunError
+from mtrl.errors import ConfigurationError, DamagedError, UnreadableRunError
 from mtrl.rundir.models import ModelFiles, content, find_model, read_lineage, saved_step
 from mtrl.rundir.run import Run
 from mtrl.tasks import OBSERVATION_SIZE, check_tasks
@@ -70,7 +70,7 @@ def read_source(cfg: Config) -> Source:
             problem = moments_problem(parameters.get(f"{part}.optimizer", {"state": {}}), policy, part)
             if problem is not None:
                 raise DamagedError(f"the optimiser of its {part} {problem}")
-    except (DamagedError, RunError) as error:
+    except (DamagedError, UnreadableRunError) as error:
         raise ConfigurationError(
             f"{key} is damaged ({error}): name another run or checkpoint, or its model.zip"
         ) from error
@@ -124,7 +124,7 @@ def _check_policy(weights: dict[str, Any]) -> None:
 
 
 def _is_network(weights: State, part: str) -> bool:
-    """Tell whether mtrl can read a network, and each of its layers takes what the one below it gives."""
+    """Return whether mtrl can read a network, and each of its layers takes what the one below it gives."""
     try:
         network = read_network(weights, part)
         width = network.inputs

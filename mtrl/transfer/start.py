@@ -100,11 +100,11 @@ class Transfer:
             if not part.endswith("_target"):
                 found += mismatches(theirs, ours, part, len(self.source.tasks))
         if found:
-            # Heads need the variant that has them, which tells the task, too.
-            mends = {key: value for _, keys in reversed(found) for key, value in keys.items()}
+            # Heads need variant=multihead, which shows the networks the task, too.
+            fixes = {key: value for _, keys in reversed(found) for key, value in keys.items()}
             if any(keys.get("variant") == "multihead" for _, keys in found):
-                mends["variant"] = "multihead"
-            use = " ".join(f"{key}={value}" for key, value in sorted(mends.items()))
+                fixes["variant"] = "multihead"
+            use = " ".join(f"{key}={value}" for key, value in sorted(fixes.items()))
             raise ConfigurationError(
                 f"this run ({self.cfg.experiment}) does not fit {self.source.name}: "
                 f"{'; '.join(what for what, _ in found)}: use {use}"
@@ -121,14 +121,14 @@ class Transfer:
         if not alike:
             cls = source.algorithm or "another algorithm"
             name, use = (path.split(".")[-1] for path in (cls, self.cfg.algo.cls))
-            mend = (
+            fix = (
                 f"algo={name.lower()}"
                 if name.lower() in OPTIONS["algo"]
                 else "its algorithm with algo.cls=..."
             )
             raise ConfigurationError(
                 f"{source.name} was trained with {name} and this run uses {use}, whose {part} is of another form: "
-                f"use {mend}"
+                f"use {fix}"
             )
         if theirs.inputs not in (least, least + len(source.tasks)):
             raise ConfigurationError(
@@ -228,12 +228,12 @@ def _after(steps: int, agent: OffPolicyAlgorithm, step: Callable[..., None]) -> 
 
 def source_success(
     cfg: Config,
-    chosen: Hardware,
+    machine: Hardware,
     agent: OffPolicyAlgorithm,
     lineage: Mapping[str, Any],
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Return the success rate of ``agent`` on each task of its source, which tells what it has forgotten.
+    """Return the success rate of ``agent`` on each task of its source, which shows what it has forgotten.
 
     A task that the run does not have is played with the one-hot of the first task that began as that one; a
     task that none began as is left out. ``check`` is called at every step and may raise.
@@ -255,7 +255,7 @@ def source_success(
             seen = normalizer.normalize_obs(seen)
         return agent.predict(seen, deterministic=True)[0]
 
-    env = make_evaluation_env(cfg, chosen, tasks=names)
+    env = make_evaluation_env(cfg, machine, tasks=names)
     try:
         result = evaluate(act, env, names, cfg.evaluation.final_episodes, cfg.evaluation.goals)
     finally:

@@ -134,7 +134,7 @@ def run_search(search: Search, study: optuna.Study) -> bool:
             print(f"  {mean:.1%} ({seeds}); the best is trial {study.best_trial.number}", flush=True)
         write_results(search, study)
         if failures == _FAILURES:
-            print(f"mtrl: {_FAILURES} trials failed one after the other: mend the cause", file=sys.stderr)
+            print(f"mtrl: {_FAILURES} trials failed one after the other: fix the cause", file=sys.stderr)
             return False
     write_results(search, study)
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -173,7 +173,7 @@ def tuning_file(search: Search, best: FrozenTrial) -> str:
         OmegaConf.load(present) if present.is_file() else OmegaConf.create(),
         OmegaConf.from_dotlist([*own, *as_overrides(best.params)]),
     )
-    # The name of the file tells the first two, and hardware changes nothing that is learned.
+    # The name of the file shows the first two, and hardware changes nothing that is learned.
     in_name = ("experiment", "algo", "hardware")
     chosen = [word for word, key in keys.items() if key in options_of and key not in in_name]
     seeds = ", ".join(map(str, search.seeds))

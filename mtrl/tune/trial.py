@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from mtrl.errors import ConfigurationError, RunError
+from mtrl.errors import ConfigurationError, UnreadableRunError
 from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.curves import curves_of
 from mtrl.rundir.lock import holder_of
@@ -132,7 +132,7 @@ def learning_curve(directory: Path) -> list[tuple[int, float]]:
     """Return (step, mean success over tasks) of each whole evaluation of a run, empty before the first."""
     try:
         run = Run(directory)
-    except RunError:
+    except UnreadableRunError:
         return []
     curves = curves_of(run, run.tasks)
     if not curves:

@@ -20,7 +20,7 @@ from mtrl.algo.networks import StackedLinear
 from mtrl.algo.replay import TaskSamples
 from mtrl.algo.sac import SAC
 from mtrl.algo.update import prepare, update
-from mtrl.errors import NonFinite
+from mtrl.errors import TrainingNotFiniteError
 
 torch.set_num_threads(1)
 
@@ -383,7 +383,9 @@ def test_whatever_is_saved_is_looked_at_for_nan(tensor_of, name):
     model = sac().learn(60)
     with torch.no_grad():
         tensor_of(model).view(-1)[0] = float("nan")
-    with pytest.raises(NonFinite, match="at step 60: continue from the last checkpoint") as caught:
+    with pytest.raises(
+        TrainingNotFiniteError, match="at step 60: continue from the last checkpoint"
+    ) as caught:
         check_finite(model)
     assert (caught.value.tensor, caught.value.step) == (name, 60)
 
@@ -393,7 +395,9 @@ def test_nan_in_any_network_stops_training(part):
     model = sac().learn(60)
     with torch.no_grad():
         getattr(model, part).net.layers[0].weight[0, 0, 0] = float("nan")
-    with pytest.raises(NonFinite, match=r"^critic loss is NaN or infinite at step 60: continue from"):
+    with pytest.raises(
+        TrainingNotFiniteError, match=r"^critic loss is NaN or infinite at step 60: continue from"
+    ):
         model.train(1, 32)
 
 
@@ -403,7 +407,7 @@ def test_nan_of_one_task_names_the_task():
         with torch.no_grad():
             kept = tensor.clone()
             tensor[2] = float("inf")
-            with pytest.raises(NonFinite) as caught:
+            with pytest.raises(TrainingNotFiniteError) as caught:
                 check_finite(model)
             assert caught.value.tasks == [2]
             tensor.copy_(kept)
@@ -415,11 +419,13 @@ def test_nan_action_never_reaches_the_environment():
     model = sac(n_tasks=2).learn(60)
     model._last_obs[3, 0] = float("nan")
     steps = [env.steps for env in model.env.envs]
-    with pytest.raises(NonFinite, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"):
+    with pytest.raises(
+        TrainingNotFiniteError, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"
+    ):
         model.learn(10, reset_num_timesteps=False)
     with torch.no_grad():
         model.actor.net.layers[0].bias.fill_(float("inf"))
-    with pytest.raises(NonFinite, match=r"policy.actor.net.layers.0.bias.*at step 60"):
+    with pytest.raises(TrainingNotFiniteError, match=r"policy.actor.net.layers.0.bias.*at step 60"):
         model.learn(10, reset_num_timesteps=False)
     assert [env.steps for env in model.env.envs] == steps
 
@@ -428,7 +434,7 @@ def test_nan_action_never_reaches_the_environment():
 def test_infinite_loss_stops_training(value):
     model = sac(n_tasks=2, batch_size=40).learn(60)
     model.replay_buffer.observations[model.replay_buffer.tasks == 1, 0] = value
-    with pytest.raises(NonFinite, match=r"^critic loss is NaN or infinite at step 60"):
+    with pytest.raises(TrainingNotFiniteError, match=r"^critic loss is NaN or infinite at step 60"):
         model.train(1, 40)
 
 

@@ -9,7 +9,7 @@ from tiny import interrupt_at
 
 from mtrl.experiment import compose_run
 from mtrl.signals import Signals
-from mtrl.start import run_once
+from mtrl.start import run_one
 
 REPLACED = ("variant=", "checkpoint.every=", "hardware.backend=")
 TINY = [*(words for words in LIGHT if not words.startswith(REPLACED)), "checkpoint.every=1000"]
@@ -18,7 +18,7 @@ TINY.append("hardware.threads=1")
 
 def start(output, *overrides):
     """Return the exit code and the files of a run."""
-    code = run_once(compose_run([*TINY, *overrides, f"output={output}"]))
+    code = run_one(compose_run([*TINY, *overrides, f"output={output}"]))
     return code, run_files(output, *overrides, base=TINY)
 
 

@@ -109,7 +109,7 @@ def test_an_adaptive_stage_begun_by_hand_plays_its_own_tasks(env):
     curriculum = begun(env, "curriculum=adaptive", stages, "curriculum.thresholds=[0.9]")
     curriculum.advance(env, 300, {0: 0.2})
     assert "did not pass stage 0 of 1" in curriculum.summary()
-    curriculum.go_to(env, 1, 400, "curriculum.start_stage asked for the next")
+    curriculum.go_to(env, 1, 400, "because curriculum.start_stage=1")
     curriculum.advance(env, 700, {1: 0.0})
     assert curriculum.weights == curriculum.rotation.weights == [0, 1]
     assert "last stage" in curriculum.summary()
@@ -260,7 +260,7 @@ def test_the_message_says_where_a_start_stage_leads(train, tmp_path, capsys, cap
     assert status(path)["curriculum"]["stage"] == 0
     train(tmp_path, *words, "total_steps=90", "curriculum.start_stage=2")
     train(tmp_path, *words, "total_steps=120", "curriculum.start_stage=1")
-    assert "curriculum.start_stage=1 lies behind the present stage 2, which continues" in caplog.text
+    assert "curriculum.start_stage=1 is earlier than the current stage 2; the run stays there" in caplog.text
     assert status(path)["curriculum"]["stage"] == 2
 
 

@@ -7,7 +7,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.env.finite import RefuseNonFinite
 from mtrl.env.normalize import TaskNormalize
-from mtrl.errors import NonFinite
+from mtrl.errors import TrainingNotFiniteError
 
 
 class Faulty(gymnasium.Env):
@@ -44,7 +44,7 @@ def test_a_bad_number_is_named_and_changes_no_statistics(where, value, halves):
     before = outer.statistics() if halves else {}
     tensor = "reward" if where == "reward" else "observation"
     with pytest.raises(
-        NonFinite, match=f"^{tensor} of copy 1 of task 4 is NaN or infinite at step 14"
+        TrainingNotFiniteError, match=f"^{tensor} of copy 1 of task 4 is NaN or infinite at step 14"
     ) as caught:
         outer.step(np.ones((2, 4), np.float32))
     transition = caught.value.transition
@@ -58,5 +58,5 @@ def test_a_bad_number_is_named_and_changes_no_statistics(where, value, halves):
 def test_the_observations_of_a_reset_are_looked_at_too():
     env = RefuseNonFinite(DummyVecEnv([lambda: Faulty(4, "reset")]))
     env.reset()
-    with pytest.raises(NonFinite, match=r"^observation of copy 0 is NaN or infinite"):
+    with pytest.raises(TrainingNotFiniteError, match=r"^observation of copy 0 is NaN or infinite"):
         env.reset()

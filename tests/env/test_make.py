@@ -6,7 +6,7 @@ import pytest
 import mtrl
 from mtrl import hardware
 from mtrl.env import make as factory
-from mtrl.errors import ConfigurationError, NotFiniteError
+from mtrl.errors import ActionNotFiniteError, ConfigurationError
 from mtrl.experiment import compose_run
 from mtrl.tasks import HELD_OUT_SEED, MT10
 
@@ -47,7 +47,7 @@ def test_an_action_that_is_no_number_stops_the_copies_before_it_too(env, bad):
     actions = np.ones((2, 4), np.float32)
     actions[1, 3] = bad
     with pytest.raises(
-        NotFiniteError, match=r"of copy 1 \(push-v3\) is not finite: check the policy's weights"
+        ActionNotFiniteError, match=r"of copy 1 \(push-v3\) is not finite: check the policy's weights"
     ):
         env.step(actions)
     np.testing.assert_array_equal(physics(env), before)

@@ -15,7 +15,7 @@ from stepping import assert_same_steps
 from mtrl.env import workers
 from mtrl.env.make import make_vec_env
 from mtrl.env.workers import WorkerVecEnv
-from mtrl.errors import WorkerError, WorkerLostError
+from mtrl.errors import WorkerLostError, WorkerRaisedError
 from mtrl.signals import HANDLED
 
 TASKS = ["reach-v3", "push-v3"]
@@ -127,7 +127,9 @@ def test_calls_reach_the_copies_named_and_answers_come_in_their_order(light):
 
 def test_a_method_that_raises_is_named_too(light):
     env = light()
-    with pytest.raises(WorkerError, match=r"(?s)environment of copy 1 \(task-1\) raised.*no such thing"):
+    with pytest.raises(
+        WorkerRaisedError, match=r"(?s)environment of copy 1 \(task-1\) raised.*no such thing"
+    ):
         env.env_method("break_down", indices=[1])
 
 
@@ -136,7 +138,7 @@ def test_of_the_copies_of_a_worker_the_one_that_raises_is_named_with_its_traceba
     env = light()
     env.reset()
     sentence = rf"^the environment of copy {copy} \(task-{copy}\) raised:(?s:.*)RuntimeError: environment {copy} broke"
-    with pytest.raises(WorkerError, match=sentence):
+    with pytest.raises(WorkerRaisedError, match=sentence):
         env.step(actions(*(number == copy for number in range(4))))
 
 

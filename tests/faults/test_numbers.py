@@ -61,7 +61,7 @@ def test_what_a_nan_advises_goes_on_from_the_last_checkpoint(server, tmp_path):
             run_files(tmp_path).checkpoints[-1] / "model.zip"
         )
     answer = server.run(tmp_path / "early", call=["poison_weights", [20]], code=1)
-    assert "train anew with a lower algo.learning_rate" in answer["printed"]
+    assert "train from scratch with a lower algo.learning_rate" in answer["printed"]
     assert "transfer.source" not in answer["printed"]
 
 

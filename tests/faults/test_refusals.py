@@ -11,7 +11,7 @@ from tiny import TINY
 
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run
-from mtrl.start import run_once
+from mtrl.start import run_one
 
 
 def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(server, tmp_path):
@@ -36,7 +36,7 @@ def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(serve
         with pytest.raises(
             ConfigurationError, match=rf"in use by process {holder['pid']} on {holder['host']}"
         ):
-            run_once(compose_run([*TINY, f"output={tmp_path}"]))
+            run_one(compose_run([*TINY, f"output={tmp_path}"]))
         assert left.text("status.json") == before
     finally:
         (tmp_path / "go").touch()

@@ -24,7 +24,7 @@ from mtrl.experiment import compose_run
 from mtrl.play import main as play
 from mtrl.report.__main__ import main as report
 from mtrl.rundir.write import sha256
-from mtrl.start import run_once
+from mtrl.start import run_one
 from mtrl.transfer.start import prepare_transfer
 
 MORE = ["env.normalize_observations=true"]
@@ -123,7 +123,7 @@ def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plan
     tiny.use_tiny_environment()
     code = 2
     with contextlib.suppress(ConfigurationError):
-        code = run_once(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path}"]))
+        code = run_one(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path}"]))
     # What only weights and statistics are read from may be used; nothing else of it is.
     assert code == (0 if plant in ("model-data", "normaliser", "config") else 2)
     assert not marker.exists()
@@ -174,7 +174,7 @@ def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, tmp_path, mon
             words = [f"transfer.source={run}", f"output={tmp_path / 'new'}"]
             prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
         with contextlib.suppress(ConfigurationError):
-            run_once(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path / str(number)}"]))
+            run_one(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path / str(number)}"]))
         assert not marker.exists(), name
 
 

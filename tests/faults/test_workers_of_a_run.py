@@ -11,7 +11,7 @@ from tiny import TINY
 
 from mtrl.env.workers import WorkerVecEnv
 from mtrl.experiment import compose_run, run_directory
-from mtrl.start import run_once
+from mtrl.start import run_one
 
 
 class Fragile(gymnasium.Env):
@@ -71,7 +71,7 @@ def test_a_worker_that_fails_is_named_and_the_run_ends(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr("mtrl.env.make.make_vec_env", make)
     composition = compose_run([*TINY, "total_steps=120", "evaluation.every=1000", f"output={tmp_path}"])
-    assert run_once(composition) == code
+    assert run_one(composition) == code
     said = capsys.readouterr().err
     assert "copy 1 (push-v3)" in said
     assert words in said

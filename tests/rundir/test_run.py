@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from run_directories import MT3, write_run
 
-from mtrl.errors import RunError
+from mtrl.errors import UnreadableRunError
 from mtrl.rundir.read import read_table
 from mtrl.rundir.run import Run, find_runs, read_runs
 
@@ -135,7 +135,7 @@ def test_an_unreadable_configuration_leaves_the_run_out_with_one_sentence(tmp_pa
     assert str(bad) in problem
     assert reason in problem
     assert "\n" not in problem
-    with pytest.raises(RunError):
+    with pytest.raises(UnreadableRunError):
         Run(bad)
 
 

@@ -26,7 +26,7 @@ import torch
 import mtrl.train
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run
-from mtrl.start import run_once
+from mtrl.start import run_one
 
 
 def warm_up():
@@ -34,7 +34,7 @@ def warm_up():
     original = mtrl.env.make.make_vec_env
     tiny.use_tiny_environment()
     with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(sys.stderr):
-        run_once(compose_run([*tiny.TINY, "total_steps=60", f"output={output}"]))
+        run_one(compose_run([*tiny.TINY, "total_steps=60", f"output={output}"]))
     mtrl.env.make.make_vec_env = original
 
 
@@ -107,7 +107,7 @@ def child(order, composition):
         if "call" in order:
             name, arguments = order["call"]
             getattr(tiny, name)(*arguments)
-        return run_once(composition)
+        return run_one(composition)
     except ConfigurationError as error:
         print(f"mtrl: {error}")
         return 2

@@ -8,7 +8,7 @@ import pytest
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.run import Run
-from mtrl.start import COMPARISON, baseline, run_all
+from mtrl.start import COMPARISON, baseline, run_with_source_and_baseline
 from mtrl.tasks import MT3
 from mtrl.transfer.comparison import compare
 
@@ -79,7 +79,7 @@ def finished(tmp_path_factory):
     source = 'transfer.train=["experiment=mt1","task=reach-v3","total_steps=120","evaluation.every=60"]'
     words = [*TINY, *steps, source, f"output={output}"]
     composition = compose_run(["experiment=transfer/reach_to_push", *words])
-    assert run_all(composition) == 0
+    assert run_with_source_and_baseline(composition) == 0
     return composition
 
 
@@ -88,7 +88,7 @@ def test_three_runs_of_one_command_name_each_other(tmp_path):
     second = ["experiment=mt3", "total_steps=60", "evaluation.every=1000", nested(first)]
     third = ["experiment=mt10", "total_steps=60", "evaluation.every=1000", nested(second)]
     composition = compose_run([*TINY, "env.horizon=10", *third, f"output={tmp_path}"])
-    assert run_all(composition) == 0
+    assert run_with_source_and_baseline(composition) == 0
     lineage = json.loads((run_directory(composition) / "lineage.json").read_text())
     assert lineage["tasks"] == list(MT3)
     assert lineage["origins"]["pick-place-v3"] == "pick-place-v3"
@@ -114,7 +114,7 @@ def test_each_experiment_runs(tmp_path, name):
     kept = [words for words in train if not words.startswith("total_steps") or words == "total_steps=60"]
     words = [*TINY, "total_steps=90", "evaluation.every=1000", nested(list(dict.fromkeys(kept)))]
     composition = compose_run([f"experiment=transfer/{name}", *words, f"output={tmp_path}"])
-    assert run_all(composition) == 0
+    assert run_with_source_and_baseline(composition) == 0
     status = Run(run_directory(composition)).status
     assert status["state"] == "finished"
     assert status["step"] == 90
@@ -156,14 +156,17 @@ def test_the_report_shows_both_curves_and_what_was_kept(finished, tmp_path):
 def test_the_same_command_trains_nothing_twice(finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in run_directory(finished).rglob("*.csv")}
     again = compose_run(finished.overrides)
-    assert run_all(again) == 0
+    assert run_with_source_and_baseline(again) == 0
     assert {path: path.stat().st_mtime_ns for path in run_directory(finished).rglob("*.csv")} == before
     assert capsys.readouterr().out.count("this run is finished") == 3
 
 
 def test_a_dry_run_trains_no_source(tmp_path, capsys):
     assert (
-        run_all(compose_run(["experiment=transfer/reach_to_push", "dry_run=true", f"output={tmp_path}"])) == 0
+        run_with_source_and_baseline(
+            compose_run(["experiment=transfer/reach_to_push", "dry_run=true", f"output={tmp_path}"])
+        )
+        == 0
     )
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out.count("run directory") == 2

@@ -14,7 +14,7 @@ from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import read_lineage
-from mtrl.start import run_all, run_once
+from mtrl.start import run_one, run_with_source_and_baseline
 from mtrl.transfer.start import source_success
 
 OWN = (*TINY, "hardware.backend=native", "logging.progress=off")
@@ -42,25 +42,25 @@ def test_a_run_goes_on_without_its_source_and_without_its_status(tmp_path, monke
 
     monkeypatch.setattr("mtrl.train.source_success", measured)
     interrupt_at(monkeypatch, [120])
-    assert run_all(compose_run(words)) == 143
+    assert run_with_source_and_baseline(compose_run(words)) == 143
     assert f"begins from {source}: best, step 60" in capsys.readouterr().out
     lineage = read_lineage(path)
     assert (lineage["origins"], lineage["step"]) == ({"push-v3": "reach-v3"}, 60)
 
     shutil.move(source, tmp_path / "elsewhere")
     (path / "status.json").write_text("torn")
-    assert run_all(compose_run(words)) == 0
+    assert run_with_source_and_baseline(compose_run(words)) == 0
     # The forgetting is measured before the run counts as finished: a finished one is not started again for it.
     assert states == ["running", "running"]
     assert read_lineage(path) == lineage
     assert status(path)["transfer"]["sha256"] == lineage["sha256"]
     assert status(path)["transfer"]["source_success"].keys() == {"before", "after"}
 
-    assert run_all(compose_run(words)) == 0
+    assert run_with_source_and_baseline(compose_run(words)) == 0
     assert "this run is finished" in capsys.readouterr().out
     for new in ("seed=2", "algo.gamma=0.5", "fresh=true"):
         with pytest.raises(ConfigurationError, match="does not exist"):
-            run_all(compose_run([*words, new]))
+            run_with_source_and_baseline(compose_run([*words, new]))
     assert status(path)["state"] == "finished"
 
 
@@ -92,7 +92,7 @@ def test_a_source_that_another_member_trains_is_waited_for_and_used(tmp_path, ca
     member = threading.Thread(target=another)
     member.start()
     try:
-        assert run_once(first, wait=True) == 0
+        assert run_one(first, wait=True) == 0
     finally:
         member.join()
     said = capsys.readouterr().out
@@ -100,4 +100,4 @@ def test_a_source_that_another_member_trains_is_waited_for_and_used(tmp_path, ca
         "this run is finished: success 50.0% after 60 steps"
     )
     with RunLock(path), pytest.raises(ConfigurationError, match="is in use by process"):
-        run_once(compose_run([*first.overrides, "total_steps=80"]))
+        run_one(compose_run([*first.overrides, "total_steps=80"]))

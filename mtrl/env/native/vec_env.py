@@ -159,7 +159,7 @@ class NativeVecEnv(VecEnv):
 
         Raises:
             ValueError: The shape is another one; nothing was simulated.
-            NotFiniteError: An action holds NaN or infinity; nothing was simulated.
+            ActionNotFiniteError: An action holds NaN or infinity; nothing was simulated.
             RuntimeError: There was no ``reset`` yet, or a step is under way.
         """
         self._threads.start(self._take(actions), self.horizon, self.terminate_on_success)
