@@ -127,7 +127,7 @@ def find_checkpoint(
         checkpoint = store.newest()
     except DamagedError as error:
         raise ConfigurationError(
-            f"every checkpoint in {store.path} is damaged ({error}): train from scratch with fresh=true"
+            f"no checkpoint in {store.path} is undamaged ({error}): train from scratch with fresh=true"
         ) from error
     if checkpoint is None:
         if status.get("checkpoint"):

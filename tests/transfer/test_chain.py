@@ -162,12 +162,8 @@ def test_the_same_command_trains_nothing_twice(finished, capsys):
 
 
 def test_a_dry_run_trains_no_source(tmp_path, capsys):
-    assert (
-        run_with_source_and_baseline(
-            compose_run(["experiment=transfer/reach_to_push", "dry_run=true", f"output={tmp_path}"])
-        )
-        == 0
-    )
+    composition = compose_run(["experiment=transfer/reach_to_push", "dry_run=true", f"output={tmp_path}"])
+    assert run_with_source_and_baseline(composition) == 0
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out.count("run directory") == 2
 
