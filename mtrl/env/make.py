@@ -44,7 +44,7 @@ def make_vec_env(
         copies_per_task: Copies of every task, or one number per task.
         seed: Decides the 50 training goals of each task and in which order each copy meets them; not
             1,000,003, which makes the held-out ones.
-        backend: "stock" is Meta-World's own classes; "native" the compiled step (MT10's tasks, v2 reward, same
+        backend: "stock" is Meta-World's own classes; "native" the compiled step (all tasks, v2 reward, same
             numbers); "auto" takes native wherever it can.
         goals: "train" (the 50 of ``seed``) or "heldout" (50 others, the same whatever the seed).
         horizon: Length of an episode in environment steps, 1 to 500.

@@ -77,7 +77,8 @@ def test_one_goal_of_each_of_two_seeds_agrees_with_metaworld(task):
 def test_all_goals_agree_with_metaworld(task, seed):
     solved = assert_episodes_agree(task, seed, range(GOALS), POLICIES[:3])
     assert_episodes_agree(task, seed, range(0, GOALS, 10), POLICIES[3:])
-    assert np.mean(solved) >= 0.8, f"Meta-World's own expert solves only {np.mean(solved):.0%} of {task}"
+    if task in MT10:
+        assert np.mean(solved) >= 0.8, f"Meta-World's own expert solves only {np.mean(solved):.0%} of {task}"
 
 
 @pytest.mark.parametrize("steps", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
