@@ -52,6 +52,12 @@ def check(cfg: Config, *, on_this_machine: bool = True) -> None:
     _check_batches(cfg)
     _check_own_options(cfg.algo)
     _check_compilation(cfg)
+    scaling = cfg.algo.reward_scaling if isinstance(cfg.algo, SACConfig) else "none"
+    require(
+        scaling != "return" or not cfg.env.normalize_reward,
+        "env.normalize_reward=true divides rewards by the size of their returns, and so does "
+        "algo.reward_scaling=return: use one of them",
+    )
     require(
         not isinstance(cfg.variant, MultiheadConfig) or len(cfg.env.tasks) > 1,
         "variant=multihead needs more than one task, for it has a critic per task: use variant=shared",

@@ -65,6 +65,20 @@ def test_the_tuning_of_a_recipe_is_for_the_own_class_and_another_has_the_default
     assert compose_run([f"experiment={experiment}", "algo.cls=mtrl.algo.SAC"]).config.algo.overlap
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("algo.cls=stable_baselines3.SAC", "only mtrl.algo.SAC has algo.reward_scaling=return"),
+        ("algo=td3", "no key 'algo.reward_scaling'"),
+        ("env.normalize_reward=true", "use one of them"),
+    ],
+)
+def test_rewards_are_not_divided_by_returns_where_that_is_unknown_or_done_already(word, message):
+    with pytest.raises(ConfigurationError, match=message) as refusal:
+        compose_run([word, "algo.reward_scaling=return"])
+    assert "\n" not in str(refusal.value)
+
+
 class Learner(OffPolicyAlgorithm):
     """A learner of nobody's family, which takes what algo=sac gives, as sb3_contrib.TQC does."""
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
+from mtrl.algo.returns import ReturnStatistics
 from mtrl.algo.sampling import EpisodeChain, TaskIndex
 
 
@@ -87,6 +88,7 @@ class TaskReplayBuffer(ReplayBuffer):
         gamma: Discount inside that sum.
         seed: Seed of the buffer's own generator.
         one_hot: Observations end with the one-hot of their task, which then must be that of ``task_id``.
+        measure_returns: Keep statistics of the discounted returns of all that is added.
 
     Raises:
         ValueError: ``optimize_memory_usage`` is true.
@@ -106,6 +108,7 @@ class TaskReplayBuffer(ReplayBuffer):
         gamma: float = 0.99,
         seed: int | None = None,
         one_hot: bool = False,
+        measure_returns: bool = False,
     ) -> None:
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage loses the last observation of an episode: leave it False")
@@ -117,7 +120,7 @@ class TaskReplayBuffer(ReplayBuffer):
         self.buffer_size, self.n_envs = int(buffer_size), n_envs
         self.optimize_memory_usage, self.handle_timeout_termination = False, True
         self.n_tasks, self.balanced, self.n_steps, self.gamma = n_tasks, balanced, n_steps, gamma
-        self.one_hot = one_hot
+        self.one_hot, self.measure_returns = one_hot, measure_returns
 
         self._layout = RowLayout(int(np.prod(self.obs_shape)), self.action_dim)
         shape = (self.buffer_size, self._layout.width)
@@ -138,6 +141,9 @@ class TaskReplayBuffer(ReplayBuffer):
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
         self._restriction: TaskIndex | None = None
         self._chain = EpisodeChain(self.buffer_size, self.n_envs) if self.n_steps > 1 else None
+        self.returns: ReturnStatistics | None = None
+        if self.measure_returns:
+            self.returns = ReturnStatistics(self.n_tasks, self.n_envs, self.gamma)
 
     def size(self) -> int:
         """Return the number of transitions held."""
@@ -183,6 +189,8 @@ class TaskReplayBuffer(ReplayBuffer):
         rows = self._layout.pack(parts)
 
         self.playing = np.where(done, -1, tasks)
+        if self.returns is not None:
+            self.returns.add(np.where(keep, reward, 0.0), tasks, done)
         numbers = self.total_added + np.cumsum(keep) - 1
         if self._chain is not None:
             self._chain.add(numbers, keep, done)
@@ -194,6 +202,8 @@ class TaskReplayBuffer(ReplayBuffer):
     def end_episodes(self) -> None:
         """Let no return reach from the newest transition of a copy to its next: the copies were reset."""
         self.playing.fill(-1)
+        if self.returns is not None:
+            self.returns.end_episodes()
         if self._chain is not None:
             self._chain.newest.fill(-1)
 
@@ -360,6 +370,7 @@ class TaskReplayBuffer(ReplayBuffer):
             "generator": self._generator.bit_generator.state,
             "newest": [] if self._chain is None else self._chain.newest.tolist(),
             "dropped": self.dropped,
+            "returns": None if self.returns is None else self.returns.get_state(),
             "restriction": restriction and {"since": restriction.since, "tasks": restriction.tasks},
         }
 
@@ -369,6 +380,8 @@ class TaskReplayBuffer(ReplayBuffer):
         if self._chain is not None:
             self._chain.newest = np.array(state["newest"], dtype=np.int64)
         self.dropped = state["dropped"]
+        if self.returns is not None:
+            self.returns.set_state(state["returns"])
         self.restrict(**(state.get("restriction") or {}))
 
 

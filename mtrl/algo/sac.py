@@ -110,7 +110,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         """Refuse what would silently learn something else than was asked for; ``mtrl.checks`` refuses the rest."""
         for name, choices in (
             ("temperature", ("shared", "per_task")),
-            ("reward_scaling", ("none", "per_task")),
+            ("reward_scaling", ("none", "per_task", "return")),
             ("compile", ("off", "inductor", "cuda_graph")),
         ):
             if getattr(self, name) not in choices:
@@ -141,6 +141,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         heads = self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")
         options = {"n_tasks": self.n_tasks, "one_hot": bool(heads), "balanced": self.balanced_batches}
         options |= {"n_steps": self.n_steps, "gamma": self.gamma, "seed": self.seed, "n_envs": self.n_envs}
+        options |= {"measure_returns": self.reward_scaling == "return"}
         options |= {"device": self.device, "optimize_memory_usage": self.optimize_memory_usage}
         spaces = self.observation_space, self.action_space
         return self.replay_buffer_class(self.buffer_size, *spaces, **(options | self.replay_buffer_kwargs))
@@ -174,7 +175,7 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
 
         total = torch.zeros(4 + len(self.temperatures()), device=self.device)
         for step in range(gradient_steps):
-            if self.reward_scaling == "per_task" and (self._n_updates + step) % self.reward_scales_every == 0:
+            if self.reward_scaling != "none" and (self._n_updates + step) % self.reward_scales_every == 0:
                 self._measure_reward_scales()
             total += self._update(self, prepare(self, batch_size))
             if step % self.target_update_interval == 0:
@@ -183,7 +184,11 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         self._record(total / gradient_steps)
 
     def _measure_reward_scales(self) -> None:
-        """Set the factors of per-task reward scaling from the rewards in the buffer."""
+        """Set the factor on each task's rewards from what was collected."""
+        if self.reward_scaling == "return":
+            factors = self.replay_buffer.returns.factors()
+            self.policy.reward_scales.copy_(torch.from_numpy(factors * self.reward_scale))
+            return
         means = self.replay_buffer.mean_reward_per_task()
         means[np.isnan(means)] = largest = max(np.nanmax(means), 0.0)
         # Without max_reward_ratio, a task without any reward would have an infinite ratio.

@@ -30,7 +30,7 @@ def prepare(learner: "SAC", batch_size: int) -> Batch:
     data = learner.replay_buffer.sample(batch_size, env=learner._vec_normalize_env)
     discounts = learner.gamma if data.discounts is None else data.discounts
     rewards = data.rewards
-    if learner.reward_scaling == "per_task":
+    if learner.reward_scaling != "none":
         rewards = rewards * learner.policy.reward_scales[data.tasks].unsqueeze(1)
     elif learner.reward_scale != 1.0:
         rewards = rewards * learner.reward_scale

@@ -200,8 +200,8 @@ class SACConfig(AlgoConfig):
     """The same number of transitions of each task in every batch."""
     max_gradient_norm: float | None = key(POSITIVE, own=True)
     """Gradients of actor and critic are clipped to this norm."""
-    reward_scaling: str = key(one_of("none", "per_task"), own=True)
-    """none, or per_task: rewards of a batch are scaled so that tasks weigh alike."""
+    reward_scaling: str = key(one_of("none", "per_task", "return"), own=True)
+    """none; per_task: rewards are scaled so that tasks weigh alike; return: divided by the size of their returns."""
     reward_scale: float = key(POSITIVE, own=True)
     """Factor on every reward of a batch, on top of that."""
     max_reward_ratio: float = key(
@@ -209,7 +209,7 @@ class SACConfig(AlgoConfig):
     )
     """Largest factor by which per-task scaling lifts a task above the one with the largest mean reward."""
     reward_scales_every: int = key(whole(), own=True)
-    """Updates between two looks of per-task scaling at the mean rewards in the buffer."""
+    """Updates between two looks of reward scaling at the rewards."""
     adam_epsilon: float = key(POSITIVE, own=True)
     """What Adam adds to its denominators."""
     overlap: bool = key(own=True)

@@ -74,6 +74,9 @@ class Transfer:
             lineage["transitions"] = begin_replay(
                 agent.replay_buffer, self.transitions, source.tasks, tasks, task_id=task_id
             )
+        if "critic" in parts and getattr(agent, "reward_scaling", None) == "return":
+            # Last, for transitions that are taken over reset the statistics.
+            self._begin_returns(agent)
         return lineage
 
     def networks(self, own: State) -> Iterator[tuple[str, Network, Network]]:
@@ -157,6 +160,14 @@ class Transfer:
         if normalizer.norm_reward and bool(given["norm_reward"]):
             state |= {name: value for name, value in given.items() if name.startswith("return_")}
         normalizer.restore(state)
+
+    def _begin_returns(self, agent: OffPolicyAlgorithm) -> None:
+        """Scale the rewards of the source's tasks as its critic has learned them."""
+        factors = self.source.policy.get("reward_scales", torch.zeros(0)).flatten().tolist()
+        known = dict(zip(self.source.tasks, factors, strict=False))
+        for task, name in enumerate(self.cfg.env.tasks):
+            if known.get(name, 0.0) > 0:
+                agent.replay_buffer.returns.begin_with(task, known[name] / agent.reward_scale)
 
     def _lineage(self) -> dict[str, Any]:
         """Return where the weights come from, as plain values."""

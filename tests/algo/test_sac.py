@@ -277,7 +277,7 @@ def test_gradient_is_clipped_for_actor_and_critics_apart():
         assert norm.item() == pytest.approx(limit, rel=1e-3)
 
 
-@pytest.mark.parametrize("scaling", ["none", "per_task"])
+@pytest.mark.parametrize("scaling", ["none", "per_task", "return"])
 def test_rewards_are_scaled_when_sampled_and_never_stored(scaling):
     options = {"reward_scaling": scaling, "reward_scale": 0.1, "balanced_batches": True, "batch_size": 40}
     model = sac(n_tasks=2, **options).learn(200)
@@ -289,6 +289,11 @@ def test_rewards_are_scaled_when_sampled_and_never_stored(scaling):
     if scaling == "per_task":
         means = torch.stack([stored[tasks == task].mean() for task in range(2)])
         factors = 0.1 * means.max() / means
+        model._measure_reward_scales()
+    elif scaling == "return":
+        factors = 0.1 * torch.from_numpy(buffer.returns.factors()).float()
+        # The rewards of task 1 are ten times those of task 0.
+        assert factors[0] > 3 * factors[1] > 0
         model._measure_reward_scales()
     torch.testing.assert_close(model.policy.reward_scales, factors)
     state = buffer.get_state()
@@ -316,7 +321,7 @@ def test_task_without_any_reward_is_lifted_by_the_largest_ratio_only():
     ("options", "message"),
     [
         ({"temperature": "per-task"}, "not one of shared, per_task"),
-        ({"reward_scaling": "x"}, "not one of none, per_task"),
+        ({"reward_scaling": "x"}, "not one of none, per_task, return"),
         ({"compile": "x"}, "not one of off"),
         ({"compile": "cuda_graph"}, "needs a CUDA device"),
         ({"temperature": "per_task", "ent_coef": 0.1, "n_tasks": 2}, "leave ent_coef at auto"),

@@ -47,6 +47,7 @@ EVERY_OPTION = [
     "algo.n_steps=3",
     "env.copies_per_task=2",
 ]
+SCALED_BY_RETURNS = ["algo.reward_scaling=return", "algo.reward_scales_every=7", "env.copies_per_task=2"]
 # In mid-episode before the first update, and where an evaluation is due.
 TWICE, ONCE = [26, 160], [160]
 
@@ -75,6 +76,7 @@ def case(name, *overrides, at=TWICE, slow=False):
         case("ddpg-stock", *STOCK, "algo=ddpg", slow=True),
         case("sac-overlap", *NATIVE, "algo=sac", "algo.overlap=true", "algo.updates=0.4"),
         case("sac-every-option", *NATIVE, "algo=sac", *EVERY_OPTION),
+        case("sac-scaled-by-returns", *NATIVE, "algo=sac", *SCALED_BY_RETURNS),
         case("sb3-sac", *NATIVE, "algo.cls=stable_baselines3.SAC", "variant=shared", slow=True),
     ],
 )

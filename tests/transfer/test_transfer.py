@@ -317,6 +317,20 @@ def test_normalisation_comes_along(build):
         prepare_transfer(composed("experiment=mt3", f"transfer.source={path}").config)
 
 
+def test_rewards_of_common_tasks_are_scaled_as_the_critic_learned_them(build):
+    own = ("algo.reward_scaling=return", "algo.reward_scale=0.5")
+    _, source, path = build("experiment=mt3", *own, steps=120, save=True)
+    factors = dict(zip(MT3, source.policy.reward_scales.tolist(), strict=True))
+    assert len({0.5, *factors.values()}) == 4
+    tasks = "env.tasks=[door-open-v3,push-v3,reach-v3]"
+    _, target, _ = transferred(build, path, "experiment=mt3", tasks, "algo.reward_scaling=return")
+    target._measure_reward_scales()
+    scales = target.policy.reward_scales.tolist()
+    assert scales == pytest.approx([target.reward_scale, factors["push-v3"], factors["reach-v3"]])
+    _, target, _ = transferred(build, path, "experiment=mt3", *own, "transfer.parts=[actor]")
+    assert target.replay_buffer.returns.factors().tolist() == [1.0] * 3
+
+
 def test_the_learning_rate_is_lowered_only_for_a_transfer(build):
     _, scratch, path = build("experiment=mt1", "task=push-v3", save=True)
     _, target, _ = transferred(build, path, "experiment=mt1", "task=reach-v3")
