@@ -24,7 +24,7 @@ from mtrl.config.values import written
 from mtrl.curriculum.stages import stages_of
 from mtrl.errors import ConfigurationError
 from mtrl.rundir.models import source_content
-from mtrl.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_seed, check_tasks
+from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE, check_seed, check_tasks
 
 _SET_BY = {
     "policy": "variant",
@@ -49,6 +49,11 @@ def check(cfg: Config, *, on_this_machine: bool = True) -> None:
     With ``on_this_machine``, the devices and the memory of this machine must also suffice.
     """
     _check_tasks(cfg)
+    require(
+        cfg.evaluation.horizon >= cfg.env.horizon,
+        f"evaluation.horizon={cfg.evaluation.horizon} is shorter than the episodes of training, "
+        f"env.horizon={cfg.env.horizon}: use evaluation.horizon={HORIZON}, Meta-World's own",
+    )
     _check_batches(cfg)
     _check_own_options(cfg.algo)
     _check_compilation(cfg)

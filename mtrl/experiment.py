@@ -96,6 +96,7 @@ _PASSED_TO_SOURCE = (
     "env.reward",
     "env.norm",
     "env.copies",
+    "evaluation.horizon",
     "hardware",
     "checkpoint.",
     "logging.",

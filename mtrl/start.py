@@ -241,12 +241,14 @@ def summary(composition: Composition, path: Path) -> str:
     tasks = ", ".join(cfg.env.tasks) if len(cfg.env.tasks) <= 3 else f"{len(cfg.env.tasks)} tasks"
     overrides = [words.lstrip("+") for words in composition.user_overrides]
     own = ", ".join(words for words in overrides if not words.startswith(_NOT_OF_THE_RECIPE)) or "none"
+    horizon, evaluated = cfg.env.horizon, cfg.evaluation.horizon
+    lengths = f"horizon {horizon}" + (f", evaluated at {evaluated}" if evaluated != horizon else "")
     begins = [f"  begins from {described(source)}"] if source and Path(source).exists() else []
     return "\n".join(
         [
             f"{choices['experiment']} · {choices['algo']} · {choices['variant']} · seed {cfg.seed} · {tasks}",
             f"  {cfg.total_steps:,} environment steps on {cfg.n_envs} environments, "
-            f"reward {cfg.env.reward}, horizon {cfg.env.horizon}",
+            f"reward {cfg.env.reward}, {lengths}",
             f"  overrides of the recipe: {own}",
             *begins,
             *(f"  curriculum: {notice}" for notice in notices(cfg)),

@@ -25,7 +25,8 @@ def test_a_run_lives_in_the_directory_that_version_0_1_0_gave_it(words, director
 RUN = """
 experiment=mt3 curriculum=progressive variant=multihead curriculum.min_steps=100 curriculum.check_every=50
 curriculum.stages=[[reach-v3],[reach-v3,push-v3],[reach-v3,push-v3,pick-place-v3]] curriculum.thresholds=[0,0]
-curriculum.check_episodes=1 algo.updates=1 env.horizon=20 env.copies_per_task=1 algo.learning_starts=100
+curriculum.check_episodes=1 algo.updates=1 env.horizon=20 evaluation.horizon=20 env.copies_per_task=1
+algo.learning_starts=100
 algo.batch_size=150 algo.buffer_size=1000 variant.actor_layers=[16,16] variant.critic_layers=[16,16]
 evaluation.every=150 evaluation.episodes=1 evaluation.final_episodes=2 logging.every=100 logging.tensorboard=false
 hardware=cpu hardware.workers=1 hardware.threads=1 hardware.torch_threads=1 hardware.backend=native

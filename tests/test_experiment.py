@@ -46,6 +46,10 @@ def test_what_changes_nothing_that_is_learned_changes_no_directory(words):
     assert directory(*words.split()) == directory()
 
 
+def test_the_length_of_evaluations_changes_no_directory():
+    assert directory("env.horizon=200", "evaluation.horizon=300") == directory("env.horizon=200")
+
+
 LEARNED = (
     "task=push-v3",
     "algo=td3",

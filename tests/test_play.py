@@ -20,7 +20,7 @@ from mtrl.play import Tile, grid, main, write_mp4
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     tasks = "env.tasks=[drawer-close-v3,reach-v3]"
-    return save_run(tmp_path_factory.mktemp("saved"), "experiment=mt3", tasks, "env.horizon=40")
+    return save_run(tmp_path_factory.mktemp("saved"), "experiment=mt3", tasks, "evaluation.horizon=40")
 
 
 @pytest.fixture

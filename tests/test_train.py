@@ -10,6 +10,7 @@ import yaml
 from stable_baselines3 import DDPG, TD3
 from tiny_runs import TINY
 
+import mtrl
 from mtrl.__main__ import main
 from mtrl.algo.make import update_schedule
 from mtrl.algo.sac import SAC
@@ -55,6 +56,20 @@ def test_every_experiment_runs(train, tmp_path, experiment):
     assert [row["task"] for row in last] == tasks
     assert {(row["step"], row["episodes"], row["mean_length"]) for row in last} == {("300", "2", "20")}
     assert status(directory)["state"] == "finished"
+
+
+def test_evaluations_have_their_own_horizon(train, tmp_path, capsys):
+    directory = train(tmp_path, *TWO, "evaluation.horizon=30")
+    assert "horizon 20, evaluated at 30" in capsys.readouterr().out
+    assert {row["mean_length"] for row in rows(directory / "evaluation.csv")} == {"30"}
+    lengths = [row["episode_length/reach-v3"] for row in rows(directory / "metrics.csv")]
+    assert set(lengths) - {""} == {"20"}
+    assert mtrl.load(directory).horizon == 30
+    # The configuration of an earlier version lacks the key: the protocol's own length holds.
+    config = yaml.safe_load((directory / "config.yaml").read_text())
+    del config["evaluation"]["horizon"]
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    assert mtrl.load(directory).horizon == 500
 
 
 @pytest.fixture(scope="module")

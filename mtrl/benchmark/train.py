@@ -92,7 +92,10 @@ def _measure(
         signals = stack.enter_context(Signals())
         env, ours, _ = build(cfg, machine)
         evaluated = make_evaluation_env(cfg, machine)
-        stock_envs = [make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock) for _ in range(2)]
+        horizons = ({}, {"horizon": cfg.evaluation.horizon})
+        stock_envs = [
+            make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock | horizon) for horizon in horizons
+        ]
         callbacks = RunCallbacks(cfg, machine, record, Store(path), signals)
         for part in (env, evaluated, *stock_envs, callbacks):
             stack.callback(part.close)
@@ -103,7 +106,7 @@ def _measure(
             agent.learn(int(cfg.algo.learning_starts) + agent.n_envs, log_interval=None)
         own_threads = arguments.threads or machine.torch_threads
         play, play_other = _player(ours, evaluated), _player(other, stock_envs[1])
-        work = (arguments.steps, len(cfg.env.tasks) * GOALS * cfg.env.horizon / _EVALUATE_EVERY)
+        work = (arguments.steps, len(cfg.env.tasks) * GOALS * cfg.evaluation.horizon / _EVALUATE_EVERY)
         blocks = {
             "ours": _block(ours, callbacks, play, own_threads, *work),
             "bare": _block(ours, None, play, own_threads, *work),

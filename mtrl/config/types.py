@@ -57,6 +57,10 @@ LAYERS = expect(
     lambda widths: bool(widths) and all(width > 0 for width in widths),
     "must be a list of one or more widths above 0",
 )
+EPISODE_LENGTH = expect(
+    lambda value: 1 <= value <= HORIZON,
+    f"must be at least 1 and at most {HORIZON}, Meta-World's limit of an episode",
+)
 EPISODES = expect(lambda value: value >= 1, "measures nothing: an evaluation needs at least 1 episode")
 
 
@@ -287,6 +291,8 @@ class EvaluationConfig(Group):
     """Episodes of each task in an evaluation during training; 50 is the official evaluation."""
     final_episodes: int = key(EPISODES)
     """Episodes of each task in the last evaluation, and in the one that confirms ``stop.success``."""
+    horizon: int = key(EPISODE_LENGTH)
+    """Length of an episode in environment steps: Meta-World's 500, however long those of training are."""
     goals: str = key(one_of(*GOALS))
     """train (the run's own 50 goals) or heldout (50 that no run trains on)."""
     copies_per_task: int = key(whole())
@@ -389,7 +395,6 @@ class AdaptiveCurriculumConfig(CurriculumConfig):
 
 
 REWARDS = ("v1", "v2")
-_HORIZON = f"must be at least 1 and at most {HORIZON}, Meta-World's limit of an episode"
 _V3 = ": Meta-World knows two rewards and would silently train on v1 (v3 is the version of its tasks)"
 
 
@@ -401,7 +406,7 @@ class EnvConfig(Group):
     """The task set; a task's place in it is its id."""
     copies_per_task: int = key(whole())
     """Environments of each task that run side by side."""
-    horizon: int = key(expect(lambda value: 1 <= value <= HORIZON, _HORIZON))
+    horizon: int = key(EPISODE_LENGTH)
     """Length of an episode in environment steps, a truncation; at most Meta-World's 500."""
     reward: str = key(one_of(*REWARDS, why=_V3))
     """Meta-World's reward version: v2 (0..10 a step) or v1 (up to 10^6 an episode)."""

@@ -165,7 +165,8 @@ def make_evaluation_env(
         goals: "train" or "heldout" instead of those of ``cfg``.
         tasks: Other tasks than those of ``cfg``; observations then have their one-hot in any case.
     """
-    arguments = _env_arguments(cfg, machine) | {"terminate_on_success": False}
+    protocol = {"horizon": cfg.evaluation.horizon, "terminate_on_success": False}
+    arguments = _env_arguments(cfg, machine) | protocol
     if tasks is not None:
         backend = choose_backend("auto", tasks, cfg.env.reward) if machine.backend == "native" else "stock"
         arguments |= {"task_id": True, "backend": backend}

@@ -58,6 +58,7 @@ class Policy:
     seed: int | None = None
     """Decides the 50 training goals of each task."""
     horizon: int = HORIZON
+    """Environment steps of an episode in evaluations."""
     reward: str = "v2"
     goals: str = "heldout"
     """The goals of the run's own evaluation."""
@@ -210,13 +211,14 @@ def _facts_of_run(run: Run) -> dict[str, Any]:
         check_tasks(run.tasks)
     except ValueError as error:
         raise LoadError(f"{run.path} names tasks that do not exist ({error})") from error
-    env = run.section("env")
-    horizon, reward = env.get("horizon", HORIZON), env.get("reward", "v2")
+    evaluation = run.section("evaluation")
+    # A run of an earlier version does not name it and may have trained on shorter episodes: Meta-World's own holds.
+    horizon, reward = evaluation.get("horizon", HORIZON), run.section("env").get("reward", "v2")
     if not isinstance(horizon, int) or not 1 <= horizon <= HORIZON or reward not in ("v1", "v2"):
         raise LoadError(
             f"{run.path} has horizon={horizon}, reward={reward}, which no run has: its config.yaml is damaged"
         )
-    heldout = run.section("evaluation").get("goals") == "heldout" or run.seed is None
+    heldout = evaluation.get("goals") == "heldout" or run.seed is None
     version = section(run.environment, "versions").get("mtrl-metaworld")
     return {
         "tasks": run.tasks,

@@ -132,9 +132,9 @@ def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
 
 
 def _protocol(run: Run) -> tuple[tuple[str, ...], str, int | None]:
-    env = run.config.get("env")
-    env = env if isinstance(env, dict) else {}
-    horizon = env.get("horizon")
+    env, evaluation = (run.section(name) for name in ("env", "evaluation"))
+    # Runs of earlier versions were evaluated with the horizon of training.
+    horizon = evaluation.get("horizon", env.get("horizon"))
     return run.tasks, str(env.get("reward", "unknown")), horizon if isinstance(horizon, int) else None
 
 

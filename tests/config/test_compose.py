@@ -135,7 +135,7 @@ def test_a_sweep_is_every_combination():
 REFUSED = {
     "algorithm=sac": "did you mean algo?",
     "evaluation.evry=3": "did you mean evaluation.every?",
-    "enviroment.horizon=3": "did you mean env.horizon?",
+    "enviroment.horizon=3": "did you mean env.horizon or evaluation.horizon?",
     "gamma=0.9": "did you mean algo.gamma?",
     "+qqqq=1": "--cfg job shows every key",
     "algo=ppo": "the options are ddpg, sac, td3",
@@ -160,6 +160,9 @@ REFUSED = {
     "env.reward=v3": "silently train on v1",
     "env.horizon=501": "at most 500",
     "env.horizon=0": "at least 1",
+    "evaluation.horizon=501": "at most 500",
+    "evaluation.horizon=0": "at least 1",
+    "evaluation.horizon=200": "env.horizon=500: use evaluation.horizon=500",
     "env.copies_per_task=0": "at least 1",
     "env.copies_per_task=-2": "at least 1",
     "total_steps=0": "at least 1",

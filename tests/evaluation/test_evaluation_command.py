@@ -138,7 +138,7 @@ def test_each_source_without_a_run_is_named_in_one_sentence_and_the_others_are_e
 
 
 def test_other_horizons_and_versions_are_named(saved, tmp_path, capsys):
-    other = of_version(save_run(tmp_path, *MT2, "env.horizon=10"), "0.0.1")
+    other = of_version(save_run(tmp_path, *MT2, "env.horizon=10", "evaluation.horizon=10"), "0.0.1")
     code, out, err = answer(capsys, saved, other, "--episodes", 1)
     assert code == 0
     # Below the table too, for a table is copied without what stood on standard error.
@@ -169,7 +169,7 @@ def test_a_zip_of_stable_baselines3_is_played_once_it_is_trusted_and_its_tasks_a
 
 @pytest.mark.slow
 def test_the_official_evaluation_of_mt10_is_fifty_whole_episodes_of_each_task(tmp_path, capsys):
-    run = save_run(tmp_path, "experiment=mt10", "env.horizon=500", "algo.batch_size=100")
+    run = save_run(tmp_path, "experiment=mt10", "evaluation.horizon=500", "algo.batch_size=100")
     code, out, _ = answer(capsys, run, "--json")
     (result,) = json.loads(out)["runs"]
     assert code == 0

@@ -123,7 +123,7 @@ def test_actions_are_drawn_only_if_that_is_asked_for_and_observations_of_another
         ({"variant__name": "triple"}, "does not hold its weights .*triple"),
         ({"env__tasks": ["reach-v3"]}, "does not hold its weights"),
         ({"env__tasks": ["reach-v2", "push-v3"]}, "tasks that do not exist"),
-        ({"env__horizon": 501}, "horizon=501"),
+        ({"evaluation__horizon": 501}, "horizon=501"),
     ],
 )
 def test_a_run_that_cannot_be_built_is_refused_in_one_sentence(copy, values, sentence):

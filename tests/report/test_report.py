@@ -103,6 +103,14 @@ def test_an_algorithm_is_named_by_its_class_and_what_follows_from_it_is_not(tmp_
     assert list(members(comparison_of(tmp_path))) == ["SAC", "TD3"]
 
 
+def test_runs_with_episodes_of_other_lengths_that_are_evaluated_alike_stand_in_one_comparison(tmp_path):
+    write_run(tmp_path, "a")
+    write_run(tmp_path, "b", horizon=200, overrides={"evaluation.horizon": 500})
+    comparison = comparison_of(tmp_path)
+    assert comparison.horizon == 500
+    assert list(members(comparison)) == ["horizon=200", "horizon=500"]
+
+
 def test_other_rewards_horizons_and_tasks_stand_in_separate_comparisons_and_it_is_said(tmp_path):
     write_run(tmp_path, "a")
     write_run(tmp_path, "b", reward="v1")

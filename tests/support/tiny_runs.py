@@ -6,6 +6,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 TINY = (
     "env.horizon=20",
+    "evaluation.horizon=20",
     "env.copies_per_task=1",
     "total_steps=300",
     "algo.learning_starts=100",

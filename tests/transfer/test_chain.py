@@ -24,6 +24,7 @@ EXPERIMENTS = {
 ALL = (*EXPERIMENTS, "mt3_to_mt10")
 TINY = (
     "env.horizon=20",
+    "evaluation.horizon=20",
     "env.copies_per_task=1",
     "algo.learning_starts=40",
     "algo.batch_size=60",

@@ -30,6 +30,7 @@ torch.set_num_threads(1)
 CPU = Hardware("cpu", "native", 1, 1, 1, "off")
 SMALL = (
     "env.horizon=20",
+    "evaluation.horizon=20",
     "env.copies_per_task=1",
     "algo.batch_size=60",
     "algo.buffer_size=1000",
