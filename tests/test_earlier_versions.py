@@ -10,6 +10,7 @@ from tiny_runs import REPOSITORY
 
 import mtrl
 from mtrl.algo.sac import SAC
+from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
 from mtrl.start import run_one
 
@@ -71,6 +72,13 @@ def test_a_run_of_version_0_1_0_continues_as_that_version_continued_it(kept):
     assert weights.keys() == expected_weights.keys()
     for name, values in expected_weights.items():
         np.testing.assert_allclose(weights[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_run_of_version_0_1_0_with_short_episodes_is_not_silently_evaluated_at_another_horizon(kept):
+    words = [word for word in RUN.split() if not word.startswith("evaluation.horizon")]
+    composition = compose_run([*words, "total_steps=500", f"output={kept / 'before'}"])
+    with pytest.raises(ConfigurationError, match=r"add evaluation\.horizon=20 to continue it exactly"):
+        run_one(composition)
 
 
 def weights_of(checkpoint):

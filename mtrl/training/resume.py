@@ -65,7 +65,7 @@ def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:
     """Return how the configuration differs from the earlier start's, in words.
 
     Raises:
-        ConfigurationError: A key that decides what is learned differs.
+        ConfigurationError: A key that decides what is learned differs, or the run was evaluated at another horizon.
     """
     if earlier is None:
         return ""
@@ -75,6 +75,13 @@ def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:
     added = sorted(flatten(composition.values).keys() - flatten(earlier.config).keys())
     if added:
         logger.warning("keys that the first start did not know: %s", ", ".join(added))
+    cfg = composition.config
+    # Version 0.1.0 had no such key: it evaluated at the horizon of training, and curricula follow evaluations.
+    if "evaluation.horizon" in added and cfg.evaluation.horizon != cfg.env.horizon:
+        raise ConfigurationError(
+            f"this run was evaluated at env.horizon={cfg.env.horizon} until now: add "
+            f"evaluation.horizon={cfg.env.horizon} to continue it exactly, or train from scratch with fresh=true"
+        )
     changed = changed_keys(earlier.config, composition.values)
     return ", ".join(f"{key}: {_text(old)} -> {_text(new)}" for key, (old, new) in changed.items())
 
