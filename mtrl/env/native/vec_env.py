@@ -262,7 +262,8 @@ class NativeVecEnv(VecEnv):
         copy = self._copies[i]
         copy["frame"], copy["solved"] = state["frame"], state["solved"]
         copy["length"], copy["episode_return"] = state["length"], state["return"]
-        copy["first_distance"] = state["first_distance"]
+        # Absent in the states of version 0.1.0, whose native tasks did not need it.
+        copy["first_distance"] = state.get("first_distance", 0.0)
         self._observations[i] = state["observation"]
         self._started[i] = time.perf_counter()
 
