@@ -1,7 +1,6 @@
 """Curricula: when a stage ends, and what the environment copies play after it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,117 +12,84 @@ from mtrl.config.types import AdaptiveCurriculumConfig, Config, CurriculumConfig
 from mtrl.curriculum.rotation import Rotation
 from mtrl.curriculum.stages import Stage, stages_of
 
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """The end of one stage and the beginning of the next."""
-
-    ended: int
-    begun: int
-    step: int
-    """Environment steps of the run."""
-    steps: int
-    """Environment steps that the stage lasted."""
-    why: str
-    """What ended it, in words."""
-    success_rate: float | None
-    """Mean success over the stage's tasks when it was last measured, None if it never was."""
+Success = Mapping[int, float]
+"""Success rate of each task by its id."""
 
 
 def begin_curriculum(cfg: Config, env: VecEnv) -> "Curriculum | None":
     """Return the curriculum of a run, its first stage handed to ``env`` before its reset, or None."""
     stages = stages_of(cfg)
-    if not stages:
-        return None
     kind = AdaptiveCurriculum if isinstance(cfg.curriculum, AdaptiveCurriculumConfig) else Curriculum
-    curriculum = kind(cfg.curriculum, stages, env.num_envs, cfg.env.horizon)
-    curriculum.rotation.begin(env)
-    return curriculum
+    return kind(cfg.curriculum, stages, env, cfg.env.horizon) if stages else None
 
 
 class Curriculum:
     """A list of stages, played one after the other.
 
     Nothing is rebuilt when a stage ends: each copy finishes its episode and then plays what the new one says.
-
-    Args:
-        cfg: When the success is measured.
-        stages: The stages.
-        n_copies: Environment copies.
-        horizon: Environment steps of a full episode.
+    A transition, as ``history`` has it, names the stage that ended and the one begun, the run's step, the steps that
+    the stage lasted, why it ended, and the mean success over its tasks, None if it was never measured.
     """
 
-    def __init__(self, cfg: CurriculumConfig, stages: Sequence[Stage], n_copies: int, horizon: int) -> None:
+    def __init__(self, cfg: CurriculumConfig, stages: Sequence[Stage], env: VecEnv, horizon: int) -> None:
         self.cfg, self.stages = cfg, tuple(stages)
-        self.stage = cfg.start_stage
-        self.began = 0
+        self.stage, self.began, self._checked = cfg.start_stage, 0, 0
         self.history: list[dict[str, Any]] = []
         self.success_rate: float | None = None
-        self.rotation = Rotation(n_copies, horizon, self.current.weights)
-        self._checked = 0
+        self.rotation = Rotation(env, horizon, self.current.weights)
 
     @property
     def current(self) -> Stage:
         """The stage that is played now."""
         return self.stages[self.stage]
 
-    @property
-    def tasks_to_check(self) -> tuple[int, ...]:
-        """Ids of the tasks whose success decides."""
-        return self.current.tasks
-
-    def first_episodes_began(self, env: VecEnv) -> None:
+    def first_episodes_began(self) -> None:
         """Decide what every copy plays second, after the first reset of all."""
-        self.rotation.episodes_began(env, range(len(self.rotation.coming)))
+        self.rotation.episodes_began(self.rotation.copies)
 
-    def episodes_ended(
-        self, env: VecEnv, dones: NDArray[np.bool_], infos: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def episodes_ended(self, dones: NDArray[np.bool_], infos: Sequence[Mapping[str, Any]]) -> None:
         """Count the episodes that ended in this vector step; decide what follows those that have just begun."""
         copies = np.flatnonzero(dones).tolist()
         for copy in copies:
             self.rotation.episode_ended(copy, infos[copy]["task_id"], infos[copy]["episode"]["l"])
-        self.rotation.episodes_began(env, copies)
+        self.rotation.episodes_began(copies)
 
-    def check_is_due(self, step: int) -> bool:
-        """Return whether ``wants_check`` would count this step as one of its moments; changes nothing."""
+    def check(self, step: int, measure: Callable[[Sequence[int], int], Success]) -> Success | None:
+        """Return the success of the stage's tasks; None where no check is due, or the success decides nothing.
+
+        ``measure`` gets the ids of the tasks and the episodes of each; if it raises, the check stays due.
+        """
         every = self.cfg.check_every
-        return step // every > self._checked // every and step - self.began >= self.cfg.min_steps
-
-    def wants_check(self, step: int) -> bool:
-        """Return whether the success of ``tasks_to_check`` is to be measured now; true once at each moment."""
-        due = self.check_is_due(step)
-        if due:
-            self._checked = step
-        return due and self._decides_by_success()
+        if step // every == self._checked // every or step - self.began < self.cfg.min_steps:
+            return None
+        success = None
+        if self._decides_by_success():
+            success = measure(self.current.tasks, self.cfg.check_episodes)
+        self._checked = step
+        return success
 
     def _decides_by_success(self) -> bool:
         return self.current.threshold is not None
 
-    def advance(self, env: VecEnv, step: int, success: Mapping[int, float] | None) -> Transition | None:
-        """End the stage if it is over, and return what happened.
-
-        Args:
-            env: The training environments.
-            step: Environment steps of the run.
-            success: Success rate of each of ``tasks_to_check``, where they were just measured.
-        """
+    def advance(self, step: int, success: Success | None) -> dict[str, Any] | None:
+        """End the stage if it is over, and return the transition; ``success`` if it was just measured."""
         stage = self.current
         if success is not None:
             self.success_rate = float(np.mean([success[task] for task in stage.tasks]))
             if stage.threshold is not None and self.success_rate >= stage.threshold - 1e-9:
                 why = f"success {self.success_rate:.0%} reached its threshold of {stage.threshold:.0%}"
-                return self.go_to(env, self.stage + 1, step, why)
-        if stage.steps is not None and step - self.began >= stage.steps and self.stage + 1 < len(self.stages):
-            return self.go_to(env, self.stage + 1, step, f"it lasted {stage.steps:,} steps")
+                return self.go_to(self.stage + 1, step, why)
+        if stage.steps is not None and step - self.began >= stage.steps:
+            return self.go_to(self.stage + 1, step, f"it lasted {stage.steps:,} steps")
         return None
 
-    def go_to(self, env: VecEnv, stage: int, step: int, why: str) -> Transition:
-        """Begin another stage; each copy plays it from its next episode on."""
-        transition = Transition(self.stage, stage, step, step - self.began, why, self.success_rate)
-        self.history.append(asdict(transition))
+    def go_to(self, stage: int, step: int, why: str) -> dict[str, Any]:
+        """Begin another stage, which each copy plays from its next episode on, and return the transition."""
+        transition = {"ended": self.stage, "begun": stage, "step": step, "steps": step - self.began}
+        transition |= {"why": why, "success_rate": self.success_rate}
+        self.history.append(transition)
         self.stage, self.began, self.success_rate = stage, step, None
-        self.rotation.change(env, self.current.weights, afresh=True)
+        self.rotation.change(self.current.weights, afresh=True)
         return transition
 
     def restrict(self, replay: TaskReplayBuffer) -> None:
@@ -150,15 +116,10 @@ class Curriculum:
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return {
-            "stage": self.stage,
-            "began": self.began,
-            # The name that checkpoints of version 0.1.0 use.
-            "looked": self._checked,
-            "success_rate": self.success_rate,
-            "history": list(self.history),
-            "rotation": self.rotation.get_state(),
-        }
+        # "looked" is the name that checkpoints of version 0.1.0 use.
+        state = {"stage": self.stage, "began": self.began, "looked": self._checked}
+        state |= {"success_rate": self.success_rate, "history": list(self.history)}
+        return state | {"rotation": self.rotation.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called."""
@@ -175,29 +136,29 @@ class AdaptiveCurriculum(Curriculum):
     The shares move by ``rate`` of the way towards that proportion; a share of ``floor`` is spread evenly.
     """
 
-    def __init__(self, cfg: CurriculumConfig, stages: Sequence[Stage], n_copies: int, horizon: int) -> None:
-        super().__init__(cfg, stages, n_copies, horizon)
+    def __init__(self, cfg: CurriculumConfig, stages: Sequence[Stage], env: VecEnv, horizon: int) -> None:
+        super().__init__(cfg, stages, env, horizon)
         self.weights = list(self.current.weights)
         self._running_mean: dict[int, float] = {}
 
     def _decides_by_success(self) -> bool:
         return True
 
-    def advance(self, env: VecEnv, step: int, success: Mapping[int, float] | None) -> Transition | None:
+    def advance(self, step: int, success: Success | None) -> dict[str, Any] | None:
         """Move the weights of the tasks whose success was just measured; end the stage if it is over."""
-        transition = super().advance(env, step, success)
+        transition = super().advance(step, success)
         if transition is None and success is not None:
             self._move(success)
-            self.rotation.change(env, self.weights, afresh=False)
+            self.rotation.change(self.weights, afresh=False)
         return transition
 
-    def go_to(self, env: VecEnv, stage: int, step: int, why: str) -> Transition:
-        """Begin another stage with its own weights; each copy plays it from its next episode on."""
-        transition = super().go_to(env, stage, step, why)
+    def go_to(self, stage: int, step: int, why: str) -> dict[str, Any]:
+        """Begin another stage with its own weights."""
+        transition = super().go_to(stage, step, why)
         self.weights, self._running_mean = list(self.current.weights), {}
         return transition
 
-    def _move(self, success: Mapping[int, float]) -> None:
+    def _move(self, success: Success) -> None:
         tasks = self.current.tasks
         attraction = {}
         for task in tasks:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtrl.config.types import Config, CurriculumConfig, is_number, whole_steps
+from mtrl.config.types import Config, CurriculumConfig, is_number, require, whole_steps
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import DIFFICULTY, MT10, closest
 
@@ -22,7 +22,7 @@ class Stage:
     """Mean success over the stage's tasks that ends it."""
     steps: int | None
     """Environment steps that end it, if the threshold has not before."""
-    replay: str = "all"
+    replay: str
     """Transitions from before it that its updates still draw from: all, tasks (of its own) or none."""
 
     @property
@@ -47,49 +47,55 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
         steps = steps or [whole_steps(f"{key}: steps", end) for end in table["steps"]]
         key += ".stages"
     elif curriculum.name == "sequential":
-        given = [[task] for task in by_difficulty(cfg)]
+        given = [[task] for task in _by_difficulty(cfg)]
     elif curriculum.name == "mixed":
-        easiest_first = by_difficulty(cfg)
-        if len(tasks) < FIRST_MIXED:
-            raise ConfigurationError(
-                f"curriculum=mixed starts with {FIRST_MIXED} tasks and the run has {len(tasks)}: "
-                "use experiment=mt10, or curriculum=sequential"
-            )
+        easiest_first = _by_difficulty(cfg)
+        require(
+            len(tasks) >= FIRST_MIXED,
+            f"curriculum=mixed starts with {FIRST_MIXED} tasks and the run has {len(tasks)}: "
+            "use experiment=mt10, or curriculum=sequential",
+        )
         given = [easiest_first[:size] for size in range(FIRST_MIXED, len(tasks) + 1)]
     elif curriculum.name == "adaptive":
         given = [tasks]
     elif curriculum.name == "none":
         return ()
-    else:
-        raise ConfigurationError(
-            f"curriculum={curriculum.name} was left without stages: give it some with curriculum.stages=[...], "
-            "or use curriculum=none"
-        )
+    require(
+        bool(given),
+        f"curriculum={curriculum.name} was left without stages: give it some with curriculum.stages=[...], "
+        "or use curriculum=none",
+    )
     weights = [_weights(f"{key}[{number}]", stage, tasks) for number, stage in enumerate(given)]
     left_out = _left_out(weights, tasks)
-    if left_out and curriculum.name != "none":
-        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        raise ConfigurationError(
-            f"curriculum={curriculum.name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks "
-            f"({some}): use curriculum=sequential, or give stages of your own with curriculum=none "
-            "curriculum.stages=[...]"
+    some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+    require(
+        not left_out or curriculum.name == "none",
+        f"curriculum={curriculum.name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks "
+        f"({some}): use curriculum=sequential, or give stages of your own with curriculum=none "
+        "curriculum.stages=[...]",
+    )
+    between = len(weights) - 1
+    thresholds = _for_each("thresholds", curriculum.thresholds, between, "last")
+    steps = _for_each("steps", steps, between, "last")
+    for number, ends in enumerate(zip(thresholds, steps, strict=True)):
+        require(
+            ends != (None, None),
+            f"nothing ends stage {number} of the curriculum: give it a value in curriculum.thresholds or "
+            "in curriculum.steps",
         )
-    stages = _with_ends(weights, curriculum.thresholds, steps, curriculum.replay)
-    if not 0 <= curriculum.start_stage < len(stages):
-        raise ConfigurationError(
-            f"curriculum.start_stage={curriculum.start_stage} does not exist: "
-            f"the stages are 0 to {len(stages) - 1}"
-        )
-    return stages
+    replay = (kept or "all" for kept in _for_each("replay", curriculum.replay, between, "first"))
+    require(
+        0 <= curriculum.start_stage <= between,
+        f"curriculum.start_stage={curriculum.start_stage} does not exist: the stages are 0 to {between}",
+    )
+    return tuple(map(Stage, weights, [*thresholds, None], [*steps, None], ["all", *replay]))
 
 
 def notices(cfg: Config) -> list[str]:
     """Return what is allowed but possibly unintended: a task without a share, a stage that is out of reach."""
     curriculum, stages = cfg.curriculum, stages_of(cfg)
-    messages = []
-    left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks)
-    if stages and left_out:
-        messages.append(f"no stage plays {', '.join(left_out)}: only evaluations do")
+    left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks) if stages else []
+    messages = [f"no stage plays {', '.join(left_out)}: only evaluations do"] if left_out else []
     begin = 0
     for number, stage in enumerate(stages[curriculum.start_stage : -1], curriculum.start_stage + 1):
         ends = [] if stage.steps is None else [begin + stage.steps]
@@ -97,48 +103,40 @@ def notices(cfg: Config) -> list[str]:
             ends.append(max(begin + int(curriculum.min_steps), int(curriculum.check_every)))
         begin = min(ends)
         if begin >= cfg.total_steps:
-            messages.append(
-                f"stage {number} cannot begin before step {begin:,}, and the run ends at {cfg.total_steps:,}"
-            )
-            break
+            when = f"before step {begin:,}, and the run ends at {cfg.total_steps:,}"
+            return [*messages, f"stage {number} cannot begin {when}"]
     return messages
 
 
-def by_difficulty(cfg: Config) -> list[str]:
-    """Return the tasks of a run from the easiest to the hardest, equal ones in the order of the table.
-
-    Raises:
-        ConfigurationError: A task has no difficulty, or a difficulty has no task.
-    """
+def _by_difficulty(cfg: Config) -> list[str]:
+    """Return the tasks of a run from the easiest to the hardest, equal ones in the order of the table."""
     difficulty = DIFFICULTY | {task: float(value) for task, value in cfg.curriculum.difficulty.items()}
     for task in cfg.curriculum.difficulty:
         _require_task("curriculum.difficulty", task, cfg.env.tasks)
     for task in cfg.env.tasks:
-        if task not in difficulty:
-            raise ConfigurationError(
-                f"{task} has no difficulty to order it by: "
-                f"add curriculum.difficulty={{{task}:3}} (1 is easiest)"
-            )
+        require(
+            task in difficulty,
+            f"{task} has no difficulty to order it by: add curriculum.difficulty={{{task}:3}} (1 is easiest)",
+        )
     order = list(difficulty)
     return sorted(cfg.env.tasks, key=lambda task: (difficulty[task], order.index(task)))
 
 
 def _left_out(weights: Sequence[Sequence[float]], tasks: Sequence[str]) -> list[str]:
     """Return the tasks that no stage plays."""
-    return [task for place, task in enumerate(tasks) if not any(shares[place] > 0 for shares in weights)]
+    return [task for task, shares in zip(tasks, zip(*weights, strict=True), strict=True) if not any(shares)]
 
 
 def _check_progressive(curriculum: CurriculumConfig, tasks: Sequence[str]) -> None:
     """Refuse the stages of curriculum=progressive for other tasks in words that name the option, not a stage."""
     named = [task for stage in curriculum.stages if isinstance(stage, Sequence) for task in stage]
     missing = [task for task in named if task not in tasks]
-    if curriculum.name != "progressive" or set(named) != set(MT10) or not missing:
-        return
-    several = "curriculum=sequential, or stages of your own with 'curriculum.stages=[[...],[...]]'"
-    raise ConfigurationError(
-        f"curriculum=progressive has stages for the ten tasks of MT10, and {missing[0]} is not a task of this "
-        f"run: use experiment=mt10, {several if len(tasks) > 1 else 'or curriculum=none for one task'}"
-    )
+    if curriculum.name == "progressive" and set(named) == set(MT10) and missing:
+        several = "curriculum=sequential, or stages of your own with 'curriculum.stages=[[...],[...]]'"
+        raise ConfigurationError(
+            f"curriculum=progressive has stages for the ten tasks of MT10, and {missing[0]} is not a task of this "
+            f"run: use experiment=mt10, {several if len(tasks) > 1 else 'or curriculum=none for one task'}"
+        )
 
 
 def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
@@ -147,13 +145,12 @@ def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> tuple[
     for number, table in enumerate(curriculum.tables):
         key = f"curriculum.tables[{number}]"
         lists = [table.get(part) for part in ("stages", "steps")] if isinstance(table, Mapping) else [None]
-        if not all(_is_list(part) for part in lists):
-            raise ConfigurationError(
-                f"{key} needs stages=[...] and steps=[...], one step count for each but the last"
-            )
-        stages = [
-            stage if isinstance(stage, Mapping) or _is_list(stage) else [stage] for stage in table["stages"]
-        ]
+        require(
+            all(isinstance(part, Sequence) and not isinstance(part, str) for part in lists),
+            f"{key} needs stages=[...] and steps=[...], one step count for each but the last",
+        )
+        # A stage may be one task; what is no stage at all is refused later, by its place.
+        stages = (stage if isinstance(stage, Mapping | list) else [stage] for stage in table["stages"])
         named = list(dict.fromkeys(task for stage in stages for task in stage))
         if set(named) == set(tasks):
             return key, table
@@ -164,32 +161,27 @@ def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> tuple[
     )
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
 def _weights(key: str, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
     """Return the shares of a stage given as one task, a list of tasks, or ``{task: weight}``."""
-    if isinstance(stage, str):
-        stage = [stage]
-    if isinstance(stage, Mapping):
-        given = dict(stage)
-    elif isinstance(stage, Sequence):
-        repeated = [task for task in stage if list(stage).count(task) > 1]
-        if repeated:
-            raise ConfigurationError(
-                f"{key} names {repeated[0]} twice: name it once, or give weights as {{{repeated[0]}: 2, ...}}"
-            )
-        given = dict.fromkeys(stage, 1.0)
-    else:
-        raise ConfigurationError(f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}")
+    stage = [stage] if isinstance(stage, str) else stage
+    require(
+        isinstance(stage, Mapping | Sequence),
+        f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}",
+    )
+    given = dict(stage) if isinstance(stage, Mapping) else dict.fromkeys(stage, 1.0)
+    repeated = [task for task in given if list(stage).count(task) > 1]
+    if repeated:
+        raise ConfigurationError(
+            f"{key} names {repeated[0]} twice: name it once, or give weights as {{{repeated[0]}: 2, ...}}"
+        )
     for task, weight in given.items():
         _require_task(key, task, tasks)
-        if not is_number(weight) or not 0 <= weight < float("inf"):
-            raise ConfigurationError(f"{key}: the weight {weight} of {task} must be a number of at least 0")
+        require(
+            is_number(weight) and 0 <= weight < float("inf"),
+            f"{key}: the weight {weight} of {task} must be a number of at least 0",
+        )
     total = float(sum(given.get(task, 0.0) for task in tasks))
-    if total <= 0:
-        raise ConfigurationError(f"{key} has weights that sum to 0: give at least one task a weight above 0")
+    require(total > 0, f"{key} has weights that sum to 0: give at least one task a weight above 0")
     return tuple(given.get(task, 0.0) / total for task in tasks)
 
 
@@ -200,35 +192,12 @@ def _require_task(key: str, task: Any, tasks: Sequence[str]) -> None:
         raise ConfigurationError(f"{key} names {task}, which is not a task of this run: {hint}")
 
 
-def _with_ends(
-    weights: Sequence[tuple[float, ...]],
-    thresholds: Sequence[float | None],
-    steps: Sequence[int | None],
-    replay: Sequence[str],
-) -> tuple[Stage, ...]:
-    """Give each stage but the last what ends it, and each but the first what it keeps of the replay."""
-    between = len(weights) - 1
-    thresholds = [*_for_each("thresholds", thresholds, between, "last"), None]
-    steps = [*_for_each("steps", steps, between, "last"), None]
-    replay = ["all", *(kept or "all" for kept in _for_each("replay", replay, between, "first"))]
-    stages = tuple(map(Stage, weights, thresholds, steps, replay))
-    for number, stage in enumerate(stages[:-1]):
-        if stage.threshold is None and stage.steps is None:
-            raise ConfigurationError(
-                f"nothing ends stage {number} of the curriculum: give it a value in curriculum.thresholds or "
-                "in curriculum.steps"
-            )
-    return stages
-
-
 def _for_each(key: str, values: Sequence[Any], number: int, without: str) -> list[Any]:
     """Return ``number`` values: those given, a single one that holds for all, or None where none is given."""
     values = list(values) or [None]
-    if len(values) == 1:
-        return values * number
-    if len(values) != number:
-        raise ConfigurationError(
-            f"curriculum.{key} has {len(values)} values for {number + 1} stages: "
-            f"give {number} (the {without} stage has none), or one for all"
-        )
-    return values
+    require(
+        len(values) in (1, number),
+        f"curriculum.{key} has {len(values)} values for {number + 1} stages: "
+        f"give {number} (the {without} stage has none), or one for all",
+    )
+    return values * number if len(values) == 1 else values

@@ -25,7 +25,7 @@ from mtrl.checkpoint.model import save_model
 from mtrl.checkpoint.state import Stateful
 from mtrl.checkpoint.store import Checkpoint, Store
 from mtrl.config.types import Config
-from mtrl.curriculum.curriculum import Curriculum, Transition
+from mtrl.curriculum.curriculum import Curriculum
 from mtrl.env.make import make_evaluation_env
 from mtrl.errors import CheckpointFailedError, Preempted
 from mtrl.evaluation.protocol import COLUMNS, Evaluation, TaskResult, evaluate
@@ -366,10 +366,10 @@ class CurriculumCallback(RunCallback):
     def _on_training_start(self) -> None:
         curriculum, asked = self._curriculum, self.run.cfg.curriculum.start_stage
         if self.num_timesteps == 0:
-            curriculum.first_episodes_began(self.training_env)
+            curriculum.first_episodes_began()
         elif curriculum.stage < asked:
             why = f"because curriculum.start_stage={asked}"
-            self._begin_stage(curriculum.go_to(self.training_env, asked, self.num_timesteps, why))
+            self._begin_stage(curriculum.go_to(asked, self.num_timesteps, why))
         elif 0 < asked < curriculum.stage:
             logger.warning(
                 "curriculum.start_stage=%d is earlier than the current stage %d; the run stays there",
@@ -381,18 +381,13 @@ class CurriculumCallback(RunCallback):
     def _on_step(self) -> bool:
         dones = self.locals["dones"]
         if dones.any():
-            self._curriculum.episodes_ended(self.training_env, dones, self.locals["infos"])
+            self._curriculum.episodes_ended(dones, self.locals["infos"])
         return True
 
     def _on_rollout_start(self) -> None:
         curriculum, step = self._curriculum, self.num_timesteps
-        success = None
-        if curriculum.check_is_due(step):
-            with rollback_on_signal(curriculum):
-                if curriculum.wants_check(step):
-                    tasks, episodes = curriculum.tasks_to_check, self.run.cfg.curriculum.check_episodes
-                    success = self.run.evaluation.success_rates(tasks, episodes)
-        transition = curriculum.advance(self.training_env, step, success)
+        success = curriculum.check(step, self.run.evaluation.success_rates)
+        transition = curriculum.advance(step, success)
         if transition is not None:
             self._begin_stage(transition)
         if success is not None or transition is not None:
@@ -404,19 +399,18 @@ class CurriculumCallback(RunCallback):
             self.run.logging.metrics.mirror("curriculum", shares, step)
             self.write_status()
 
-    def _begin_stage(self, transition: Transition) -> None:
+    def _begin_stage(self, transition: dict[str, Any]) -> None:
         """Restrict the replay buffer, keep the model that the last stage ended with, and say why it ended."""
         self._curriculum.restrict(self.model.replay_buffer)
-        target = stage_model(self.run.record.path, transition.ended)
+        ended, begun, step, steps = (transition[name] for name in ("ended", "begun", "step", "steps"))
         try:
-            save_model(target, self.model, step=transition.step)
+            save_model(stage_model(self.run.record.path, ended), self.model, step=step)
         except OSError as error:
-            logger.warning("step %d: the model of the stage could not be saved (%s)", transition.step, error)
-        line = f"stage {transition.ended} ended after {transition.steps:,} steps, {transition.why}"
-        self.run.logging.view.say(f"step {transition.step:,}: {line}; stage {transition.begun} begins")
-        logger.info("step %d: %s", transition.step, line)
-        stages = {"stage": transition.begun, "ended": transition.ended, "lasted": transition.steps}
-        self.run.logging.metrics.mirror("curriculum", stages, transition.step)
+            logger.warning("step %d: the model of the stage could not be saved (%s)", step, error)
+        line = f"stage {ended} ended after {steps:,} steps, {transition['why']}"
+        self.run.logging.view.say(f"step {step:,}: {line}; stage {begun} begins")
+        logger.info("step %d: %s", step, line)
+        self.run.logging.metrics.mirror("curriculum", {"stage": begun, "ended": ended, "lasted": steps}, step)
 
     def write_status(self) -> None:
         """Write down which stage is played and how the earlier ones ended."""

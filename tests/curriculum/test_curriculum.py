@@ -3,16 +3,16 @@
 import csv
 import errno
 import json
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.curriculum.curriculum import AdaptiveCurriculum, begin_curriculum
-from mtrl.curriculum.stages import stages_of
 from mtrl.env.make import make_vec_env
 from mtrl.experiment import compose_run
-from mtrl.tasks import MT10
+from mtrl.tasks import MT3, MT10
 from mtrl.training import callbacks
 from mtrl.training.metrics import Metrics
 
@@ -42,51 +42,65 @@ def at_step(path, step):
 
 
 @pytest.fixture
-def env():
-    env = make_vec_env(["reach-v3", "push-v3"], 2, seed=1, backend="native", horizon=4, threads=1)
-    yield env
-    env.close()
+def open_env():
+    """Return a function that makes two copies of each of some tasks, with episodes of four steps."""
+    with ExitStack() as opened:
+
+        def make(tasks):
+            env = make_vec_env(tasks, 2, seed=1, backend="native", horizon=4, threads=1)
+            opened.callback(env.close)
+            return env
+
+        yield make
 
 
-def begun(env, *overrides):
-    cfg = config(
-        "experiment=mt3",
-        "env.tasks=[reach-v3,push-v3]",
+@pytest.fixture
+def env(open_env):
+    return open_env(["reach-v3", "push-v3"])
+
+
+def begun(env, *overrides, tasks="reach-v3,push-v3"):
+    words = [
+        f"env.tasks=[{tasks}]",
         "env.horizon=4",
         "curriculum.check_every=100",
         "curriculum.min_steps=250",
-        *overrides,
-    )
-    curriculum = begin_curriculum(cfg, env)
+    ]
+    curriculum = begin_curriculum(config("experiment=mt3", *words, *overrides), env)
     env.reset()
-    curriculum.first_episodes_began(env)
+    curriculum.first_episodes_began()
     return curriculum
+
+
+def measured(tasks, episodes):
+    return dict.fromkeys(tasks, 0.0)
 
 
 def test_a_stage_ends_at_its_threshold_but_not_before_its_minimum(env):
     curriculum = begun(env, "curriculum=sequential")
-    checks = [step for step in range(4, 420, 4) if curriculum.wants_check(step)]
+    checks = [step for step in range(4, 420, 4) if curriculum.check(step, measured)]
     assert checks == [252, 300, 400]
-    assert curriculum.advance(env, 400, {0: 0.69}) is None
-    transition = curriculum.advance(env, 500, {0: 0.7})
-    assert (transition.ended, transition.begun, transition.steps) == (0, 1, 500)
-    assert "threshold" in transition.why
+    assert curriculum.advance(400, {0: 0.69}) is None
+    transition = curriculum.advance(500, {0: 0.7})
+    assert (transition["ended"], transition["begun"], transition["steps"]) == (0, 1, 500)
+    assert "threshold" in transition["why"]
     # The last stage has no threshold, so nothing is looked at any more.
-    assert not any(curriculum.wants_check(step) for step in range(504, 2000, 4))
+    assert not any(curriculum.check(step, measured) for step in range(504, 2000, 4))
     assert "last stage" in curriculum.summary()
 
 
 def test_a_stage_ends_after_its_steps_where_it_does_not_pass(env):
     curriculum = begun(env, "curriculum=sequential", "curriculum.steps=[1000]")
-    assert curriculum.advance(env, 996, {0: 0.25}) is None
+    assert curriculum.advance(996, {0: 0.25}) is None
     assert "did not pass stage 0 of 1" in curriculum.summary()
     assert "25%" in curriculum.summary()
-    transition = curriculum.advance(env, 1000, None)
-    assert transition.begun == 1
-    assert "1,000 steps" in transition.why
+    transition = curriculum.advance(1000, None)
+    assert transition["begun"] == 1
+    assert "1,000 steps" in transition["why"]
 
 
-def test_start_stage_begins_later(env):
+def test_start_stage_begins_later_and_a_run_without_stages_has_no_curriculum(env):
+    assert begin_curriculum(config("experiment=mt3"), env) is None
     curriculum = begun(env, "curriculum=sequential", "curriculum.start_stage=1")
     assert curriculum.stage == 1
     _, _, _, infos = env.step(np.zeros((4, 4), dtype=np.float32))
@@ -96,8 +110,8 @@ def test_start_stage_begins_later(env):
 @pytest.mark.parametrize("kind", ["sequential", "adaptive"])
 def test_state_survives_json(env, kind):
     curriculum = begun(env, f"curriculum={kind}")
-    curriculum.advance(env, 300, {0: 0.3, 1: 0.1})
-    curriculum.advance(env, 400, {0: 0.9, 1: 0.2})
+    curriculum.advance(300, {0: 0.3, 1: 0.1})
+    curriculum.advance(400, {0: 0.9, 1: 0.2})
     other = begun(env, f"curriculum={kind}")
     other.set_state(json.loads(json.dumps(curriculum.get_state())))
     assert other.get_state() == curriculum.get_state()
@@ -107,42 +121,35 @@ def test_state_survives_json(env, kind):
 def test_an_adaptive_stage_begun_by_hand_plays_its_own_tasks(env):
     stages = "curriculum.stages=[[reach-v3],[push-v3]]"
     curriculum = begun(env, "curriculum=adaptive", stages, "curriculum.thresholds=[0.9]")
-    curriculum.advance(env, 300, {0: 0.2})
+    curriculum.advance(300, {0: 0.2})
     assert "did not pass stage 0 of 1" in curriculum.summary()
-    curriculum.go_to(env, 1, 400, "because curriculum.start_stage=1")
-    curriculum.advance(env, 700, {1: 0.0})
+    curriculum.go_to(1, 400, "because curriculum.start_stage=1")
+    curriculum.advance(700, {1: 0.0})
     assert curriculum.weights == curriculum.rotation.weights == [0, 1]
     assert "last stage" in curriculum.summary()
 
 
-def test_adaptive_moves_towards_failing_and_learning_tasks_and_forgets_none():
-    cfg = config("experiment=mt3", "curriculum=adaptive")
-    env = make_vec_env(cfg.env.tasks, 4, seed=1, backend="native", horizon=4, threads=1)
-    curriculum = begin_curriculum(cfg, env)
+def test_adaptive_moves_towards_failing_and_learning_tasks_and_forgets_none(open_env):
+    curriculum = begun(open_env(MT3), "curriculum=adaptive", tasks=",".join(MT3))
     assert isinstance(curriculum, AdaptiveCurriculum)
-    env.reset()
-    curriculum.first_episodes_began(env)
     for step in range(1, 30):
-        curriculum.advance(env, step, {0: 1.0, 1: 0.0, 2: min(1.0, step / 10)})
+        curriculum.advance(step, {0: 1.0, 1: 0.0, 2: min(1.0, step / 10)})
         reach, push, pick = curriculum.weights
         if step == 8:
             assert reach < pick < push + 0.1
-    env.close()
     assert sum(curriculum.weights) == pytest.approx(1)
     assert push > 0.6
-    assert min(curriculum.weights) >= cfg.curriculum.floor / 3 - 1e-9
+    assert min(curriculum.weights) >= curriculum.cfg.floor / 3 - 1e-9
 
 
+SHORT = ("hardware.backend=native", "env.horizon=10", "evaluation.horizon=10", "curriculum.check_episodes=1")
 TEN = (
+    *SHORT,
     "experiment=mt10",
-    "hardware.backend=native",
-    "env.horizon=10",
-    "evaluation.horizon=10",
     "algo=sac",
     "curriculum.thresholds=[0]",
     "curriculum.min_steps=50",
     "curriculum.check_every=50",
-    "curriculum.check_episodes=1",
     "total_steps=600",
     "evaluation.every=500",
     "checkpoint.every=5000",
@@ -189,42 +196,24 @@ def test_two_runs_of_one_seed_are_equal(train, tmp_path, runs):
         assert (again / name).read_text() == (runs["progressive"] / name).read_text()
 
 
-def test_a_run_without_stages_has_no_curriculum(env):
-    assert begin_curriculum(config("experiment=mt3"), env) is None
-
-
 CHECKED = (
+    *SHORT,
     "experiment=mt3",
-    "hardware.backend=native",
-    "env.horizon=10",
-    "evaluation.horizon=10",
     "curriculum=sequential",
     "curriculum.min_steps=30",
     "curriculum.check_every=30",
-    "curriculum.check_episodes=1",
     "algo.batch_size=60",
     "evaluation.every=1000",
     "logging.every=30",
 )
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param([], id="plain"),
-        pytest.param(
-            ["algo.balanced_batches=true", "algo.n_steps=3", "curriculum.replay=[tasks,tasks]"], id="tasks"
-        ),
-        pytest.param(
-            ["algo.balanced_batches=true", "algo.n_steps=3", "curriculum.replay=[none,none]"],
-            id="none",
-            marks=pytest.mark.slow,
-        ),
-    ],
-)
-def test_a_run_continued_in_a_stage_is_the_run_in_one_go(train, tmp_path, options):
+@pytest.mark.parametrize("kept", [None, "tasks", pytest.param("none", marks=pytest.mark.slow)])
+def test_a_run_continued_in_a_stage_is_the_run_in_one_go(train, tmp_path, kept):
     # Stages of 120 steps: the first start ends in the middle of one.
-    words = [*CHECKED, "curriculum.steps=[120]", "curriculum.thresholds=[1]", *options]
+    words = [*CHECKED, "curriculum.steps=[120]", "curriculum.thresholds=[1]"]
+    if kept:
+        words += ["algo.balanced_batches=true", "algo.n_steps=3", f"curriculum.replay=[{kept},{kept}]"]
     whole = train(tmp_path / "whole", *words, "total_steps=360")
     halves = train(tmp_path / "halves", *words, "total_steps=210")
     before = status(halves)["curriculum"]
@@ -236,9 +225,13 @@ def test_a_run_continued_in_a_stage_is_the_run_in_one_go(train, tmp_path, option
     assert at_step(halves, "360") == at_step(whole, "360")
 
 
-def test_a_stopped_run_is_advanced_by_hand(train, tmp_path):
+def test_a_stopped_run_is_advanced_by_hand_and_says_where_that_leads(train, tmp_path, capsys, caplog):
     words = [*CHECKED, "curriculum.thresholds=[1]"]
     path = train(tmp_path, *words, "total_steps=90")
+    capsys.readouterr()
+    train(tmp_path, *words, "total_steps=90", "curriculum.start_stage=2")
+    advice = "with a larger total_steps, the run continues in stage 2 (curriculum.start_stage)"
+    assert f"it ended in stage 0: {advice}" in capsys.readouterr().out
     assert status(path)["curriculum"]["stage"] == 0
     assert "did not pass stage 0 of 2" in status(path)["curriculum"]["summary"]
     assert train(tmp_path, *words, "total_steps=180", "curriculum.start_stage=2") == path
@@ -249,57 +242,39 @@ def test_a_stopped_run_is_advanced_by_hand(train, tmp_path):
     logged = stages(path)
     assert logged[90] == 0
     assert logged[120] == logged[180] == 2
-
-
-def test_the_message_says_where_a_start_stage_leads(train, tmp_path, capsys, caplog):
-    words = [*CHECKED, "curriculum.thresholds=[1]"]
-    path = train(tmp_path, *words, "total_steps=60")
-    capsys.readouterr()
-    train(tmp_path, *words, "total_steps=60", "curriculum.start_stage=2")
-    said = capsys.readouterr().out
-    advice = "with a larger total_steps, the run continues in stage 2 (curriculum.start_stage)"
-    assert f"it ended in stage 0: {advice}" in said
-    assert status(path)["curriculum"]["stage"] == 0
-    train(tmp_path, *words, "total_steps=90", "curriculum.start_stage=2")
-    train(tmp_path, *words, "total_steps=120", "curriculum.start_stage=1")
+    train(tmp_path, *words, "total_steps=210", "curriculum.start_stage=1")
     assert "curriculum.start_stage=1 is earlier than the current stage 2; the run stays there" in caplog.text
     assert status(path)["curriculum"]["stage"] == 2
 
 
-def test_a_stage_is_drawn_where_it_began(train, tmp_path, monkeypatch):
-    drawn = []
-    original = Metrics.mirror
+def test_a_stage_is_drawn_where_it_began_and_a_full_disk_keeps_only_its_model(
+    train, tmp_path, monkeypatch, caplog
+):
+    drawn, original = [], Metrics.mirror
 
     def mirror(self, group, values, step):
         if group == "curriculum" and "stage" in values:
             drawn.append((step, values["stage"]))
         original(self, group, values, step)
 
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(Metrics, "mirror", mirror)
+    monkeypatch.setattr(callbacks, "save_model", full)
     path = train(tmp_path, *CHECKED, "curriculum.steps=[60]", "curriculum.thresholds=[1]", "total_steps=180")
     transitions = status(path)["curriculum"]["transitions"]
     assert drawn == [(transition["step"], transition["begun"]) for transition in transitions]
     assert len(drawn) == 2
-
-
-def test_training_continues_when_the_disk_has_no_room_for_the_model_of_a_stage(
-    train, tmp_path, monkeypatch, caplog
-):
-    def full(*arguments, **named):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(callbacks, "save_model", full)
-    path = train(tmp_path, *CHECKED, "curriculum.steps=[60]", "curriculum.thresholds=[1]", "total_steps=90")
-    assert status(path)["state"] == "finished"
-    assert status(path)["curriculum"]["stage"] == 1
+    assert (status(path)["state"], status(path)["curriculum"]["stage"]) == ("finished", 2)
     assert "the model of the stage could not be saved" in caplog.text
 
 
+REACH, PUSH = map(MT3.index, ("reach-v3", "push-v3"))
+"""The tasks of the first two stages."""
 STAGED = (
+    *SHORT,
     "experiment=mt3",
-    "hardware.backend=native",
-    "env.horizon=10",
-    "evaluation.horizon=10",
     "curriculum=sequential",
     "curriculum.steps=[120]",
     "curriculum.thresholds=[null]",
@@ -340,18 +315,16 @@ def draws(monkeypatch):
 def test_a_stage_learns_from_what_it_keeps(train, tmp_path, draws, kept, oldest, algo, options):
     words = [*STAGED, f"algo={algo}", *options, f"curriculum.replay=[{kept}]", "total_steps=240"]
     train(tmp_path, *words)
-    order = [stage.tasks[0] for stage in stages_of(config("experiment=mt3", "curriculum=sequential"))]
     before = [tasks for held, _, tasks in draws if held <= 120]
     assert before
-    assert set.union(*before) == {order[0]}
+    assert set.union(*before) == {REACH}
     # The episodes of the first stage end within 10 vector steps; a batch of the second is there after 20.
     after = [(first, tasks) for held, first, tasks in draws if held > 120 + 60]
     assert after
-    assert all(tasks == {order[1]} for _, tasks in after)
+    assert all(tasks == {PUSH} for _, tasks in after)
     assert min(first for first, _ in after) >= oldest
 
 
 def test_all_is_drawn_from_where_nothing_is_said(train, tmp_path, draws):
     train(tmp_path, *STAGED, "total_steps=240")
-    order = [stage.tasks[0] for stage in stages_of(config("experiment=mt3", "curriculum=sequential"))]
-    assert set.union(*(tasks for held, _, tasks in draws if held > 180)) == {order[0], order[1]}
+    assert set.union(*(tasks for held, _, tasks in draws if held > 180)) == {REACH, PUSH}
