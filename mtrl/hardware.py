@@ -111,9 +111,9 @@ def require_native(
     tasks: Sequence[str], reward: str, *, backend_key: str = "backend", reward_key: str = "reward"
 ) -> None:
     """Raise ConfigurationError, naming these keys, unless the native backend has the tasks with this reward."""
-    missing = next((task for task in tasks if task not in NATIVE), None)
-    if missing is not None or reward != "v2":
-        what = f"{reward_key}={reward}" if missing is None else f"the task {missing}"
+    missing = next((task for task in tasks if task not in NATIVE[reward]), None)
+    if missing is not None:
+        what = f"the task {missing}" + (f" with {reward_key}={reward}" if reward != "v2" else "")
         raise ConfigurationError(
             f"{backend_key}=native does not have {what}: use {backend_key}=auto, "
             "which takes Meta-World's own environments"

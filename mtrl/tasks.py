@@ -50,8 +50,11 @@ MT50 = _tasks(
 
 _NATIVE_FILES = {path.stem for path in (Path(__file__).parent / "env" / "native" / "tasks").glob("*.py")}
 
-NATIVE = tuple(task for task in MT50 if task.removesuffix("-v3").replace("-", "_") in _NATIVE_FILES)
-"""Tasks that the native backend has, with the v2 reward: those with a file of their name."""
+NATIVE = {
+    "v1": MT10,
+    "v2": tuple(task for task in MT50 if task.removesuffix("-v3").replace("-", "_") in _NATIVE_FILES),
+}
+"""Tasks that the native backend has, by version of the reward; those of v2 have a file of their name."""
 
 DIFFICULTY = {
     "reach-v3": 1,

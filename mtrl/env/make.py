@@ -44,8 +44,8 @@ def make_vec_env(
         copies_per_task: Copies of every task, or one number per task.
         seed: Decides the 50 training goals of each task and in which order each copy meets them; not
             1,000,003, which makes the held-out ones.
-        backend: "stock" is Meta-World's own classes; "native" the compiled step (all tasks, v2 reward, same
-            numbers); "auto" takes native wherever it can.
+        backend: "stock" is Meta-World's own classes; "native" the compiled step (the v2 reward of all tasks, v1 of
+            MT10's, same numbers); "auto" takes native wherever it can.
         goals: "train" (the 50 of ``seed``) or "heldout" (50 others, the same whatever the seed).
         horizon: Length of an episode in environment steps, 1 to 500.
         reward: Meta-World's reward version.
@@ -88,7 +88,9 @@ def make_vec_env(
         "render_mode": render_mode,
     }
     if choose_backend(backend, tasks, reward) == "native":
-        return native.NativeVecEnv(tasks, assignment, sets, seed=seed, threads=threads, **options)
+        return native.NativeVecEnv(
+            tasks, assignment, sets, seed=seed, reward=reward, threads=threads, **options
+        )
     make_envs = [
         partial(StockEnv, tuple(tasks), sets, task=task, seed=seed + copy, reward=reward, **options)
         for copy, task in enumerate(assignment)
@@ -126,11 +128,11 @@ def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["
         return "stock"
     try:
         require_native(tasks, reward)
+        reason = native.unavailable() or native.lacking(tasks, reward)
     except ValueError:
         if backend == "native":
             raise
-        return "stock"
-    reason = native.unavailable()
+        reason = f"they do not have the {reward} reward of all of these tasks"
     if reason is None:
         return "native"
     if backend == "native":

@@ -215,7 +215,7 @@ REFUSED = {
     "hardware.device=cuda:99": "torch sees no such GPU",
     "hardware.torch_threads=0": "at least 1",
     "hardware.backend=fast": "not one of auto, native, stock",
-    "hardware.backend=native env.reward=v1": "does not have env.reward=v1",
+    "hardware.backend=native env.reward=v1 task=hammer-v3": "the task hammer-v3 with env.reward=v1",
     "algo.cls=SAC": "algo.cls=SAC does not exist",
     "algo.cls=nowhere.SAC": "algo.cls=nowhere.SAC does not exist",
     "algo.cls=stable_baselines3.SACK": "does not exist",

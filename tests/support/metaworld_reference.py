@@ -28,8 +28,8 @@ class Step(NamedTuple):
     truncated: bool
 
 
-def metaworld_env(task: str) -> SawyerXYZEnv:
-    return ALL_V3_ENVIRONMENTS[task](reward_function_version="v2")
+def metaworld_env(task: str, reward: str = "v2") -> SawyerXYZEnv:
+    return ALL_V3_ENVIRONMENTS[task](reward_function_version=reward)
 
 
 def reset_to(env: SawyerXYZEnv, task: str, seed: int, goal: int) -> NDArray[np.float64]:

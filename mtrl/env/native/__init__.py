@@ -1,4 +1,4 @@
-"""Meta-World at physics speed: the v2 reward of the tasks under ``tasks/``, stepped in compiled code.
+"""Meta-World at physics speed: the tasks under ``tasks/``, v2 reward and v1 of MT10's, in compiled code.
 
 Physics stays MuJoCo's, called at its own addresses; what Meta-World does in Python around it is compiled here
 and gives the same numbers. From the outside in:
@@ -13,15 +13,17 @@ Importing this package imports neither numba nor MuJoCo.
 """
 
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mtrl.env.native import cache
+from mtrl.env.native.records import REWARDS
 
 if TYPE_CHECKING:
     from mtrl.env.native.vec_env import NativeVecEnv
 
-__all__ = ["NativeVecEnv", "load", "unavailable"]
+__all__ = ["NativeVecEnv", "lacking", "load", "unavailable"]
 
 
 def unavailable() -> str | None:
@@ -40,10 +42,35 @@ def unavailable() -> str | None:
     return mujoco_c.check()
 
 
-def load(tasks: Sequence[str]) -> tuple[Callable[..., None], list[ModuleType]]:
+TESTED = "3.1.1"
+"""The version of Meta-World that these environments are held to; another one is looked at before it is used."""
+
+
+def lacking(tasks: Sequence[str], reward: str) -> str | None:
+    """Return what another version of Meta-World lacks of what these tasks read, in one sentence, or None."""
+    version = metadata.version("metaworld")
+    if version == TESTED:
+        return None
+    from mtrl.env.metaworld import make_original
+    from mtrl.env.native.models import Simulation
+
+    for task, module in zip(tasks, load(tasks, reward)[1], strict=True):
+        try:
+            Simulation(make_original(task).model, module, reward)
+        except (KeyError, AttributeError) as error:
+            missing = str(error.args[0]).split(". ")[0]
+            return (
+                f"the model of {task} is not that of metaworld {TESTED} ({missing}; {version} is installed)"
+            )
+    return None
+
+
+def load(tasks: Sequence[str], reward: str) -> tuple[Callable[..., None], list[ModuleType]]:
     """Return ``kernel.step_copies`` and the module of each task, compiled or loaded from the cache."""
     stems = [task.removesuffix("-v3").replace("-", "_") for task in tasks]
-    kernel, *modules = cache.load([f"{__name__}.kernel", *(f"{__name__}.tasks.{stem}" for stem in stems)])
+    kernel, *modules = cache.load(
+        [f"{__name__}.kernel", *(f"{__name__}.tasks.{stem}" for stem in stems)], REWARDS[reward]
+    )
     return kernel.step_copies, modules
 
 

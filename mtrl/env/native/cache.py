@@ -81,10 +81,15 @@ def unusable() -> str | None:
         return f"{place} for compiled code cannot be written ({reason}): set NUMBA_CACHE_DIR to one that can"
 
 
-def load(modules: Sequence[str]) -> list[ModuleType]:
+def load(modules: Sequence[str], function: str = "") -> list[ModuleType]:
     """Import modules, their code loaded from the cache or compiled into it with a message on stderr.
 
     Processes that start together wait for the first one's compilation.
+
+    Args:
+        modules: Their full names.
+        function: Which of the functions that compile when they are asked for (``maths.rewards``) is needed,
+            in the modules that have it.
 
     Raises:
         RuntimeError: numba finds the cache directory unusable (see ``unusable``).
@@ -97,7 +102,7 @@ def load(modules: Sequence[str]) -> list[ModuleType]:
         with contextlib.suppress(OSError):
             # For whoever removes what nobody uses.
             os.utime(place)
-        markers = {module: place / f"{_MARKER}-{module}" for module in modules}
+        markers = {module: place / f"{_MARKER}-{module}-{function}" for module in modules}
         with contextlib.ExitStack() as held:
             if not all(marker.exists() for marker in markers.values()):
                 descriptor = held.enter_context(open(place / "lock", "w")).fileno()
@@ -113,6 +118,9 @@ def load(modules: Sequence[str]) -> list[ModuleType]:
             previous, config.CACHE_DIR = config.CACHE_DIR, str(place)
             try:
                 loaded = [importlib.import_module(module) for module in modules]
+                for module in loaded:
+                    if hasattr(module, function):
+                        getattr(module, function).address  # noqa: B018 - compiles it
             finally:
                 config.CACHE_DIR = previous
             for module in missing:

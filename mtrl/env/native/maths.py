@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,23 @@ def observes(function: Callable[[Copy], None]) -> Any:
     return cfunc(OBSERVE(from_dtype(COPY)), cache=True, error_model="numpy")(function)
 
 
-def rewards(function: Callable[[Copy], tuple[float, bool]]) -> Any:
-    """Compile a task's ``reward``, to be called at its address by the step."""
-    return cfunc(REWARD(from_dtype(COPY)), cache=True, error_model="numpy")(function)
+class rewards:
+    """Makes a task's reward callable at its address by the step; compiled when the address is first asked for.
+
+    A run compiles the version of the reward that it trains on, and not the other one.
+    """
+
+    def __init__(self, function: Callable[[Copy], tuple[float, bool]]) -> None:
+        self._function = function
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return cfunc(REWARD(from_dtype(COPY)), cache=True, error_model="numpy")(self._function)
+
+    @property
+    def address(self) -> int:
+        """Address of the compiled function."""
+        return self._compiled.address
 
 
 @compiled
@@ -427,3 +442,56 @@ def show_stick(copy: Copy, from_insertion: Vector) -> None:
     """Observe position and rotation of a stick, and a position given as seen from where it is inserted."""
     show(copy, vector(copy.places.object), matrix_quaternion(copy.places.object_rotation))
     show_second(copy, plus(vector(copy.places.second_object), from_insertion), NO_ROTATION)
+
+
+@compiled
+def nearness_v1(furthest: float, remaining: float) -> float:
+    """Return how near an object is to its target, in the v1 reward: up to 1000 per metre of ``furthest``, and 2000."""
+    near = math.exp(-(remaining**2) / 0.01) + math.exp(-(remaining**2) / 0.001)
+    return 1000.0 * (furthest - remaining) + 1000.0 * near
+
+
+@compiled
+def reward_at_object_v1(copy: Copy, nearness: float) -> float:
+    """Return the v1 reward of tasks whose object counts while the fingers are at it."""
+    reach_dist = distance(triple(copy.observation, 4), tcp_center(copy))
+    return -reach_dist + (max(nearness, 0.0) if reach_dist < 0.05 else 0.0)
+
+
+@compiled
+def reward_of_sliding_v1(copy: Copy, pull_dist: float) -> float:
+    """Return the v1 reward of the two windows, which can be negative at the handle."""
+    reach_dist = distance(triple(copy.observation, 4), tcp_center(copy))
+    return -reach_dist + (nearness_v1(0.2, pull_dist) if reach_dist < 0.05 else 0.0)
+
+
+@compiled
+def reward_of_carrying_v1(
+    copy: Copy, placing_dist: float, carrying_dist: float, height_weight: float
+) -> float:
+    """Return the v1 reward of tasks that reach, grasp, lift and carry an object.
+
+    Args:
+        copy: The environment copy.
+        placing_dist: Distance of the object to its target, which tells whether it has been dropped.
+        carrying_dist: The distance that is rewarded.
+        height_weight: Weight of the fingers' height while they are not above the object.
+    """
+    obj, tcp = triple(copy.observation, 4), tcp_center(copy)
+    reach_dist, above = distance(obj, tcp), distance_in_plane(obj, tcp, 0, 1)
+    reward = -reach_dist
+    if reach_dist < 0.05:
+        reward += rounded(max(copy.action[3], 0.0) / 50.0, copy.single)
+    elif above >= 0.05:
+        reward = -above - height_weight * abs(tcp[2] - copy.goal.init_tcp[2])
+
+    off_the_table = copy.goal.obj_height + 0.005
+    held = not (obj[2] < off_the_table and placing_dist > 0.02 and reach_dist > 0.02)
+    lifted = held and obj[2] >= copy.goal.height_target - 0.01
+    if lifted:
+        reward += 100.0 * copy.goal.height_target
+    elif reach_dist < 0.1 and obj[2] > off_the_table:
+        reward += 100.0 * min(copy.goal.height_target, obj[2])
+    if lifted and reach_dist < 0.1:
+        reward += max(nearness_v1(copy.goal.max_placing_dist, carrying_dist), 0.0)
+    return reward

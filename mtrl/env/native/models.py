@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mtrl.env.camera import Camera
 from mtrl.env.metaworld import FATAL_WARNINGS, PICTURE_SIZE, STATE, get_physics, make_original, metaworld_task
 from mtrl.env.native import mujoco_c
-from mtrl.env.native.records import ADDRESSES, FRAME_SIZE, GOAL, SNAPSHOT
+from mtrl.env.native.records import ADDRESSES, FRAME_SIZE, GOAL, REWARDS, SNAPSHOT
 
 
 class Snapshot(NamedTuple):
@@ -32,7 +32,7 @@ _snapshots: dict[tuple[str, bytes], Snapshot] = {}
 class Simulation:
     """An MjData of a task, with the few model fields that are its own."""
 
-    def __init__(self, model: mujoco.MjModel, task: ModuleType) -> None:
+    def __init__(self, model: mujoco.MjModel, task: ModuleType, reward: str) -> None:
         self.data = data = mujoco.MjData(model)
         self.own_model = mujoco_c.ModelWithOwnPositions(model)
         self._model = model
@@ -52,7 +52,7 @@ class Simulation:
             self.addresses["places"][name] = array.ctypes.data
         self.addresses["observe"], self.addresses["reward_function"] = (
             task.observe.address,
-            task.reward.address,
+            getattr(task, REWARDS[reward]).address,
         )
         self.addresses["model"], self.addresses["data"] = self.own_model.address, data._address
         for name in ("mocap_pos", "mocap_quat", "ctrl"):
@@ -82,10 +82,11 @@ class TaskModel:
         task: Its name.
         module: Its module in ``mtrl.env.native.tasks``.
         goals: The random vectors of its goals, ``(50, d)``.
+        reward: Version of the reward, "v1" or "v2".
     """
 
-    def __init__(self, task: str, module: ModuleType, goals: NDArray[np.float64]) -> None:
-        self._task, self._module, self._goals = task, module, goals
+    def __init__(self, task: str, module: ModuleType, goals: NDArray[np.float64], reward: str) -> None:
+        self._task, self._module, self._goals, self._reward = task, module, goals, reward
         self._env: SawyerXYZEnv = make_original(task)
         self._camera = Camera(PICTURE_SIZE)
         self.idle: list[Simulation] = []
@@ -93,7 +94,7 @@ class TaskModel:
 
     def take_simulation(self) -> Simulation:
         """Return a simulation that no copy uses."""
-        return self.idle.pop() if self.idle else Simulation(self._env.model, self._module)
+        return self.idle.pop() if self.idle else Simulation(self._env.model, self._module, self._reward)
 
     def snapshot(self, goal: int) -> Snapshot:
         """Return the state after a reset to goal number ``goal``, made by Meta-World when first asked for."""

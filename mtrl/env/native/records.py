@@ -40,8 +40,17 @@ GOAL = {
     "dial_push_position": ("dial_push_position", 3),
     "handle_pos_init": ("_handle_init_pos", 3),
     "stick_init_pos": ("stick_init_pos", 3),
+    "max_reach_dist": ("maxReachDist", ()),
+    "max_push_dist": ("maxPushDist", ()),
+    "max_pull_dist": ("maxPullDist", ()),
+    "max_placing_dist": ("maxPlacingDist", ()),
+    "obj_height": ("objHeight", ()),
+    "height_target": ("heightTarget", ()),
 }
 """What rewards read of a goal, in metres: Meta-World's attribute, set at a reset, and its shape; NaN where none."""
+
+REWARDS = {"v2": "reward", "v1": "reward_v1"}
+"""The function of a task's module that computes this version of Meta-World's reward."""
 
 ADDRESSES = [
     ("observe", np.int64),

@@ -80,7 +80,7 @@ class StepThreads:
 
 
 class NativeVecEnv(VecEnv):
-    """Copies of native tasks with the v2 reward, all stepped by one call into compiled code.
+    """Copies of native tasks, all stepped by one call into compiled code.
 
     ``step_async`` starts the step in background threads and ``step_wait`` collects it: what runs in between
     runs at the same time. ``step`` does both and uses the calling thread too.
@@ -101,6 +101,7 @@ class NativeVecEnv(VecEnv):
         *,
         seed: int,
         horizon: int = HORIZON,
+        reward: str = "v2",
         terminate_on_success: bool = False,
         task_id: bool = True,
         threads: int = 1,
@@ -109,8 +110,8 @@ class NativeVecEnv(VecEnv):
         self.tasks, self.render_mode = tuple(tasks), render_mode
         self.horizon, self.terminate_on_success = int(horizon), bool(terminate_on_success)
         n_envs = len(assignment)
-        step, modules = load(tasks)
-        self._models = [TaskModel(*one) for one in zip(tasks, modules, goals, strict=True)]
+        step, modules = load(tasks, reward)
+        self._models = [TaskModel(*one, reward) for one in zip(tasks, modules, goals, strict=True)]
         self._schedules = [
             metaworld.Schedule(len(tasks), int(task), seed + i) for i, task in enumerate(assignment)
         ]

@@ -5,19 +5,19 @@ import mujoco
 import numpy as np
 import pytest
 
-from mtrl.tasks import GOALS, MT10, NATIVE
+from mtrl.tasks import GOALS, MT10, MT50
 
 POLICIES = (reference.uniform, reference.expert, reference.extreme, reference.expert_in_double)
 SEEDS = (0, 7)
 
 
-def assert_episodes_agree(task, seed, goals, policies, steps=500):
+def assert_episodes_agree(task, seed, goals, policies, steps=500, reward_version="v2"):
     """Hold episodes of one task to Meta-World's; return for each whether the expert solved it."""
-    stock = reference.metaworld_env(task)
+    stock = reference.metaworld_env(task, reward_version)
     # One step longer than the episodes, so that the last one can still be looked at before the reset.
-    native = reference.native_env([task], seed=seed, horizon=steps + 1)
+    native = reference.native_env([task], seed=seed, horizon=steps + 1, reward=reward_version)
     # The same steps where the horizon ends the episode: what its last step returns.
-    ending = reference.native_env([task], seed=seed, horizon=steps)
+    ending = reference.native_env([task], seed=seed, horizon=steps, reward=reward_version)
     simulation = None
     solved = []
     for goal in goals:
@@ -64,16 +64,29 @@ def assert_episodes_agree(task, seed, goals, policies, steps=500):
     return solved
 
 
-@pytest.mark.parametrize("task", NATIVE)
+@pytest.mark.parametrize("task", MT50)
 def test_one_goal_of_each_of_two_seeds_agrees_with_metaworld(task):
     assert_episodes_agree(task, SEEDS[0], [13], [reference.uniform, reference.expert_in_double])
     solved = assert_episodes_agree(task, SEEDS[1], [20], [reference.expert, reference.extreme])
     assert all(solved)
 
 
+@pytest.mark.parametrize("task", MT10)
+def test_one_goal_with_the_v1_reward_agrees_with_metaworld(task):
+    policies = [reference.expert, reference.uniform]
+    assert_episodes_agree(task, SEEDS[0], [20], policies, reward_version="v1")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("task", NATIVE)
+@pytest.mark.parametrize("task", MT10)
+def test_all_goals_with_the_v1_reward_agree_with_metaworld(task, seed):
+    assert_episodes_agree(task, seed, range(GOALS), POLICIES, reward_version="v1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("task", MT50)
 def test_all_goals_agree_with_metaworld(task, seed):
     solved = assert_episodes_agree(task, seed, range(GOALS), POLICIES[:3])
     assert_episodes_agree(task, seed, range(0, GOALS, 10), POLICIES[3:])
@@ -112,7 +125,7 @@ def test_many_resets_leave_no_trace(steps):
     native.close()
 
 
-@pytest.mark.parametrize("task", NATIVE)
+@pytest.mark.parametrize("task", MT50)
 def test_a_reset_changes_no_other_field_of_the_model(task):
     """Copies share all fields of a model but ``body_pos`` and ``site_pos``."""
     env = reference.metaworld_env(task)

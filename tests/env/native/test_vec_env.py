@@ -11,10 +11,9 @@ import pytest
 from stepping import assert_same_steps, random_actions
 from tiny_runs import REPOSITORY
 
-from mtrl import hardware
 from mtrl.env import native
 from mtrl.env.make import choose_backend, make_vec_env
-from mtrl.tasks import MT10, NATIVE
+from mtrl.tasks import MT10, MT50, NATIVE
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
 ROOT = REPOSITORY
@@ -211,12 +210,24 @@ def test_frames_are_those_of_stock_and_rendering_changes_nothing():
     assert done.returncode == 0, done.stderr
 
 
-def test_tasks_without_a_file_go_to_stock(monkeypatch):
-    monkeypatch.setattr(hardware, "NATIVE", MT10)
+def test_what_only_stock_can_do_goes_to_stock_with_a_line(caplog):
     assert native.unavailable() is None
-    assert choose_backend("auto", ["reach-v3"], "v2") == "native"
-    assert choose_backend("auto", ["reach-v3", "hammer-v3"], "v2") == "stock"
-    assert choose_backend("auto", ["reach-v3"], "v1") == "stock"
+    assert choose_backend("auto", MT50, "v2") == choose_backend("auto", MT10, "v1") == "native"
+    assert not caplog.records
+    assert choose_backend("auto", ["reach-v3", "hammer-v3"], "v1") == "stock"
+    assert "do not have the v1 reward of all of these tasks" in caplog.text
+
+
+def test_another_metaworld_is_looked_at_and_stock_takes_over_where_a_body_is_missing(monkeypatch, caplog):
+    monkeypatch.setattr(native, "TESTED", "0.0.0")
+    tasks = ["reach-v3", "push-v3"]
+    assert choose_backend("auto", tasks, "v2") == "native"
+    push = native.load(tasks, "v2")[1][1]
+    monkeypatch.setattr(push, "places", lambda data: {"object": data.body("puck").xpos})
+    assert choose_backend("auto", tasks, "v2") == "stock"
+    assert "the model of push-v3 is not that of metaworld 0.0.0 (Invalid name 'puck'" in caplog.text
+    with pytest.raises(ValueError, match="the native backend cannot be used: the model of push-v3"):
+        choose_backend("native", tasks, "v2")
 
 
 LOADED = """
@@ -237,6 +248,7 @@ def test_an_environment_loads_the_rewards_of_its_own_tasks_alone():
 
 
 def test_each_file_is_the_task_that_it_says():
-    _, modules = native.load(NATIVE)
-    for task, module in zip(NATIVE, modules, strict=True):
+    _, modules = native.load(MT50, "v2")
+    for task, module in zip(MT50, modules, strict=True):
         assert module.__doc__.startswith(f"{task}:")
+        assert hasattr(module, "reward_v1") == (task in NATIVE["v1"])

@@ -36,3 +36,11 @@ def reward(copy: Copy) -> tuple[float, bool]:
     if tcp_to_obj <= 0.03:
         reward += 5.0 * button_pressed
     return reward, obj_to_target <= SUCCESS_DISTANCE
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for fingers at the button and for pressing, and whether it is pressed."""
+    press_dist = abs(copy.observation[6] - copy.goal.target_pos[2])
+    nearness = m.nearness_v1(copy.goal.obj_to_target_init, press_dist)
+    return m.reward_at_object_v1(copy, nearness), press_dist <= SUCCESS_DISTANCE

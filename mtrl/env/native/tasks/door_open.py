@@ -52,3 +52,12 @@ def reward(copy: Copy) -> tuple[float, bool]:
         return 10.0, solved
     opened = _opened(m.doubles(copy.places.door_angle)[0])
     return 2.0 * m.hamacher_product(ready, reward_grab) + 8.0 * opened, solved
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for fingers at the handle and for opening, and whether the door is open."""
+    handle, target = m.triple(copy.observation, 4), m.triple(copy.goal.target_pos)
+    pull_dist = m.distance_in_plane(handle, target, 0, 1)
+    reward = m.reward_at_object_v1(copy, m.nearness_v1(copy.goal.max_pull_dist, pull_dist))
+    return reward, abs(handle[0] - target[0]) <= SUCCESS_DISTANCE

@@ -9,6 +9,7 @@ TARGET_RADIUS = 0.05
 SUCCESS_DISTANCE = TARGET_RADIUS + 0.015
 
 _HANDLE_REACH_RADIUS = 0.005
+_MAX_DISTANCE = 0.15
 
 
 def places(data: MjData) -> Places:
@@ -41,3 +42,10 @@ def reward(copy: Copy) -> tuple[float, bool]:
     if solved:
         return 10.0, solved
     return m.rounded(m.hamacher_product(reach, in_place, single) * 10.0, single), solved
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for fingers at the handle and for closing, and whether the drawer is shut."""
+    push_dist = abs(copy.observation[5] - copy.goal.target_pos[1])
+    return m.reward_at_object_v1(copy, m.nearness_v1(_MAX_DISTANCE, push_dist)), push_dist <= SUCCESS_DISTANCE

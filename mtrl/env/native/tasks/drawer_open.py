@@ -38,3 +38,10 @@ def reward(copy: Copy) -> tuple[float, bool]:
     reward_for_caging = m.tolerance(gripper_error, 0.0, 0.01, gripper_error_init)
 
     return (reward_for_caging + reward_for_opening) * 5.0, handle_error <= SUCCESS_DISTANCE
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for fingers at the handle and for opening, and whether the drawer is open."""
+    pull_dist = abs(copy.observation[5] - copy.goal.target_pos[1])
+    return m.reward_at_object_v1(copy, m.nearness_v1(MAX_DISTANCE, pull_dist)), pull_dist <= SUCCESS_DISTANCE

@@ -60,3 +60,16 @@ def reward(copy: Copy) -> tuple[float, bool]:
     if solved:
         reward = 10.0
     return reward, solved
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for grasping, lifting and inserting the peg, and whether its grip is at the hole.
+
+    Success is less than that of v2: where the peg is grasped counts, not its head.
+    """
+    target = m.triple(copy.goal.target_pos)
+    placing_dist = m.distance(m.triple(copy.observation, 4), target)
+    head_dist = m.distance(m.vector(copy.places.peg_head), target)
+    carrying_dist = placing_dist if head_dist <= 0.05 else head_dist
+    return m.reward_of_carrying_v1(copy, placing_dist, carrying_dist, 1.0), placing_dist <= TARGET_RADIUS

@@ -44,3 +44,10 @@ def reward(copy: Copy) -> tuple[float, bool]:
     if obj_to_target < TARGET_RADIUS:
         reward = 10.0
     return reward, obj_to_target <= SUCCESS_RADIUS
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for grasping, lifting and placing the puck, and whether it is at the target."""
+    placing_dist = m.distance(m.triple(copy.observation, 4), m.triple(copy.goal.target_pos))
+    return m.reward_of_carrying_v1(copy, placing_dist, placing_dist, 2.0), placing_dist <= SUCCESS_RADIUS

@@ -34,3 +34,12 @@ def reward(copy: Copy) -> tuple[float, bool]:
     if target_to_obj < TARGET_RADIUS:
         reward = 10.0
     return reward, target_to_obj <= TARGET_RADIUS
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for pushing the puck, whose height does not count, and whether it is at the target."""
+    push_dist = m.distance_in_plane(m.triple(copy.observation, 4), m.triple(copy.goal.target_pos), 0, 1)
+    return m.reward_at_object_v1(
+        copy, m.nearness_v1(copy.goal.max_push_dist, push_dist)
+    ), push_dist <= TARGET_RADIUS

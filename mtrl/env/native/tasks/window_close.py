@@ -31,3 +31,10 @@ def reward(copy: Copy) -> tuple[float, bool]:
     tcp_to_obj_init = m.distance(m.triple(copy.goal.window_handle_pos_init), m.triple(copy.goal.init_tcp))
     reach = m.gaussian_tolerance(tcp_to_obj, 0.0, _HANDLE_RADIUS, abs(tcp_to_obj_init - _HANDLE_RADIUS))
     return 10.0 * m.hamacher_product(reach, in_place), target_to_obj <= TARGET_RADIUS
+
+
+@m.rewards
+def reward_v1(copy: Copy) -> tuple[float, bool]:
+    """Return the v1 reward for fingers at the handle and for sliding, and whether the window is shut."""
+    pull_dist = abs(copy.observation[4] - copy.goal.target_pos[0])
+    return m.reward_of_sliding_v1(copy, pull_dist), pull_dist <= TARGET_RADIUS
