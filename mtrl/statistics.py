@@ -2,13 +2,13 @@
 
 The interquartile mean, the stratified bootstrap and the probability of improvement follow Agarwal et al.,
 "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021); the tests hold them to
-values of the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over. Of a bootstrap,
-``repetitions`` is the number of resamples, ``confidence`` the coverage between 0 and 1, and ``seed`` that of the
-resampling, so that equal scores give equal intervals. One run has no spread: intervals over runs raise ValueError.
+values of the authors' library. Scores are arrays ``(runs, tasks)``; leading axes are batched over. Intervals cover
+95 %, from ``repetitions`` resamples drawn with a fixed seed: equal scores give equal intervals. One run has no
+spread: intervals over runs raise ValueError.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+_CONFIDENCE = 0.95
+_TAIL = 50 * (1 - _CONFIDENCE)
 _CHUNK = 2_000_000
 """Elements of a resampled array held at once: 16 MB."""
 
@@ -28,17 +30,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson_interval(
-    successes: ArrayLike, episodes: ArrayLike, confidence: float = 0.95
-) -> tuple[Array, Array]:
+def wilson_interval(successes: ArrayLike, episodes: ArrayLike) -> tuple[Array, Array]:
     """Return the lower and upper ends of Wilson's score interval of a success rate, each shaped as the input.
 
-    Unlike the normal approximation it is never empty at 0 or 1 (E. B. Wilson, JASA 22, 1927, p. 209).
-
-    Args:
-        successes: Number of successful episodes; need not be whole (a logged rate times its episodes).
-        episodes: Number of episodes.
-        confidence: Coverage of the interval.
+    Unlike the normal approximation it is never empty at 0 or 1 (E. B. Wilson, JASA 22, 1927, p. 209). ``successes``
+    need not be whole: a logged rate times its episodes.
 
     Raises:
         ValueError: Without episodes, or with successes outside 0 to ``episodes``.
@@ -49,7 +45,7 @@ def wilson_interval(
         raise ValueError("a success rate needs at least one episode: leave tasks without episodes out")
     if np.any(hits < 0) or np.any(hits > count * (1 + 1e-9)):
         raise ValueError("there are fewer than 0 or more successes than episodes: check what is counted")
-    z = _quantile(confidence)
+    z = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2)
     rate = np.minimum(hits / count, 1.0)
     centre = (rate + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * np.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
@@ -73,49 +69,35 @@ def interquartile_mean(scores: ArrayLike) -> Array:
 
 
 def stratified_bootstrap(
-    scores: ArrayLike,
-    aggregate: Callable[[Array], Array] = interquartile_mean,
-    repetitions: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    scores: ArrayLike, aggregate: Callable[[Array], Array] = interquartile_mean, repetitions: int = 2000
 ) -> Interval:
     """Return the percentile interval of ``aggregate`` over runs drawn with replacement for each task.
 
-    Args:
-        scores: ``(runs, tasks)``.
-        aggregate: Maps ``(n, runs, tasks)`` to ``(n,)``.
+    ``aggregate`` maps ``(n, runs, tasks)`` to ``(n,)``.
     """
-    return _bootstrap([_matrix(scores)], aggregate, repetitions, confidence, seed)
+    return _bootstrap(aggregate, repetitions, scores)
 
 
-def bootstrap_band(
-    scores: ArrayLike, repetitions: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> tuple[Array, Array]:
+def bootstrap_band(scores: ArrayLike, repetitions: int = 1000) -> tuple[Array, Array]:
     """Return the ends ``(points,)`` of the bootstrap interval of the mean at each point of ``(runs, tasks, points)``.
 
     The resamples are the same ones at every point.
     """
-    array = np.asarray(scores, dtype=float)
+    array = _of_several_runs(scores)
     runs, tasks, points = array.shape
-    if runs < 2:
-        raise ValueError("one run has no spread over seeds: draw a band for two runs or more")
     # The mean of a resample is a weighted sum of the scores: one matrix product does all points at once.
-    drawn = np.random.default_rng(seed).integers(runs, size=(repetitions, runs, tasks))
+    drawn = np.random.default_rng(0).integers(runs, size=(repetitions, runs, tasks))
     weights = np.stack([(drawn == run).sum(axis=1) for run in range(runs)], axis=1) / (runs * tasks)
     means = weights.reshape(repetitions, runs * tasks) @ array.reshape(runs * tasks, points)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    low, high = np.percentile(means, [_TAIL, 100 - _TAIL], axis=0)
     return low, high
 
 
 def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Array:
     """Return the chance that a run of ``ours`` beats one of ``theirs`` on a task, averaged over tasks.
 
-    A tie counts one half. That is the Mann-Whitney statistic over the number of pairs.
-
-    Args:
-        ours: ``(..., runs, tasks)``.
-        theirs: ``(..., other runs, tasks)``, the same tasks in the same order.
+    A tie counts one half. That is the Mann-Whitney statistic over the number of pairs. The groups are
+    ``(..., runs, tasks)``, each with its own number of runs, and the same tasks in the same order.
     """
     first = np.asarray(ours, dtype=float)[..., :, None, :]
     second = np.asarray(theirs, dtype=float)[..., None, :, :]
@@ -124,12 +106,9 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Array:
     return np.asarray(((first > second) + 0.5 * (first == second)).mean(axis=(-3, -2, -1)))
 
 
-def improvement_interval(
-    ours: ArrayLike, theirs: ArrayLike, repetitions: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def improvement_interval(ours: ArrayLike, theirs: ArrayLike, repetitions: int = 2000) -> Interval:
     """Return the bootstrap interval of ``probability_of_improvement``, each side resampled by itself."""
-    groups = [_matrix(ours), _matrix(theirs)]
-    return _bootstrap(groups, probability_of_improvement, repetitions, confidence, seed)
+    return _bootstrap(probability_of_improvement, repetitions, ours, theirs)
 
 
 def area_between_curves(
@@ -142,10 +121,7 @@ def area_between_curves(
     Raises:
         ValueError: If the two curves share no range of steps.
     """
-    x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
-    other_x, other_y = np.asarray(other_steps, dtype=float), np.asarray(other, dtype=float)
-    if not len(x) or not len(other_x):
-        raise ValueError("a curve has no points: evaluate before comparing")
+    x, y, other_x, other_y = (np.asarray(part, dtype=float) for part in (steps, values, other_steps, other))
     start, end = max(x[0], other_x[0]), min(x[-1], other_x[-1])
     if end <= start:
         raise ValueError("the two curves share no range of steps: nothing lies between them")
@@ -161,38 +137,26 @@ def steps_to_threshold(steps: ArrayLike, values: ArrayLike, threshold: float) ->
     return float(np.asarray(steps)[reached[0]]) if len(reached) else None
 
 
-def _quantile(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence} is not between 0 and 1: give a probability such as 0.95")
-    return NormalDist().inv_cdf(0.5 + confidence / 2)
-
-
-def _matrix(scores: ArrayLike) -> Array:
+def _of_several_runs(scores: ArrayLike) -> Array:
     array = np.asarray(scores, dtype=float)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"scores have the shape {array.shape}: give (runs, tasks)")
     if len(array) < 2:
         raise ValueError("one run has no spread over seeds: an interval needs two runs or more")
     return array
 
 
-def _bootstrap(
-    groups: Sequence[Array], statistic: Callable[..., Array], repetitions: int, confidence: float, seed: int
-) -> Interval:
+def _bootstrap(statistic: Callable[..., Array], repetitions: int, *scores: ArrayLike) -> Interval:
     """Return the percentile interval of a statistic of groups, runs of each drawn with replacement for each task."""
-    _quantile(confidence)
-    generator = np.random.default_rng(seed)
+    groups = [_of_several_runs(group) for group in scores]
+    generator = np.random.default_rng(0)
     # Comparing two groups holds every pair of their runs.
-    size = groups[0].size * math.prod(map(len, groups[1:]))
-    most = max(1, _CHUNK // size)
+    most = max(1, _CHUNK // (groups[0].size * math.prod(map(len, groups[1:]))))
     values = []
     for start in range(0, repetitions, most):
         samples = []
-        for scores in groups:
-            runs, tasks = scores.shape
+        for group in groups:
+            runs, tasks = group.shape
             drawn = generator.integers(runs, size=(min(most, repetitions - start), runs, tasks))
-            samples.append(scores[drawn, np.arange(tasks)])
+            samples.append(group[drawn, np.arange(tasks)])
         values.append(statistic(*samples))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(values), [tail, 100 - tail])
+    low, high = np.percentile(np.concatenate(values), [_TAIL, 100 - _TAIL])
     return Interval(float(low), float(high))

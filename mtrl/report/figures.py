@@ -1,67 +1,118 @@
 """The figures of a report: what each shows, drawn with matplotlib for the page and for the files beside it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox, ScaledTranslation, blended_transform_factory
 
-from mtrl.report import analysis, canvas
-from mtrl.report.analysis import Band
-from mtrl.report.canvas import GRID, INK, MUTED, NARROW, PANEL, WIDE, Draw, Legend, colour
+from mtrl.report import analysis
+from mtrl.report.analysis import Band, Pair, Result
 from mtrl.report.published import Published
 from mtrl.report.study import GOALS, Comparison, Group
 from mtrl.status import count
 
-_MOST_PANELS = 50
-"""Tasks that get a panel of their own; Meta-World has no more."""
+STYLE = Path(__file__).with_name("report.mplstyle")
+"""What every figure of a report is drawn with."""
 
-_PANEL_HEIGHT = 158
+_SERIES = ("#2563b0", "#d1600a", "#2f855a", "#7c4dbb", "#c02f52", "#0f8a99", "#8a6a1f", "#5b6472")
+"""Colours of the groups on white; beyond the eighth they repeat with dashed lines."""
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+_INK, _MUTED, _GRID = "#1c2532", "#5d6878", "#dfe3e9"
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "grid"} | {tint: f"s{i}" for i, tint in enumerate(_SERIES)}
+"""Colours of the drawings and the page's variables for them."""
+
+_WIDE, _NARROW, _PANEL, _PANEL_HEIGHT = 860, 350, 232, 158
+"""Pixels: widths of a figure on a desktop and on a telephone, width and height of one task's panel."""
+
+_Draw = Callable[[int], Figure]
+"""A drawing by its width in pixels."""
+
+_Row = tuple[str, float, Sequence[float] | None, int | None]
+"""Label, value, interval and series of a row in a plot of intervals; the series is None for what was published."""
 
 
-@dataclass(slots=True)
 class Picture:
-    """A figure of the report."""
+    """A figure of the report.
 
-    name: str
-    """Stem of its files."""
-    title: str
-    note: str
-    """How to read it."""
-    draw: Draw
-    """The drawing for the files, by its width."""
-    markup: Markup
-    """The drawing for the page."""
-    width: int
-    """Of the files, in pixels."""
-    legend: Legend = ()
-    """Empty where the drawing names its rows itself."""
+    Args:
+        name: Stem of its files.
+        title: Its heading.
+        note: How to read it.
+        draw: The drawing by its width in pixels; the first of ``widths`` is that of the files.
+        legend: Label and series of each group, None for what was published; empty where the drawing names its rows.
+        widths: One width, or one for a desktop and one for a telephone.
+        drawings: What stands on the page, by CSS class; drawn in ``widths`` by default.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        note: str,
+        draw: _Draw,
+        legend: Sequence[tuple[str, int | None]] = (),
+        widths: Sequence[int] = (_WIDE, _NARROW),
+        drawings: dict[str, Markup] | None = None,
+    ) -> None:
+        self.name, self.title, self.note, self.legend = name, title, note, legend
+        self._draw, self._width = draw, widths[0]
+        kinds = ("wide", "narrow") if len(widths) > 1 else ("",)
+        self.drawings = drawings or {
+            kind: _inline(draw, width, f"{name}-{width}", title)
+            for kind, width in zip(kinds, widths, strict=True)
+        }
+        self.files = [f"figures/{name}.{kind}" for kind in ("png", "svg")]
+
+    def write(self, out: Path) -> None:
+        """Write the files, on white and with the legend above."""
+        figure = self._draw(self._width)
+        width, height = figure.get_size_inches() * 72
+        for line, (label, series) in enumerate(reversed(self.legend)):
+            y = 1 + (10 + 16 * line) / height
+            figure.add_artist(Line2D([12 / width, 34 / width], [y, y], linewidth=2, **_look(series)))
+            figure.text(40 / width, y, label, va="center", fontsize=10.5)
+        head = 8 + 16 * len(self.legend) if self.legend else 0
+        whole = Bbox.from_extents(0, 0, width / 72, (height + head) / 72)
+        for file in self.files:
+            figure.savefig(out / file, bbox_inches=whole, dpi=144, metadata={"Date": None})
 
 
-def _wide(name: str, title: str, note: str, draw: Draw, legend: Legend = ()) -> Picture:
-    """Return a figure as wide as the page, with a narrower drawing for telephones."""
-    markup = Markup("<div class=wide>{}</div><div class=narrow>{}</div>").format(
-        canvas.inline(draw, WIDE, f"{name}-w", title), canvas.inline(draw, NARROW, f"{name}-n", title)
-    )
-    return Picture(name, title, note, draw, markup, WIDE, legend)
+def _inline(draw: _Draw, width: int, key: str, label: str) -> Markup:
+    """Return a drawing as SVG for the page: its colours are the page's variables, its ids its own."""
+    out = io.StringIO()
+    draw(width).savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    text = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
 
+    def for_page(match: re.Match[str]) -> str:
+        # A hundredth of a pixel is enough for the eye, and a third of the bytes.
+        tag = re.sub(r"(\d\.\d\d)\d+", r"\1", match[0])
+        for value, name in _VARIABLES.items():
+            tag = tag.replace(value, f"var(--{name})")
+        return re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\g<1>{key}-", tag)
 
-def _narrow(name: str, title: str, note: str, draw: Draw) -> Picture:
-    return Picture(name, title, note, draw, canvas.inline(draw, NARROW, name, title), NARROW)
-
-
-def _legend(groups: Sequence[Group]) -> list[tuple[str, int | None]]:
-    return [(group.label, group.series) for group in groups]
+    # Tags alone: what stands between them are people's words, such as gamma=0.985.
+    text = re.sub(r"<[^>]*>", for_page, text).replace("'DejaVu Sans'", "var(--font)")
+    most = width * (1.25 if width >= _WIDE else 1.6)
+    size = f'<svg class="chart" role="img" aria-label="{escape(label)}" style="max-width:{most:.0f}px"'
+    head, rest = text.removeprefix("<svg").split(">", 1)
+    return Markup(size + re.sub(r' (?:width|height)="[\d.]+pt"', "", head) + ">" + rest)
 
 
 def curves(comparison: Comparison, goals: str, entries: Sequence[Published]) -> Picture:
     """Return mean success over environment steps, with stages of curricula and published curves."""
     groups = comparison.evaluated(goals)
-    bands = [analysis.mean_band(group, goals) for group in groups]
+    bands = [Band(group, goals) for group in groups]
     stages = [(group.series, starts) for group in groups if len(starts := analysis.stage_starts(group)) > 1]
     end = max(float(band.steps[-1]) for band in bands)
     # What was measured on other goals, or begins beyond the end of the axis, cannot be drawn here.
@@ -78,14 +129,12 @@ def curves(comparison: Comparison, goals: str, entries: Sequence[Published]) -> 
 
     def draw(width: int) -> Figure:
         rails = 15 * len(stages)
-        bottom = 46 + rails
-        figure = canvas.new_figure(width, 290 + bottom)
-        axes = canvas.new_axes(figure, 46, 14, 10, bottom)
+        figure = _figure(width, 336 + rails)
+        axes = _axes(figure, 46, 10, width - 60, 280)
         _draw_bands(axes, bands, thin=True)
         for entry in known:
-            x, y = zip(*entry.curve, strict=True)
-            axes.plot(x, y, color=MUTED, linestyle=(0, (2, 2)), marker="o", markersize=3, linewidth=1.1)
-        canvas.percent_axis(axes.yaxis, axes.set_ylim)
+            axes.plot(*zip(*entry.curve, strict=True), marker="o", markersize=3, linewidth=1.1, **_look(None))
+        _percent_axis(axes.yaxis, axes.set_ylim)
         axes.set_xlabel("environment steps")
         if stages:
             axes.xaxis.set_label_coords(0.5, -(22 + rails) / 280)
@@ -95,167 +144,143 @@ def curves(comparison: Comparison, goals: str, entries: Sequence[Published]) -> 
 
     legend = [*_legend(groups), *((f"{entry.method} (published)", None) for entry in known)]
     title = f"Success while learning, {GOALS[goals]}"
-    return _wide(f"{comparison.slug}-{goals}-curves", title, note, draw, legend)
+    return Picture(f"{comparison.slug}-{goals}-curves", title, note, draw, legend)
 
 
 def panels(comparison: Comparison, goals: str) -> Picture:
     """Return the curves of each task: a panel each on the page, all in one figure for the files."""
     groups = comparison.evaluated(goals)
     name = f"{comparison.slug}-{goals}-tasks"
-    tasks = comparison.tasks[:_MOST_PANELS]
-    bands = [[analysis.task_band(group, goals, i) for group in groups] for i in range(len(tasks))]
-    drawn = []
-    for i, (task, found) in enumerate(zip(tasks, bands, strict=True)):
-
-        def panel(width: int, task: str = task, found: Sequence[Band] = found) -> Figure:
-            figure = canvas.new_figure(width, _PANEL_HEIGHT)
-            _draw_panel(canvas.new_axes(figure, 40, 12, 26, 24), task, found)
-            return figure
-
-        drawn.append(canvas.inline(panel, PANEL, f"{name}-{i}", f"success on {task} over steps"))
-
-    def draw(width: int) -> Figure:
-        columns = min(len(tasks), 4)
-        lines = -(-len(tasks) // columns)
-        head = 16 + 16 * len(groups)
-        whole = (columns * PANEL, lines * _PANEL_HEIGHT + head)
-        figure = canvas.new_figure(*whole)
-        for i, (task, found) in enumerate(zip(tasks, bands, strict=True)):
-            line, column = divmod(i, columns)
-            left, top = column * PANEL + 40, head + line * _PANEL_HEIGHT + 26
-            right, bottom = whole[0] - left - (PANEL - 52), whole[1] - top - 108
-            _draw_panel(canvas.new_axes(figure, left, right, top, bottom), task, found)
-        canvas.draw_legend(figure, _legend(groups))
-        return figure
-
-    note = "Mean over seeds of each task's success, with bootstrap 95 % intervals."
-    markup = Markup("<div class=panels>{}</div>").format(Markup().join(drawn))
-    return Picture(name, f"Each task while learning, {GOALS[goals]}", note, draw, markup, WIDE)
+    bands = [
+        (task, [Band(group, goals, index) for group in groups]) for index, task in enumerate(comparison.tasks)
+    ]
+    drawn = [
+        _inline(partial(_draw_panels, [one]), _PANEL, f"{name}-{index}", f"success on {one[0]} over steps")
+        for index, one in enumerate(bands)
+    ]
+    return Picture(
+        name,
+        f"Each task while learning, {GOALS[goals]}",
+        "Mean over seeds of each task's success, with bootstrap 95 % intervals.",
+        partial(_draw_panels, bands),
+        _legend(groups),
+        widths=(_PANEL * min(len(bands), 4),),
+        drawings={"panels": Markup().join(drawn)},
+    )
 
 
-def final(comparison: Comparison, goals: str, results: Sequence[analysis.Result]) -> Picture:
+def _draw_panels(bands: Sequence[tuple[str, Sequence[Band]]], width: int) -> Figure:
+    columns = width // _PANEL
+    figure = _figure(width, -(-len(bands) // columns) * _PANEL_HEIGHT)
+    for index, (task, found) in enumerate(bands):
+        line, column = divmod(index, columns)
+        axes = _axes(figure, column * _PANEL + 40, line * _PANEL_HEIGHT + 26, _PANEL - 52, _PANEL_HEIGHT - 50)
+        _draw_bands(axes, found, thin=False)
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        _percent_axis(axes.yaxis, axes.set_ylim, (0, 0.5, 1))
+        axes.set_title(task.removesuffix("-v3"), loc="left", fontsize=10.5, pad=7)
+    return figure
+
+
+def final(comparison: Comparison, goals: str, results: Sequence[Result]) -> Picture:
     """Return the final success of each task as bars with intervals."""
-    tasks = [_short(task) for task in comparison.tasks]
+    tasks = [task.removesuffix("-v3") for task in comparison.tasks]
 
     def draw(width: int) -> Figure:
         bar = 11 if len(results) > 1 else 15
         block = bar * len(results) + 11
-        figure = canvas.new_figure(width, block * len(tasks) + 36)
-        axes = canvas.new_axes(figure, min(14 + 6.4 * max(map(len, tasks)), 0.46 * width), 16, 4, 28)
+        figure = _figure(width, block * len(tasks) + 36)
+        left = min(14 + 6.4 * max(map(len, tasks)), 0.46 * width)
+        axes = _axes(figure, left, 4, width - left - 16, block * len(tasks) + 4)
         for t in range(len(tasks)):
             for g, result in enumerate(results):
-                y, value, tint = -t * block - g * bar, result.tasks[t], colour(result.group.series)
+                y, value, tint = -t * block - g * bar, result.tasks[t], _colour(result.group.series)
                 ends = [result.low[t], result.high[t]]
                 axes.barh(y, value, height=bar - 2.5, color=tint, alpha=0.28, linewidth=0)
                 axes.plot([value, value], [y - bar / 2 + 1.2, y + bar / 2 - 1.2], color=tint, linewidth=2)
                 axes.plot(ends, [y, y], color=tint, linewidth=1.3, solid_capstyle="butt", clip_on=False)
         axes.set_yticks([-t * block - (len(results) - 1) * bar / 2 for t in range(len(tasks))], tasks)
-        axes.tick_params(axis="y", labelcolor=INK)
+        axes.tick_params(axis="y", labelcolor=_INK)
         axes.set_ylim(-len(tasks) * block + bar / 2 + 4, bar / 2 + 4)
-        canvas.percent_axis(axes.xaxis, axes.set_xlim)
+        _percent_axis(axes.xaxis, axes.set_xlim)
         return figure
 
     note = "Lines are Wilson 95 % intervals over the episodes of all seeds: how well each rate is measured."
     title = f"Final success of each task, {GOALS[goals]}"
     legend = _legend([result.group for result in results])
-    return _wide(f"{comparison.slug}-{goals}-final", title, note, draw, legend)
+    return Picture(f"{comparison.slug}-{goals}-final", title, note, draw, legend)
 
 
-def interquartile_means(comparison: Comparison, goals: str, results: Sequence[analysis.Result]) -> Picture:
+def interquartile_means(comparison: Comparison, goals: str, results: Sequence[Result]) -> Picture:
     """Return the interquartile mean of every group, the best first."""
-    rows = [
-        _Row(r.group.label, r.interquartile_mean, r.interquartile_interval, r.group.series)
-        for r in sorted(results, key=lambda r: -r.interquartile_mean)
-    ]
+    rows = [(r.group.label, r.interquartile_mean, r.interquartile_interval, r.group.series) for r in results]
+    draw = partial(_draw_intervals, sorted(rows, key=lambda row: -row[1]))
     note = "IQM over runs and tasks, with its stratified bootstrap 95 % interval over seeds."
-    return _narrow(f"{comparison.slug}-{goals}-iqm", "Interquartile mean", note, _intervals(rows))
+    return Picture(f"{comparison.slug}-{goals}-iqm", "Interquartile mean", note, draw, widths=(_NARROW,))
 
 
-def improvement(comparison: Comparison, goals: str, pairs: Sequence[analysis.Pair]) -> Picture:
+def improvement(comparison: Comparison, goals: str, pairs: Sequence[Pair]) -> Picture:
     """Return the probability of improvement of each pair of groups."""
     rows = [
-        _Row(f"{p.first.label}  over  {p.second.label}", p.probability, p.interval, p.first.series)
-        for p in pairs
+        (f"{p.first.label}  over  {p.second.label}", p.probability, p.interval, p.first.series) for p in pairs
     ]
+    name, title = f"{comparison.slug}-{goals}-improvement", "Probability of improvement"
     note = "The two differ where the interval leaves out 50 %."
-    draw = _intervals(rows, reference=0.5)
-    return _narrow(f"{comparison.slug}-{goals}-improvement", "Probability of improvement", note, draw)
+    return Picture(name, title, note, partial(_draw_intervals, rows, reference=0.5), widths=(_NARROW,))
 
 
-def reference(
-    comparison: Comparison, results: Sequence[analysis.Result], entries: Sequence[Published]
-) -> Picture:
+def reference(comparison: Comparison, results: Sequence[Result], entries: Sequence[Published]) -> Picture:
     """Return our groups among published results, the best first."""
-    rows = [
-        _Row(
-            f"this report: {r.group.label}, {count(r.steps[1])} steps",
-            r.mean,
-            r.mean_interval,
-            r.group.series,
-        )
-        for r in results
-    ]
+    rows: list[_Row] = []
+    for r in results:
+        label = f"this report: {r.group.label}, {count(r.steps[1])} steps"
+        rows.append((label, r.mean, r.mean_interval, r.group.series))
     for entry in entries:
         low, high = entry.success
-        ends = None if low == high else (low, high)
-        rows.append(_Row(f"{entry.method}, {count(entry.steps)} steps", (low + high) / 2, ends, None))
-    rows.sort(key=lambda row: -row.value)
+        ends = None if low == high else entry.success
+        rows.append((f"{entry.method}, {count(entry.steps)} steps", (low + high) / 2, ends, None))
+    draw = partial(_draw_intervals, sorted(rows, key=lambda row: -row[1]))
     note = "Coloured: measured here (mean). Grey: as published, under the protocols in the table below."
-    return _wide(f"{comparison.slug}-published", "Among published results", note, _intervals(rows))
+    return Picture(f"{comparison.slug}-published", "Among published results", note, draw)
 
 
-@dataclass(slots=True)
-class _Row:
-    """A row of an interval plot; ``series`` is the group's place, None for what was published."""
-
-    label: str
-    value: float
-    interval: tuple[float, float] | None
-    series: int | None
-
-
-def _intervals(rows: Sequence[_Row], reference: float | None = None) -> Draw:
+def _draw_intervals(rows: Sequence[_Row], width: int, reference: float | None = None) -> Figure:
     """Return rates with their intervals on an axis from 0 to 100 %, one row each, labelled above its line."""
-
-    def draw(width: int) -> Figure:
-        letters = int((width - 90) / 6.2)
-        labels = [wrap(row.label, letters, max_lines=3, placeholder=" …") for row in rows]
-        line, gap = 14, 22
-        height = sum(line * len(label) + gap for label in labels)
-        figure = canvas.new_figure(width, height + 32)
-        axes = canvas.new_axes(figure, 12, 16, 4, 28)
-        top = 0.0
-        for label, row in zip(labels, rows, strict=True):
-            axes.text(0, top, "\n".join(label), fontsize=10, va="top", linespacing=1.15)
-            axes.text(1, top, f"{100 * row.value:.1f} %", fontsize=10, va="top", ha="right", color=MUTED)
-            top -= line * len(label) + gap
-            y, tint = top + gap - 7, MUTED if row.series is None else colour(row.series)
-            axes.plot([0, 1], [y, y], color=GRID, linewidth=5, solid_capstyle="round", zorder=2)
-            if row.interval is not None:
-                bar = {"linewidth": 5, "solid_capstyle": "butt", "zorder": 3}
-                axes.plot(row.interval, [y, y], color=tint, alpha=0.45, **bar)
-            axes.plot([row.value], [y], "o", color=tint, markersize=7, zorder=4, clip_on=False)
-            if reference is not None:
-                axes.plot([reference] * 2, [y - 6, y + 6], color=MUTED, linewidth=1.2, zorder=3)
-        axes.set_ylim(-height, 0)
-        axes.set_yticks([])
-        canvas.percent_axis(axes.xaxis, axes.set_xlim)
-        axes.grid(visible=False)
-        return figure
-
-    return draw
+    letters = int((width - 90) / 6.2)
+    labels = [wrap(row[0], letters, max_lines=3, placeholder=" …") for row in rows]
+    line, gap = 14, 22
+    height = sum(line * len(label) + gap for label in labels)
+    figure = _figure(width, height + 32)
+    axes = _axes(figure, 12, 4, width - 28, height)
+    top = 0.0
+    for label, (_, value, interval, series) in zip(labels, rows, strict=True):
+        axes.text(0, top, "\n".join(label), fontsize=10, va="top", linespacing=1.15)
+        axes.text(1, top, f"{100 * value:.1f} %", fontsize=10, va="top", ha="right", color=_MUTED)
+        top -= line * len(label) + gap
+        y, tint = top + gap - 7, _MUTED if series is None else _colour(series)
+        axes.plot([0, 1], [y, y], color=_GRID, linewidth=5, solid_capstyle="round", zorder=2)
+        if interval is not None:
+            look = {"linewidth": 5, "solid_capstyle": "butt", "zorder": 3}
+            axes.plot(interval, [y, y], color=tint, alpha=0.45, **look)
+        axes.plot([value], [y], "o", color=tint, markersize=7, zorder=4, clip_on=False)
+        if reference is not None:
+            axes.plot([reference] * 2, [y - 6, y + 6], color=_MUTED, linewidth=1.2, zorder=3)
+    axes.set_ylim(-height, 0)
+    axes.set_yticks([])
+    _percent_axis(axes.xaxis, axes.set_xlim)
+    axes.grid(visible=False)
+    return figure
 
 
 def _draw_bands(axes: Axes, bands: Sequence[Band], thin: bool) -> None:
     for band in bands:
-        tint, whole = colour(band.group.series), band.whole
+        tint, whole = _colour(band.group.series), band.whole
         if band.low is not None:
             axes.fill_between(band.steps[:whole], band.low, band.high, color=tint, alpha=0.16, linewidth=0)
         if thin and len(band.runs) > 1:
             for steps, values in band.runs:
                 axes.plot(steps, values, color=tint, alpha=0.3, linewidth=0.7)
-        line = canvas.dashes(band.group.series)
-        axes.plot(band.steps[:whole], band.mean[:whole], color=tint, linewidth=1.8, linestyle=line)
+        axes.plot(band.steps[:whole], band.mean[:whole], linewidth=1.8, **_look(band.group.series))
         if whole < len(band.steps):
             beyond = slice(whole - 1, None)
             axes.plot(band.steps[beyond], band.mean[beyond], color=tint, linewidth=1.2, linestyle=":")
@@ -267,20 +292,13 @@ def _draw_bands(axes: Axes, bands: Sequence[Band], thin: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
 
 
-def _draw_panel(axes: Axes, task: str, bands: Sequence[Band]) -> None:
-    _draw_bands(axes, bands, thin=False)
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    canvas.percent_axis(axes.yaxis, axes.set_ylim, (0, 0.5, 1))
-    axes.set_title(_short(task), loc="left", fontsize=10.5, pad=7)
-
-
 def _draw_rails(axes: Axes, stages: Sequence[tuple[int, Sequence[tuple[int, float]]]]) -> None:
     """Draw a rail under the axis for each curriculum, with a mark where each stage begins."""
     low, high = axes.get_xlim()
     for row, (series, starts) in enumerate(stages):
         down = ScaledTranslation(0, -(10 + 15 * row) / 72, axes.figure.dpi_scale_trans)
         at = blended_transform_factory(axes.transData, axes.transAxes) + down
-        look = {"color": colour(series), "clip_on": False}
+        look = {"color": _colour(series), "clip_on": False}
         axes.plot([low, high], [0, 0], alpha=0.35, linewidth=1, transform=at, **look)
         following = [*(step for _, step in starts[1:]), high]
         for (stage, step), end in zip(starts, following, strict=True):
@@ -290,5 +308,35 @@ def _draw_rails(axes: Axes, stages: Sequence[tuple[int, Sequence[tuple[int, floa
                 axes.text(step, 0, str(stage), transform=at + shift, fontsize=8.5, va="bottom", **look)
 
 
-def _short(task: str) -> str:
-    return task.removesuffix("-v3")
+def _legend(groups: Sequence[Group]) -> list[tuple[str, int | None]]:
+    return [(group.label, group.series) for group in groups]
+
+
+def _colour(series: int) -> str:
+    return _SERIES[series % len(_SERIES)]
+
+
+def _look(series: int | None) -> dict[str, Any]:
+    """Return colour and dashes of a group's line, or of a published one."""
+    if series is None:
+        return {"color": _MUTED, "linestyle": (0, (2, 2))}
+    return {"color": _colour(series), "linestyle": _DASHES[series // len(_SERIES) % len(_DASHES)]}
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in pixels."""
+    return Figure(figsize=(width / 72, height / 72))
+
+
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Return axes in this box, in pixels from the upper left corner."""
+    whole, full = figure.get_size_inches() * 72
+    return figure.add_axes((left / whole, 1 - (top + height) / full, width / whole, height / full))
+
+
+def _percent_axis(axis: Axis, limits: Callable, ticks: Sequence[float] = (0, 0.25, 0.5, 0.75, 1)) -> None:
+    """Make an axis one of rates, from 0 to 100 %."""
+    limits(-0.012, 1.012)
+    axis.set_major_locator(FixedLocator(list(ticks)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    axis.grid(visible=True)

@@ -1,17 +1,16 @@
 """Write a study as files: the page, the Markdown, and tables and figures beside them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import matplotlib
 from jinja2 import Environment, FileSystemLoader, select_autoescape
-from markupsafe import Markup, escape
 
 from mtrl import __version__
-from mtrl.report import analysis, canvas, figures, tables
-from mtrl.report.canvas import SERIES
+from mtrl.report import analysis, figures, tables
 from mtrl.report.figures import Picture
 from mtrl.report.published import published
 from mtrl.report.study import Comparison, Study, comparison_notices, horizon_text, plural
@@ -25,27 +24,27 @@ _LISTED = re.compile(r"(tables/[\w.-]+\.csv|figures/[\w.-]+\.(png|svg))")
 
 @dataclass(slots=True)
 class Chapter:
-    """A heading with what stands under it, in order; figures in a list stand side by side."""
+    """A heading with the pieces under it, in order; figures in a list stand side by side."""
 
     key: str
     title: str
-    parts: list[Table | Picture | list[Picture]]
+    parts: list[Table | list[Picture]]
     lead: str = ""
     notices: Sequence[str] = ()
 
-    def pieces(self) -> Iterator[Table | Picture]:
-        """Yield its tables and figures one by one."""
-        for part in self.parts:
-            yield from part if isinstance(part, list) else [part]
+    @property
+    def pieces(self) -> list[Table | Picture]:
+        """Its tables and figures one by one."""
+        return [piece for part in self.parts for piece in (part if isinstance(part, list) else [part])]
 
 
 def write_report(
     study: Study,
     out: Path,
     title: str,
-    notices: Sequence[str] = (),
-    thresholds: Sequence[float] = (0.5, 0.8, 0.95),
-    with_published: bool = False,
+    notices: Sequence[str],
+    thresholds: Sequence[float],
+    with_published: bool,
 ) -> Path:
     """Write index.html, report.md, and tables and figures beside them into ``out``; return the page.
 
@@ -54,36 +53,25 @@ def write_report(
     Raises:
         OSError: If the directory cannot be written.
     """
-    with canvas.style():
-        chapters = [
-            *(_comparison_chapter(c, thresholds, with_published) for c in study.comparisons),
-            _run_chapter(study),
-        ]
+    with matplotlib.rc_context(fname=figures.STYLE):
+        chapters = [_comparison_chapter(c, thresholds, with_published) for c in study.comparisons]
+        chapters.append(_run_chapter(study))
         for folder in ("tables", "figures"):
             (out / folder).mkdir(parents=True, exist_ok=True)
         _remove_earlier(out)
-        pieces = [piece for chapter in chapters for piece in chapter.pieces()]
-        names = ["tables/curves.csv"]
-        for piece in pieces:
-            if isinstance(piece, Table):
-                names.append(f"tables/{piece.name}.csv")
-            else:
-                names += [f"figures/{piece.name}.{kind}" for kind in ("png", "svg")]
+        pieces = [piece for chapter in chapters for piece in chapter.pieces]
+        names = ["tables/curves.csv", *(name for piece in pieces for name in piece.files)]
         # Listed before they are written: the next report also removes what an interrupted one leaves.
         (out / _LIST).write_text("\n".join(names) + "\n", encoding="utf-8")
         for piece in pieces:
-            if isinstance(piece, Table):
-                (out / "tables" / f"{piece.name}.csv").write_text(piece.csv(), encoding="utf-8")
-            else:
-                canvas.save(piece.draw, piece.width, str(out / "figures" / piece.name), piece.legend)
-    (out / "tables" / "curves.csv").write_text(_curves_csv(study), encoding="utf-8")
+            piece.write(out)
+    _write_curves(study, out / "tables" / "curves.csv")
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(["html.jinja"], default=False),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"prose": _prose, "mark": _mark, "cell": _markdown_cell}
     values = {
         "title": title,
         "facts": _facts(study),
@@ -99,48 +87,55 @@ def write_report(
 
 def _comparison_chapter(comparison: Comparison, thresholds: Sequence[float], with_published: bool) -> Chapter:
     """Return the chapter of one comparison: each kind of goals in turn, then published results."""
+    several = len(comparison.tasks) > 1
     lead = f"{plural(len(comparison.tasks), 'task')}, {comparison.reward} reward, {horizon_text(comparison)}."
-    if len(comparison.tasks) > 1:
+    if several:
         shown = ", ".join(task.removesuffix("-v3") for task in comparison.tasks[:10])
         more = len(comparison.tasks) - 10
         lead += f" {shown}{f' and {more} more' if more > 0 else ''}."
     entries = published(comparison.title) if with_published else []
-    results = {goals: analysis.results(comparison, goals) for goals in comparison.kinds}
-    parts: list[Table | Picture | list[Picture]] = []
+    results = {
+        goals: [analysis.Result(group, goals) for group in comparison.evaluated(goals)]
+        for goals in comparison.kinds
+    }
+    parts: list[Table | list[Picture]] = []
     for goals, found in results.items():
         pairs = analysis.pairs(comparison, goals)
         aggregates = [figures.interquartile_means(comparison, goals, found)]
-        if pairs:
-            aggregates.append(figures.improvement(comparison, goals, pairs))
         parts += [
             tables.result_table(comparison, goals, found),
-            figures.curves(comparison, goals, entries),
-            *([figures.panels(comparison, goals)] if len(comparison.tasks) > 1 else []),
-            figures.final(comparison, goals, found),
+            [figures.curves(comparison, goals, entries)],
+            [figures.panels(comparison, goals)] if several else [],
+            [figures.final(comparison, goals, found)],
             aggregates,
             tables.threshold_table(comparison, goals, thresholds),
-            *([tables.pair_table(comparison, goals, pairs)] if pairs else []),
+            tables.pair_table(comparison, goals, pairs),
             tables.forgetting_table(comparison, goals),
             tables.task_table(comparison, goals, found),
         ]
-    kept = tables.transfer_table(comparison)
-    if kept:
-        parts.append(kept)
+        if pairs:
+            aggregates.append(figures.improvement(comparison, goals, pairs))
+    parts.append(tables.transfer_table(comparison))
     if entries and results:
-        parts.append(figures.reference(comparison, next(iter(results.values())), entries))
+        parts.append([figures.reference(comparison, next(iter(results.values())), entries)])
         parts.append(tables.reference_table(comparison, results, entries))
-    return Chapter(comparison.slug, comparison.heading, parts, lead, comparison_notices(comparison))
+    return Chapter(comparison.slug, comparison.heading, _filled(parts), lead, comparison_notices(comparison))
 
 
 def _run_chapter(study: Study) -> Chapter:
-    found = [
+    parts: list[Table | list[Picture]] = [
         tables.throughput_table(study),
         tables.settings_table(study),
         tables.run_table(study),
         tables.common_settings_table(study),
         tables.environment_table(study),
     ]
-    return Chapter("runs", "Runs, speed and settings", [table for table in found if table.rows])
+    return Chapter("runs", "Runs, speed and settings", _filled(parts))
+
+
+def _filled(parts: Sequence[Table | list[Picture]]) -> list[Table | list[Picture]]:
+    """Return the parts without empty lists and tables without rows."""
+    return [part for part in parts if (part.rows if isinstance(part, Table) else part)]
 
 
 def _remove_earlier(out: Path) -> None:
@@ -162,9 +157,9 @@ def _facts(study: Study) -> str:
     return f"{runs}; {steps} environment steps in all."
 
 
-def _curves_csv(study: Study) -> str:
-    header = ["comparison", "group", "seed", "goals", "step", "task"]
-    header += ["episodes", "success_rate", "mean_return", "mean_length"]
+def _write_curves(study: Study, path: Path) -> None:
+    """Write every evaluation as a line of CSV."""
+    header = "comparison group seed goals step task episodes success_rate mean_return mean_length"
     rows = (
         [comparison.slug, group.label, member.run.seed, goals, f"{step:.0f}", task]
         + [
@@ -178,20 +173,4 @@ def _curves_csv(study: Study) -> str:
         for i, step in enumerate(curves.steps)
         for t, task in enumerate(comparison.tasks)
     )
-    return tables.csv_text(header, rows)
-
-
-def _prose(text: str) -> Markup:
-    """Return a sentence in HTML; a number and its percent sign stay on one line."""
-    return escape(text).replace(" %", "\u00a0%")
-
-
-def _mark(series: int | None) -> str:
-    """Return the classes of a group's coloured mark on the page; None stands for what was published."""
-    if series is None:
-        return "other"
-    return f"s{series % len(SERIES)}{' again' if series >= len(SERIES) else ''}"
-
-
-def _markdown_cell(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+    tables.write_csv(path, header.split(), rows)

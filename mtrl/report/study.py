@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from mtrl import __version__
 from mtrl.config.types import is_learned
-from mtrl.config.values import flatten
 from mtrl.rundir.curves import Curves, curves_of
-from mtrl.rundir.run import Run
+from mtrl.rundir.run import Run, section
 from mtrl.status import count
 from mtrl.tasks import MT3, MT10, MT25, MT50
 
@@ -23,19 +22,12 @@ GOALS = {"train": "training goals", "heldout": "held-out goals"}
 FEW_SEEDS = 3
 """The report warns of groups with fewer runs than this."""
 
-_TELL_APART = frozenset({"experiment", "transfer.source", "transfer.train"})
+_TELL_APART = ("experiment", "transfer.source", "transfer.train")
 """Keys that make groups of runs, although what is learned is decided by what they stand for."""
 
-_TELLING = (
-    "experiment",
-    "task",
-    "algo.name",
-    "algo.cls",
-    "variant.name",
-    "curriculum.name",
-    "transfer.source",
-)
-"""The keys that people name a group by, the first ones first."""
+_PLAIN = ("experiment", "task", "algo.name", "algo.cls", "variant.name")
+_TELLING = (*_PLAIN, "curriculum.name", "transfer.source")
+"""The keys that people name a group by, the first ones first; of a group that stands alone, the plain ones."""
 
 
 @dataclass(slots=True)
@@ -58,13 +50,9 @@ class Group:
     series: int
     """Its place among the groups, which decides its colour."""
 
-    def evaluated(self, goals: str) -> list[Member]:
-        """Return the members that were evaluated on these goals."""
-        return [member for member in self.members if goals in member.curves]
-
     def curves(self, goals: str) -> list[Curves]:
         """Return the curves of the members that were evaluated on these goals."""
-        return [member.curves[goals] for member in self.evaluated(goals)]
+        return [member.curves[goals] for member in self.members if goals in member.curves]
 
     def scores(self, goals: str) -> NDArray[np.float64]:
         """Return the final success rates ``(runs, tasks)``."""
@@ -83,14 +71,14 @@ class Comparison:
     tasks: tuple[str, ...]
     reward: str
     horizon: int | None
-    groups: list[Group]
+    groups: list[Group] = field(default_factory=list)
     heading: str = ""
     slug: str = ""
     left_out: list[str] = field(default_factory=list)
 
     def evaluated(self, goals: str) -> list[Group]:
         """Return the groups of which at least one run was evaluated on these goals."""
-        return [group for group in self.groups if group.evaluated(goals)]
+        return [group for group in self.groups if group.curves(goals)]
 
     @property
     def kinds(self) -> list[str]:
@@ -123,16 +111,16 @@ def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
         # The same tasks in another order are the same task set.
         sets.setdefault((tuple(sorted(tasks)), reward, horizon), []).append(run)
     comparisons = [_comparison(members, until) for members in sets.values()]
-    headings = [_heading(comparison, comparisons) for comparison in comparisons]
-    for index, (comparison, heading) in enumerate(zip(comparisons, _numbered(headings), strict=True)):
+    headings = _numbered([_heading(comparison, comparisons) for comparison in comparisons])
+    for number, (comparison, heading) in enumerate(zip(comparisons, headings, strict=True), start=1):
         comparison.heading = heading
         stem = re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-")
-        comparison.slug = stem if len(comparisons) == 1 else f"{index + 1}-{stem}"
+        comparison.slug = stem if len(comparisons) == 1 else f"{number}-{stem}"
     return Study(comparisons, list(runs))
 
 
 def _protocol(run: Run) -> tuple[tuple[str, ...], str, int | None]:
-    env, evaluation = (run.section(name) for name in ("env", "evaluation"))
+    env, evaluation = run.section("env"), run.section("evaluation")
     # Runs of earlier versions were evaluated with the horizon of training.
     horizon = evaluation.get("horizon", env.get("horizon"))
     return run.tasks, str(env.get("reward", "unknown")), horizon if isinstance(horizon, int) else None
@@ -145,34 +133,27 @@ def _comparison(runs: list[Run], until: int | None) -> Comparison:
         settings = learning_settings(run)
         key = repr(sorted(settings.items(), key=lambda item: item[0]))
         found.setdefault(key, (settings, []))[1].append(Member(run, curves_of(run, tasks, until)))
-    labels = group_labels([settings for settings, _ in found.values()])
-    comparison = Comparison(_task_set(tasks), tasks, reward, horizon, groups=[])
+    labels = _group_labels([settings for settings, _ in found.values()])
+    comparison = Comparison(_task_set(tasks), tasks, reward, horizon)
     for label, key in sorted(zip(labels, found, strict=True)):
         settings, members = found[key]
-        members = _one_per_seed(members, comparison.left_out)
+        by_seed: dict[Any, Member] = {}
+        for member in sorted(members, key=lambda member: member.run.last_written):
+            if older := by_seed.get(member.run.seed):
+                comparison.left_out.append(
+                    f"{older.run.path} is left out: {member.run.path} is newer, with the same settings and seed."
+                )
+            by_seed[member.run.seed] = member
+        members = sorted(by_seed.values(), key=lambda member: (member.run.seed is None, member.run.seed or 0))
         comparison.groups.append(Group(label, settings, members, series=len(comparison.groups)))
     return comparison
 
 
-def _one_per_seed(members: list[Member], left_out: list[str]) -> list[Member]:
-    by_seed: dict[Any, Member] = {}
-    for member in sorted(members, key=lambda member: member.run.last_written):
-        seed = member.run.seed
-        if seed in by_seed:
-            older, newer = by_seed[seed].run.path, member.run.path
-            left_out.append(f"{older} is left out: {newer} is newer, with the same settings and seed.")
-        by_seed[seed] = member
-    return sorted(by_seed.values(), key=lambda member: (member.run.seed is None, member.run.seed or 0))
-
-
 def _task_set(tasks: tuple[str, ...]) -> str:
-    """Return the name of a task set: MT10 and the like, the task itself, or how many there are."""
     for name, known in (("MT3", MT3), ("MT10", MT10), ("MT25", MT25), ("MT50", MT50)):
         if set(tasks) == set(known):
             return name
-    if len(tasks) == 1:
-        return tasks[0]
-    return f"{len(tasks)} tasks" if tasks else "No tasks"
+    return tasks[0] if len(tasks) == 1 else f"{len(tasks) or 'No'} tasks"
 
 
 def _heading(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
@@ -217,7 +198,7 @@ def differing_keys(settings: Sequence[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(values.get(key)) for values in settings}) > 1]
 
 
-def group_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
+def _group_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
     """Return a short label for each group: the fewest settings that distinguish the groups."""
     differing = differing_keys(settings)
     telling = [key for key in _TELLING if key in differing]
@@ -230,10 +211,12 @@ def group_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
             distinct = len(parts)
             chosen.append(key)
     if not chosen:
-        return [_plain_label(values) for values in settings]
-    labels = [" · ".join(_part(key, _shortened(values)) for key in chosen) for values in settings]
-    if len(set(labels)) < len(labels):
-        labels = [" · ".join(_part(key, values) for key in chosen) for values in settings]
+        names = [_part(key, settings[0]) for key in _PLAIN if settings[0].get(key) not in (None, "none")]
+        return [" · ".join(dict.fromkeys(names)) or "all runs"] * len(settings)
+    for shown in (map(_shortened, settings), settings):
+        labels = [" · ".join(_part(key, values) for key in chosen) for values in shown]
+        if len(set(labels)) == len(labels):
+            break
     # Two classes of one name, or numbers equal to six digits, read alike.
     return _numbered(labels)
 
@@ -246,11 +229,6 @@ def _shortened(values: dict[str, Any]) -> dict[str, Any]:
     source = str(values.get("transfer.source"))
     found = re.search(r"([^/]+?)(?:-[0-9a-f]{8})?/seed=[^/]*(?:/|$)", source)
     return values | {"transfer.source": found[1]} if found else values
-
-
-def _plain_label(values: dict[str, Any]) -> str:
-    names = [_part(key, values) for key in _TELLING[:5] if values.get(key) not in (None, "none")]
-    return " · ".join(dict.fromkeys(names)) or "all runs"
 
 
 def _part(key: str, values: dict[str, Any]) -> str:
@@ -277,11 +255,8 @@ def setting_text(value: Any) -> str:
 
 def project_version(run: Run) -> str | None:
     """Return the version of this project that made the run, or None where it says nothing."""
-    facts = flatten(run.environment)
-    for key in ("versions.mtrl", "versions.mtrl-metaworld", "mtrl", "mtrl-metaworld"):
-        if isinstance(facts.get(key), str):
-            return facts[key]
-    return None
+    version = section(run.environment, "versions").get("mtrl-metaworld")
+    return version if isinstance(version, str) else None
 
 
 def study_notices(study: Study) -> list[str]:

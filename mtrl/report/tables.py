@@ -1,14 +1,17 @@
 """The tables of a report: what stands in which row, and how a table becomes CSV."""
 
 import csv
-import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mtrl.config.values import flatten
 from mtrl.report import analysis
+from mtrl.report.analysis import Pair, Result
 from mtrl.report.published import Published
 from mtrl.report.study import (
     FEW_SEEDS,
@@ -22,7 +25,6 @@ from mtrl.report.study import (
     project_version,
     setting_text,
 )
-from mtrl.rundir.run import Run
 from mtrl.status import count, duration
 
 _NOTICEABLE = 0.1
@@ -47,63 +49,63 @@ class Cell(NamedTuple):
 DASH = Cell("–")
 """An empty cell."""
 
-Row = dict[str, Cell]
-"""Cells by the heading of their column; the first one names the row."""
 
-
-@dataclass(slots=True)
 class Table:
-    """One table; its rows all have the same columns."""
+    """One table; its rows all have the same columns, the first of which names the row.
 
-    name: str
-    """Stem of its CSV file."""
-    title: str
-    rows: Sequence[Row]
-    note: str = ""
-    """How to read it, one or two sentences."""
-    folded: bool = False
-    """Whether the page shows it closed."""
+    Args:
+        name: Stem of its CSV file.
+        title: Its heading.
+        rows: Cells by the heading of their column: a cell, a group, a whole number, a text, or None for a dash.
+        note: How to read it, one or two sentences.
+        folded: Whether the page shows it closed.
+    """
+
+    def __init__(
+        self, name: str, title: str, rows: Iterable[Mapping[str, Any]], note: str = "", folded: bool = False
+    ) -> None:
+        self.name, self.title, self.note, self.folded = name, title, note, folded
+        self.rows = [{column: _cell(value) for column, value in row.items()} for row in rows]
+        self.files = [f"tables/{name}.csv"]
 
     def numeric(self, column: str) -> bool:
         """Return whether a column holds numbers, which stand at its right."""
         values = [row[column].value for row in self.rows if row[column].value is not None]
         return bool(values) and not any(isinstance(value, str) for value in values)
 
-    def csv(self) -> str:
-        """Return the values behind the table as CSV."""
-        parts = {}
+    def write(self, out: Path) -> None:
+        """Write the values behind the table as CSV."""
+        parts = []
         for column in self.rows[0]:
             values = [row[column].value for row in self.rows]
             names = dict.fromkeys(name for value in values if isinstance(value, dict) for name in value)
-            parts[column] = list(names) or [""]
-        header = [f"{column} {part}".strip() for column in parts for part in parts[column]]
-        rows = (
-            [_value(row[column], part) for column in parts for part in parts[column]] for row in self.rows
-        )
-        return csv_text(header, rows)
+            parts += [(column, name) for name in names or [""]]
+        rows = ([_value(row[column], part) for column, part in parts] for row in self.rows)
+        write_csv(out / self.files[0], [f"{column} {part}".strip() for column, part in parts], rows)
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return lines of CSV."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([header, *rows])
-    return out.getvalue()
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write lines of CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
-def _value(cell: Cell, part: str) -> str | float | int | None:
+def _cell(value: Any) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, Group):
+        return Cell(value.label, series=value.series)
+    if value is None or value == "":
+        return DASH
+    return Cell(str(value), value if isinstance(value, int) else None)
+
+
+def _value(cell: Cell, part: str) -> Any:
     if isinstance(cell.value, dict):
         return cell.value.get(part)
     if part or cell == DASH:
         return None
     return cell.text if cell.value is None else cell.value
-
-
-def _named(group: Group, name: str | None = None) -> Cell:
-    return Cell(name or group.label, series=group.series)
-
-
-def _counted(number: int) -> Cell:
-    return Cell(str(number), number)
 
 
 def _percent(rate: float | None, interval: Sequence[float] | None = None) -> Cell:
@@ -125,26 +127,35 @@ def _number(value: float | None) -> Cell:
     return Cell(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}", round(float(value), 4))
 
 
+def _points(difference: float, alarm: bool = False) -> Cell:
+    return Cell(f"{100 * difference:+.1f} points", round(difference, 6), alarm=alarm)
+
+
 def _time(seconds: float | None) -> Cell:
     return DASH if seconds is None else Cell(duration(seconds), round(seconds, 1))
 
 
-def result_table(comparison: Comparison, goals: str, results: Sequence[analysis.Result]) -> Table:
+def _steps(steps: float) -> Cell:
+    return Cell(count(steps), steps)
+
+
+def result_table(comparison: Comparison, goals: str, results: Sequence[Result]) -> Table:
     """Return the final success of every group."""
     rows = []
     for result in results:
         low, high = result.steps
         steps = count(low) if low == high else f"{count(low)} to {count(high)}"
+        sampled = analysis.mean_logged(result.group, "training", "success_rate", lambda rates: rates[-1])
         rows.append(
             {
-                "group": _named(result.group),
+                "group": result.group,
                 "seeds": Cell(str(result.seeds), result.seeds, alarm=result.seeds < FEW_SEEDS),
                 "steps": Cell(steps, {"from": low, "to": high}),
-                "episodes a task": _counted(result.episodes),
+                "episodes a task": result.episodes,
                 "IQM": _percent(result.interquartile_mean, result.interquartile_interval),
                 "mean": _percent(result.mean, result.mean_interval),
                 "worst task": _percent(float(result.tasks.min())),
-                "sampled policy": _percent(analysis.sampled_success(result.group)),
+                "sampled policy": _percent(sampled),
             }
         )
     note = (
@@ -156,13 +167,13 @@ def result_table(comparison: Comparison, goals: str, results: Sequence[analysis.
     return Table(f"{comparison.slug}-{goals}-results", f"Final success on {GOALS[goals]}", rows, note)
 
 
-def task_table(comparison: Comparison, goals: str, results: Sequence[analysis.Result]) -> Table:
+def task_table(comparison: Comparison, goals: str, results: Sequence[Result]) -> Table:
     """Return success, return and length per task and group."""
     rows = [
         {
-            "task": Cell(task),
-            "group": _named(result.group),
-            "success": _percent(float(result.tasks[i]), (result.low[i], result.high[i])),
+            "task": task,
+            "group": result.group,
+            "success": _percent(result.tasks[i], (result.low[i], result.high[i])),
             "return": _number(result.returns[i]),
             "length": _number(result.lengths[i]),
         }
@@ -180,7 +191,7 @@ def threshold_table(comparison: Comparison, goals: str, thresholds: Sequence[flo
     """Return environment steps and time to each threshold of mean success."""
     rows = []
     for group in comparison.evaluated(goals):
-        row = {"group": _named(group)}
+        row: dict[str, Any] = {"group": group}
         for threshold in thresholds:
             found = analysis.reached(group, goals, threshold)
             text = DASH.text if found["steps"] is None else count(found["steps"])
@@ -198,14 +209,14 @@ def threshold_table(comparison: Comparison, goals: str, thresholds: Sequence[flo
     return Table(f"{comparison.slug}-{goals}-thresholds", title, rows, note)
 
 
-def pair_table(comparison: Comparison, goals: str, pairs: Sequence[analysis.Pair]) -> Table:
+def pair_table(comparison: Comparison, goals: str, pairs: Sequence[Pair]) -> Table:
     """Return how the groups do against each other."""
     rows = [
         {
-            "group": _named(pair.first),
-            "over": _named(pair.second),
+            "group": pair.first,
+            "over": pair.second,
             "probability of improvement": _percent(pair.probability, pair.interval),
-            "mean lead while learning": DASH if pair.lead is None else _points(pair.lead),
+            "mean lead while learning": None if pair.lead is None else _points(pair.lead),
         }
         for pair in pairs
     ]
@@ -216,14 +227,10 @@ def pair_table(comparison: Comparison, goals: str, pairs: Sequence[analysis.Pair
     return Table(f"{comparison.slug}-{goals}-pairs", "One group against another", rows, note)
 
 
-def _points(difference: float, alarm: bool = False) -> Cell:
-    return Cell(f"{100 * difference:+.1f} points", round(difference, 6), alarm=alarm)
-
-
 def forgetting_table(comparison: Comparison, goals: str) -> Table:
     """Return how far each task fell from its best."""
     names = [*comparison.tasks, *(["mean"] if len(comparison.tasks) > 1 else [])]
-    rows = [{"task": Cell(name)} for name in names]
+    rows: list[dict[str, Any]] = [{"task": name} for name in names]
     for group in comparison.evaluated(goals):
         drops = analysis.forgetting(group, goals)
         for row, drop in zip(rows, [*drops, drops.mean()], strict=False):
@@ -235,39 +242,41 @@ def forgetting_table(comparison: Comparison, goals: str) -> Table:
     return Table(f"{comparison.slug}-{goals}-forgetting", "Forgetting", rows, note, folded=True)
 
 
-def transfer_table(comparison: Comparison) -> Table | None:
-    """Return the success on the source's tasks before and after training, None without a transfer."""
-    rows = [
-        {
-            "group": _named(group),
-            "task of the source": Cell(kept.task),
-            "seeds": _counted(kept.seeds),
-            "before": _percent(kept.before),
-            "after": _percent(kept.after),
-            "change": _points(kept.after - kept.before, alarm=kept.before - kept.after > _NOTICEABLE),
-        }
-        for group in comparison.groups
-        for kept in analysis.kept_skills(group)
-    ]
+def transfer_table(comparison: Comparison) -> Table:
+    """Return the success on the source's tasks before and after training; without rows where nothing is known."""
+    rows = []
+    for group in comparison.groups:
+        for task, rates in analysis.kept_skills(group).items():
+            before, after = np.mean(rates, axis=0).tolist()
+            rows.append(
+                {
+                    "group": group,
+                    "task of the source": task,
+                    "seeds": len(rates),
+                    "before": _percent(before),
+                    "after": _percent(after),
+                    "change": _points(after - before, alarm=before - after > _NOTICEABLE),
+                }
+            )
     note = (
         "Success of the deterministic policy on the tasks of the run that training began from: before the "
         "first update, which is what the source could do, and at the end. Means over seeds."
     )
-    return Table(f"{comparison.slug}-transfer", "What was kept of the source", rows, note) if rows else None
+    return Table(f"{comparison.slug}-transfer", "What was kept of the source", rows, note)
 
 
 def reference_table(
-    comparison: Comparison, results: Mapping[str, Sequence[analysis.Result]], published: Sequence[Published]
+    comparison: Comparison, results: Mapping[str, Sequence[Result]], published: Sequence[Published]
 ) -> Table:
     """Return our groups and published results on the same task set, each with its protocol."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
-            "method": _named(result.group, f"this report: {result.group.label}"),
+            "method": Cell(f"this report: {result.group.label}", series=result.group.series),
             "IQM": _percent(result.interquartile_mean, result.interquartile_interval),
             "mean": _percent(result.mean, result.mean_interval),
-            "steps": Cell(count(result.steps[1]), result.steps[1]),
-            "protocol": Cell(_own_protocol(comparison, goals, result)),
-            "source": Cell("measured here"),
+            "steps": _steps(result.steps[1]),
+            "protocol": _own_protocol(comparison, goals, result),
+            "source": "measured here",
         }
         for goals, found in results.items()
         for result in found
@@ -277,12 +286,12 @@ def reference_table(
         success = Cell(entry.figure, {"": (low + high) / 2, "low": low, "high": high})
         rows.append(
             {
-                "method": Cell(entry.method),
-                "IQM": success if entry.aggregate == "IQM" else DASH,
-                "mean": DASH if entry.aggregate == "IQM" else success,
-                "steps": Cell(count(entry.steps), entry.steps),
-                "protocol": Cell(entry.protocol),
-                "source": Cell(entry.source),
+                "method": entry.method,
+                "IQM": success if entry.aggregate == "IQM" else None,
+                "mean": None if entry.aggregate == "IQM" else success,
+                "steps": _steps(entry.steps),
+                "protocol": entry.protocol,
+                "source": entry.source,
             }
         )
     note = (
@@ -292,7 +301,7 @@ def reference_table(
     return Table(f"{comparison.slug}-reference", "Beside published results", rows, note)
 
 
-def _own_protocol(comparison: Comparison, goals: str, result: analysis.Result) -> str:
+def _own_protocol(comparison: Comparison, goals: str, result: Result) -> str:
     what = f"{comparison.reward} reward, {result.episodes} episodes a task, {GOALS[goals]}, deterministic"
     words = f"{what}, horizon {comparison.horizon}, success at any step, {plural(result.seeds, 'seed')}"
     settings = result.group.settings
@@ -307,17 +316,16 @@ def throughput_table(study: Study) -> Table:
         timed = [(member.run.step, member.run.seconds) for member in group.members if member.run.seconds]
         speeds = [step / seconds for step, seconds in timed]
         row = {
-            "group": _named(group, name),
+            "group": Cell(name, series=group.series),
             "steps/s": _number(sum(speeds) / len(speeds) if speeds else None),
             "slowest": _number(min(speeds, default=None)),
             "fastest": _number(max(speeds, default=None)),
         }
         for part in ("environment", "learning", "evaluation"):
-            share = analysis.time_share(group, part)
+            share = analysis.mean_logged(group, "timing", part, np.mean)
             row[part] = DASH if share is None else Cell(f"{100 * share:.0f} %", round(share, 4))
         row["time, all runs"] = _time(sum(seconds for _, seconds in timed) if timed else None)
-        hosts = {member.run.host for member in group.members if member.run.host}
-        row["machine"] = Cell(", ".join(sorted(hosts)) or DASH.text)
+        row["machine"] = ", ".join(sorted({member.run.host for member in group.members} - {""}))
         rows.append(row)
     note = "Environment steps per second of wall-clock time over whole runs, restarts included; their mean."
     return Table("throughput", "Throughput", rows, note)
@@ -339,14 +347,14 @@ def run_table(study: Study) -> Table:
         rows.append(
             {
                 "run": Cell(str(run.path), series=series),
-                "group": Cell(name),
-                "seed": DASH if run.seed is None else _counted(run.seed),
+                "group": name,
+                "seed": run.seed,
                 "state": Cell(run.state, alarm=run.state not in ("finished", "running")),
                 "steps": Cell(steps, {"": run.step, "of": total}),
                 "time": _time(run.seconds),
-                "starts": _counted(len(run.starts)),
-                "machine": Cell(run.host or DASH.text),
-                "version": Cell(project_version(run) or DASH.text),
+                "starts": len(run.starts),
+                "machine": run.host,
+                "version": project_version(run),
             }
         )
     return Table("runs", "Runs", rows, folded=len(rows) > _MANY_RUNS)
@@ -355,10 +363,14 @@ def run_table(study: Study) -> Table:
 def settings_table(study: Study) -> Table:
     """Return the settings in which the groups differ."""
     groups = study.groups()
-    rows = []
-    for key in differing_keys([group.settings for _, group in groups]):
-        texts = {name: setting_text(group.settings[key]) for name, group in groups if key in group.settings}
-        rows.append({"setting": Cell(key)} | {name: Cell(texts.get(name, DASH.text)) for name, _ in groups})
+    rows = [
+        {"setting": key}
+        | {
+            name: setting_text(group.settings[key]) if key in group.settings else None
+            for name, group in groups
+        }
+        for key in differing_keys([group.settings for _, group in groups])
+    ]
     note = "Settings that change what is learned and that differ between groups; all others are equal."
     return Table("settings", "Differences in the configuration", rows, note)
 
@@ -367,7 +379,7 @@ def common_settings_table(study: Study) -> Table:
     """Return the settings that all runs share."""
     first, *others = (learning_settings(run) for run in study.runs)
     rows = [
-        {"setting": Cell(key), "value": Cell(setting_text(value))}
+        {"setting": key, "value": setting_text(value)}
         for key, value in first.items()
         if all(key in settings and repr(settings[key]) == repr(value) for settings in others)
     ]
@@ -376,14 +388,19 @@ def common_settings_table(study: Study) -> Table:
 
 def environment_table(study: Study) -> Table:
     """Return versions and machines, with the number of runs that each value holds for."""
-    found: dict[str, dict[str, list[Run]]] = {}
+    found: dict[str, Counter[str]] = {}
     for run in study.runs:
         for key, value in flatten(run.environment).items():
-            if not {"command", "command_line", "argv", "time"} & set(key.split(".")):
-                found.setdefault(key, {}).setdefault(setting_text(value), []).append(run)
-    rows = []
-    for key, values in found.items():
-        for value, runs in values.items():
-            which = f"{len(runs)} of {len(study.runs)} runs" if len(runs) < len(study.runs) else "all"
-            rows.append({"what": Cell(key), "value": Cell(value, alarm=len(values) > 1), "runs": Cell(which)})
+            if not {"command", "time"} & set(key.split(".")):
+                found.setdefault(key, Counter())[setting_text(value)] += 1
+    total = len(study.runs)
+    rows = [
+        {
+            "what": key,
+            "value": Cell(value, alarm=len(values) > 1),
+            "runs": "all" if number == total else f"{number} of {total} runs",
+        }
+        for key, values in found.items()
+        for value, number in values.items()
+    ]
     return Table("versions", "Versions and machines", rows, folded=True)

@@ -208,7 +208,7 @@ def test_runs_of_unequal_length_are_said_to_be_and_can_be_compared_at_one_step(t
     write_run(tmp_path, seed=1)
     write_run(tmp_path, seed=2, step=80_000, state="failed")
     comparison = comparison_of(tmp_path)
-    band = analysis.mean_band(comparison.groups[0], "train")
+    band = analysis.Band(comparison.groups[0], "train")
     assert band.steps[band.whole - 1] == 80_000
     assert len(band.low) == band.whole
     first = Run(tmp_path / "plain-00000000" / "seed=1").evaluation
@@ -227,7 +227,7 @@ def test_an_official_evaluation_beside_a_short_one_at_the_same_step_wins(tmp_pat
     official = "200000,reach-v3,train,50,0.42,1,500\n"
     with open(path / "evaluation.csv", "a") as file:
         file.write(official + "200000,reach-v3,train,10,0.9,1,500\n")
-    (result,) = analysis.results(comparison_of(tmp_path), "train")
+    result = analysis.Result(comparison_of(tmp_path).groups[0], "train")
     assert (result.mean, result.episodes) == (0.42, 50)
 
 
@@ -245,7 +245,7 @@ def test_fewer_than_three_seeds_are_warned_of(tmp_path):
 def test_the_interval_of_a_task_holds_its_mean_where_seeds_played_unlike_numbers_of_episodes(tmp_path):
     write_run(tmp_path, seed=1, episodes=100, skill=0.95)
     write_run(tmp_path, seed=2, episodes=1, skill=0)
-    (result,) = analysis.results(comparison_of(tmp_path), "train")
+    result = analysis.Result(comparison_of(tmp_path).groups[0], "train")
     assert (result.low <= result.tasks).all()
     assert (result.tasks <= result.high).all()
     # One episode of a seed tells hardly anything.
@@ -254,7 +254,7 @@ def test_the_interval_of_a_task_holds_its_mean_where_seeds_played_unlike_numbers
 
 def test_one_seed_has_no_interval_over_seeds(tmp_path):
     write_run(tmp_path)
-    (result,) = analysis.results(comparison_of(tmp_path), "train")
+    result = analysis.Result(comparison_of(tmp_path).groups[0], "train")
     assert result.interquartile_interval is None
     text = (report(tmp_path) / "report.md").read_text()
     assert "[" not in text.split("### Success")[0].split("episodes a task")[1]
@@ -304,7 +304,7 @@ def test_one_bad_directory_does_not_keep_the_others_from_being_reported(tmp_path
 
 def test_a_run_of_another_version_is_named(tmp_path):
     write_run(tmp_path, seed=1)
-    write_run(tmp_path, seed=2, environment={"versions": {"mtrl": "0.0.7"}})
+    write_run(tmp_path, seed=2, environment={"versions": {"mtrl-metaworld": "0.0.7"}})
     assert "1 of 2 runs were made by version 0.0.7 of this project" in study_notices(study_of(tmp_path))[0]
 
 

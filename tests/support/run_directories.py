@@ -63,7 +63,7 @@ def write_run(
     status = {"state": state, "step": done, "total_steps": total_steps, "starts": [start], "result": None}
     (path / "status.json").write_text(json.dumps(status))
     facts = environment or {
-        "versions": {"mtrl": "0.1.0", "torch": "2.13.0", "mujoco": "3.3.0"},
+        "versions": {"mtrl-metaworld": "0.1.0", "torch": "2.13.0", "mujoco": "3.3.0"},
         "git": {"commit": "0" * 40, "dirty": False},
         "cpu": "a processor",
         "command": "python -m mtrl",
