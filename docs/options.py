@@ -1,11 +1,7 @@
 """Write docs/options.md, the table of every key: ``python docs/options.py``."""
 
-import ast
-import inspect
-import itertools
 import json
-from dataclasses import fields
-from functools import cache
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,7 @@ changes it; a key that belongs to some options of a group names them.
 
 
 def table() -> str:
-    """Return the page: the meanings are the docstrings under the fields, the values those of ``conf/``."""
+    """Return the page: the meanings are those of the fields, the values those of ``conf/``."""
     values, rows = known_values(), {name: text for name, text in meanings(types.Config).items() if text}
     for group in fields(types.Config):
         options = types.OPTIONS.get(group.name, {"": group.type})
@@ -36,18 +32,10 @@ def table() -> str:
     return "\n".join([INTRODUCTION, "| key | value | meaning |", "|---|---|---|", *lines, ""])
 
 
-@cache
 def meanings(kind: type) -> dict[str, str]:
-    """Return the docstring below each field of a class and of those before it; empty where there is none."""
-    found: dict[str, str] = {}
-    for base in reversed(getattr(kind, "__mro__", ())):
-        body = ast.parse(inspect.getsource(base)).body[0].body if issubclass(base, types.Group) else []
-        for statement, after in itertools.pairwise([*body, None]):
-            if isinstance(statement, ast.AnnAssign) and statement.target.id in base.__dataclass_fields__:
-                found[statement.target.id] = (
-                    " ".join(after.value.value.split()) if isinstance(after, ast.Expr) else ""
-                )
-    return {field.name: found[field.name] for field in fields(kind)} if found else {}
+    """Return what each key of a group means; a single value has none."""
+    keys = fields(kind) if is_dataclass(kind) else ()
+    return {key.name: key.metadata.get("meaning", "") for key in keys}
 
 
 def known_values() -> dict[str, Any]:

@@ -6,20 +6,10 @@ import tempfile
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from mtrl import hardware
 from mtrl.config.compose import defaults_of
-from mtrl.config.types import (
-    OPTIONS,
-    OWN_OPTIONS,
-    AlgoConfig,
-    Config,
-    MultiheadConfig,
-    SACConfig,
-    load_class,
-    require,
-)
+from mtrl.config.types import OPTIONS, OWN_OPTIONS, Config, MultiheadConfig, SACConfig, load_class, require
 from mtrl.config.values import written
 from mtrl.curriculum.stages import stages_of
 from mtrl.errors import ConfigurationError
@@ -48,40 +38,20 @@ def check(cfg: Config, *, on_this_machine: bool = True) -> None:
 
     With ``on_this_machine``, the devices and the memory of this machine must also suffice.
     """
-    _check_tasks(cfg)
-    require(
-        cfg.evaluation.horizon >= cfg.env.horizon,
-        f"evaluation.horizon={cfg.evaluation.horizon} is shorter than the episodes of training, "
-        f"env.horizon={cfg.env.horizon}: use evaluation.horizon={HORIZON}, Meta-World's own",
-    )
-    _check_batches(cfg)
-    _check_own_options(cfg.algo)
-    _check_compilation(cfg)
-    scaling = cfg.algo.reward_scaling if isinstance(cfg.algo, SACConfig) else "none"
-    require(
-        scaling != "return" or not cfg.env.normalize_reward,
-        "env.normalize_reward=true divides rewards by the size of their returns, and so does "
-        "algo.reward_scaling=return: use one of them",
-    )
-    require(
-        not isinstance(cfg.variant, MultiheadConfig) or len(cfg.env.tasks) > 1,
-        "variant=multihead needs more than one task, for it has a critic per task: use variant=shared",
-    )
-    stages_of(cfg)
-    _check_transfer(cfg)
-    _check_output(Path(cfg.output))
-    _check_tracker(cfg.logging.wandb)
+    _check_environments(cfg)
+    _check_updates(cfg)
+    _check_curriculum_and_transfer(cfg)
+    _check_records(cfg)
     if cfg.hardware.backend == "native":
         keys = {"backend_key": "hardware.backend", "reward_key": "env.reward"}
         hardware.require_native(cfg.env.tasks, cfg.env.reward, **keys)
     check_algorithm(cfg)
     if on_this_machine:
-        _check_device(cfg)
-        _check_memory(cfg)
+        _check_machine(cfg)
 
 
-def _check_tasks(cfg: Config) -> None:
-    tasks, task = cfg.env.tasks, cfg.task
+def _check_environments(cfg: Config) -> None:
+    tasks, task, variant = cfg.env.tasks, cfg.task, cfg.variant
     check_tasks(tasks if task is None or task in tasks else [task, *tasks])
     check_seed(cfg.seed)
     require(
@@ -89,43 +59,33 @@ def _check_tasks(cfg: Config) -> None:
         f"task={task} names one task and env.tasks of experiment={cfg.experiment} says otherwise: "
         "use experiment=mt1 for one task, or task=null env.tasks=[...] for a set of your own",
     )
-
-
-def _check_batches(cfg: Config) -> None:
-    algo, n_tasks = cfg.algo, len(cfg.env.tasks)
-    batch, buffer = algo.batch_size, algo.buffer_size
-    fitting = max(1, round(batch / n_tasks)) * n_tasks
     require(
-        not (isinstance(algo, SACConfig) and algo.balanced_batches and batch % n_tasks),
-        f"algo.batch_size={batch} cannot be divided among {n_tasks} tasks: use algo.batch_size={fitting} or "
-        "algo.balanced_batches=false",
+        cfg.evaluation.horizon >= cfg.env.horizon,
+        f"evaluation.horizon={cfg.evaluation.horizon} is shorter than the episodes of training, "
+        f"env.horizon={cfg.env.horizon}: use evaluation.horizon={HORIZON}, Meta-World's own",
     )
+    if isinstance(variant, MultiheadConfig):
+        n_layers, shared = len(variant.critic_layers), variant.shared_layers
+        known = shared == "all" or (isinstance(shared, int) and 0 <= shared <= n_layers)
+        require(known, f"variant.shared_layers={shared} must be all or 0 to {n_layers}")
+        need = "variant=multihead needs more than one task, for it has a critic per task: use variant=shared"
+        require(len(tasks) > 1, need)
+
+
+def _check_updates(cfg: Config) -> None:
+    algo, n_tasks, asked = cfg.algo, len(cfg.env.tasks), cfg.hardware
+    batch, buffer = algo.batch_size, algo.buffer_size
     require(
-        batch <= buffer,
-        f"algo.batch_size={batch} is larger than algo.buffer_size={buffer}: make it smaller",
+        batch <= buffer, f"algo.batch_size={batch} is larger than algo.buffer_size={buffer}: make it smaller"
     )
     require(
         buffer >= cfg.n_envs,
         f"algo.buffer_size={buffer} cannot hold one transition of each of the {cfg.n_envs} environments: "
         f"use at least algo.buffer_size={cfg.n_envs}",
     )
-
-
-def _check_own_options(algo: AlgoConfig) -> None:
-    if not isinstance(algo, SACConfig) or algo.compiles:
-        return
-    off = defaults_of(algo="sac").values["algo"]
-    used = [key for key in OWN_OPTIONS if getattr(algo, key) != off[key]]
-    given = ", ".join(f"algo.{key}={written(getattr(algo, key))}" for key in used)
-    fix = " ".join(f"algo.{key}={written(off[key])}" for key in used)
-    require(not used, f"only {algo.compiling} has {given}, which algo.cls={algo.cls} would not do: set {fix}")
-
-
-def _check_compilation(cfg: Config) -> None:
-    asked = cfg.hardware
     require(
-        asked.compile in ("auto", "off") or cfg.algo.compiles,
-        f"hardware.compile={asked.compile} is not for algo.cls={cfg.algo.cls}, whose update is not compiled: "
+        asked.compile in ("auto", "off") or algo.compiles,
+        f"hardware.compile={asked.compile} is not for algo.cls={algo.cls}, whose update is not compiled: "
         "use hardware.compile=auto",
     )
     require(
@@ -133,44 +93,87 @@ def _check_compilation(cfg: Config) -> None:
         f"hardware.compile=cuda_graph needs a CUDA GPU and hardware.device={asked.device} is none: "
         "use hardware.compile=auto",
     )
+    if not isinstance(algo, SACConfig):
+        return
+    require(
+        algo.temperature == "shared" or isinstance(algo.ent_coef, str),
+        f"algo.ent_coef={algo.ent_coef} fixes the temperature, and algo.temperature=per_task learns one for "
+        "each task: use algo.temperature=shared or algo.ent_coef=auto",
+    )
+    require(
+        not algo.balanced_batches or batch % n_tasks == 0,
+        f"algo.batch_size={batch} cannot be divided among {n_tasks} tasks: use "
+        f"algo.batch_size={max(1, round(batch / n_tasks)) * n_tasks} or algo.balanced_batches=false",
+    )
+    require(
+        algo.reward_scaling != "return" or not cfg.env.normalize_reward,
+        "env.normalize_reward=true divides rewards by the size of their returns, and so does "
+        "algo.reward_scaling=return: use one of them",
+    )
+    if not algo.compiles:
+        off = defaults_of(algo="sac").values["algo"]
+        used = [key for key in OWN_OPTIONS if getattr(algo, key) != off[key]]
+        given = ", ".join(f"algo.{key}={written(getattr(algo, key))}" for key in used)
+        fix = " ".join(f"algo.{key}={written(off[key])}" for key in used)
+        refusal = f"only {algo.compiling} has {given}, which algo.cls={algo.cls} would not do: set {fix}"
+        require(not used, refusal)
 
 
-def _check_transfer(cfg: Config) -> None:
-    transfer = cfg.transfer
+def _check_curriculum_and_transfer(cfg: Config) -> None:
+    curriculum, transfer = cfg.curriculum, cfg.transfer
+    if curriculum.name == "none" and not curriculum.stages and not curriculum.tables:
+        need = "needs a curriculum that hands out the tasks: choose one with curriculum=..., or set"
+        copies = curriculum.copies
+        require(copies is None, f"curriculum.copies={copies} {need} env.copies_per_task")
+        for name in ("start_stage", "thresholds", "steps", "replay"):
+            given = f"curriculum.{name}={getattr(curriculum, name)}"
+            fix = "choose one with curriculum=..., or give curriculum.stages"
+            require(not getattr(curriculum, name), f"{given} needs a curriculum: {fix}")
+    stages_of(cfg)
+    require(
+        transfer.active or not transfer.baseline,
+        "transfer.baseline=true compares with a run from scratch, and this is one: name what it begins "
+        "from with transfer.source or transfer.train",
+    )
     if transfer.source_tasks:
         check_tasks(transfer.source_tasks, "transfer.source_tasks")
+    if not transfer.active:
+        return
+    both = "transfer.source and transfer.train both name a source: set one of them to null or []"
+    require(transfer.source is None or not transfer.train, both)
+    require(bool(transfer.parts), "transfer.parts=[] takes nothing from the source: name actor or critic")
+    require(
+        "optimiser" not in transfer.parts or bool({"actor", "critic"} & set(transfer.parts)),
+        f"transfer.parts={transfer.parts} has the optimiser of neither actor nor critic: name one of them, too",
+    )
     if transfer.source is not None:
         source_content(cfg)
     frozen = [f"transfer.freeze_steps.{part}" for part, steps in transfer.freeze_steps.items() if steps]
-    if cfg.algo.compiles and frozen and transfer.active:
-        compilation = hardware.compilation(cfg.hardware.compile, hardware.device(cfg.hardware))
+    if cfg.algo.compiles and frozen:
         require(
-            compilation == "off",
+            hardware.compilation(cfg.hardware.compile, hardware.device(cfg.hardware)) == "off",
             f"{frozen[0]} cannot be kept by a compiled update, which fixes once for all what it does: "
             "use hardware.compile=off",
         )
 
 
-def _check_output(output: Path) -> None:
-    existing = output.absolute()
+def _check_records(cfg: Config) -> None:
+    """Refuse a directory that cannot be written, and a tracker that is not installed or not logged in to."""
+    require(bool(cfg.output), "output is empty: name a directory for run directories with output=...")
+    existing = Path(cfg.output).absolute()
     while not existing.exists():
         existing = existing.parent
     try:
         # Nothing stays behind; the permissions alone do not show a read-only file system.
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
-        raise ConfigurationError(
-            f"output={output} cannot be written ({error.strerror}): name a directory that can with output=..."
-        ) from error
-
-
-def _check_tracker(mode: str) -> None:
+        problem = f"output={cfg.output} cannot be written ({error.strerror})"
+        raise ConfigurationError(f"{problem}: name a directory that can with output=...") from error
+    mode = cfg.logging.wandb
     if mode == "off":
         return
-    require(
-        find_spec("wandb") is not None,
-        f"logging.wandb={mode} needs wandb: install it with pip install 'mtrl-metaworld[track]'",
-    )
+    install = "install it with pip install 'mtrl-metaworld[track]'"
+    require(find_spec("wandb") is not None, f"logging.wandb={mode} needs wandb: {install}")
     # Asking wandb itself would wait for a password in the middle of a job.
     files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
     require(
@@ -180,17 +183,26 @@ def _check_tracker(mode: str) -> None:
 
 
 def check_algorithm(cfg: Config) -> None:
-    """Refuse a class that is not its option's, or does not take what the configuration gives it.
+    """Refuse, in one sentence, a class that is not its option's, or does not take what the configuration gives it.
 
-    Raises:
-        ConfigurationError: In one sentence. Torch is imported only where the names alone do not suffice.
+    Torch is imported only where the names alone do not suffice.
     """
-    algo = cfg.algo
+    algo, options = cfg.algo, OPTIONS["algo"]
+    chosen = next(option for option, kind in options.items() if kind is type(algo))
+    typed_keys = {field.name for field in fields(algo)} - {"cls", "kwargs"}
     for key in algo.kwargs:
-        _check_free(algo, key)
-    for option, kind in OPTIONS["algo"].items():
+        decided_by = f"algo.{key}" if key in typed_keys else _SET_BY.get(key)
+        require(decided_by is None, f"algo.kwargs.{key} is decided by {decided_by}: set that instead")
+        require(
+            key != "optimize_memory_usage",
+            "algo.kwargs.optimize_memory_usage would lose the last observation of an episode: leave it out",
+        )
+    other = (
+        f"algo.cls={algo.cls} does not go with algo={chosen}, whose keys are another algorithm's: use algo="
+    )
+    for option, kind in options.items():
         if algo.cls in kind.built_in:
-            _check_option(algo, option)
+            require(option == chosen, f"{other}{option}")
             if not algo.kwargs:
                 return
     cls = load_class(algo.cls)
@@ -205,11 +217,19 @@ def check_algorithm(cfg: Config) -> None:
         "name a subclass of stable-baselines3's OffPolicyAlgorithm",
     )
     # The nearest family counts, for stable-baselines3's DDPG is a subclass of its TD3.
-    families = {load_class(kind.built_in[-1]): option for option, kind in OPTIONS["algo"].items()}
-    option = next((families[base] for base in cls.__mro__ if base in families), None)
-    if option:
-        _check_option(algo, option)
-    _check_arguments(algo, cls, arguments_of(cfg, cfg.n_envs, "cpu", "off"))
+    families = {load_class(kind.built_in[-1]): option for option, kind in options.items()}
+    option = next((families[base] for base in cls.__mro__ if base in families), chosen)
+    require(option == chosen, f"{other}{option}")
+    known = _arguments(cls)
+    lacking = ", ".join(name for name in arguments_of(cfg, cfg.n_envs, "cpu", "off") if name not in known)
+    require(
+        not lacking,
+        f"algo.cls={algo.cls} does not take {lacking}, which algo={chosen} gives it: "
+        "choose another algo, or a class that does",
+    )
+    for key in algo.kwargs:
+        takes = ", ".join(known)
+        require(key in known, f"algo.kwargs.{key} is not an argument of {algo.cls}: it takes {takes}")
     try:
         policy, _ = policy_for(cls, cfg.variant, len(cfg.env.tasks))
     except ValueError as error:
@@ -220,43 +240,6 @@ def check_algorithm(cfg: Config) -> None:
         f"algo.kwargs.use_sde={algo.kwargs.get('use_sde')} is not for the networks of {algo.cls} here: leave it "
         "out, or use algo.cls=stable_baselines3.SAC with variant=shared variant.layer_norm=false",
     )
-
-
-def _check_free(algo: AlgoConfig, key: str) -> None:
-    """Refuse an argument that a typed key decides, or that the replay buffer does not do."""
-    own = {field.name for field in fields(algo)} - {"cls", "kwargs"}
-    typed = f"algo.{key}" if key in own else _SET_BY.get(key)
-    require(typed is None, f"algo.kwargs.{key} is decided by {typed}: set that instead")
-    require(
-        key != "optimize_memory_usage",
-        "algo.kwargs.optimize_memory_usage would lose the last observation of an episode: leave it out",
-    )
-
-
-def _option_of(algo: AlgoConfig) -> str:
-    return next(option for option, kind in OPTIONS["algo"].items() if kind is type(algo))
-
-
-def _check_option(algo: AlgoConfig, option: str) -> None:
-    chosen = _option_of(algo)
-    require(
-        option == chosen,
-        f"algo.cls={algo.cls} does not go with algo={chosen}, whose keys are another algorithm's: "
-        f"use algo={option}",
-    )
-
-
-def _check_arguments(algo: AlgoConfig, cls: type, typed: dict[str, Any]) -> None:
-    known = _arguments(cls)
-    lacking = [name for name in typed if name not in known]
-    require(
-        not lacking,
-        f"algo.cls={algo.cls} does not take {', '.join(lacking)}, which algo={_option_of(algo)} gives it: "
-        "choose another algo, or a class that does",
-    )
-    for key in algo.kwargs:
-        takes = ", ".join(known)
-        require(key in known, f"algo.kwargs.{key} is not an argument of {algo.cls}: it takes {takes}")
 
 
 def _arguments(cls: type) -> list[str]:
@@ -272,19 +255,6 @@ def _arguments(cls: type) -> list[str]:
     return sorted(name for name in names if name != "self" and not name.startswith("_"))
 
 
-def _check_device(cfg: Config) -> None:
-    asked = cfg.hardware
-    missing = f"hardware.device={asked.device} is not there"
-    if asked.device == "mps" and not hardware.mps_available():
-        raise ConfigurationError(f"{missing}: it needs a Mac with Apple's GPU; use hardware=auto or cpu")
-    if asked.device.startswith("cuda") and not hardware.cuda_available(asked.device):
-        raise ConfigurationError(f"{missing}: torch sees no such GPU; use hardware=auto or cpu")
-    if asked.compile == "cuda_graph" and asked.device == "auto" and not hardware.cuda_available("cuda"):
-        raise ConfigurationError(
-            "hardware.compile=cuda_graph needs a CUDA GPU and torch sees none: use hardware.compile=auto"
-        )
-
-
 def replay_bytes(cfg: Config) -> int:
     """Return the bytes of the run's replay buffer when it is full."""
     observation = OBSERVATION_SIZE + (len(cfg.env.tasks) if cfg.variant.task_id else 0)
@@ -294,12 +264,20 @@ def replay_bytes(cfg: Config) -> int:
     )
 
 
-def _check_memory(cfg: Config) -> None:
+def _check_machine(cfg: Config) -> None:
+    device, buffer = cfg.hardware.device, cfg.algo.buffer_size
+    missing, fix = f"hardware.device={device} is not there", "use hardware=auto or cpu"
+    if device == "mps":
+        require(hardware.mps_available(), f"{missing}: it needs a Mac with Apple's GPU; {fix}")
+    if device.startswith("cuda"):
+        require(hardware.cuda_available(device), f"{missing}: torch sees no such GPU; {fix}")
+    if cfg.hardware.compile == "cuda_graph" and device == "auto":
+        none = "hardware.compile=cuda_graph needs a CUDA GPU and torch sees none: use hardware.compile=auto"
+        require(hardware.cuda_available("cuda"), none)
     needed = replay_bytes(cfg)
-    free, where = hardware.replay_memory(cfg.hardware.device, needed)
-    fitting = int(cfg.algo.buffer_size * free / needed * 0.8)
+    free, where = hardware.replay_memory(device, needed)
     require(
         needed <= free,
-        f"algo.buffer_size={cfg.algo.buffer_size} needs {needed / 2**30:.1f} GiB for its replay buffer, "
-        f"and {free / 2**30:.1f} GiB are free{where}: use at most algo.buffer_size={fitting}",
+        f"algo.buffer_size={buffer} needs {needed / 2**30:.1f} GiB for its replay buffer, and "
+        f"{free / 2**30:.1f} GiB are free{where}: use at most algo.buffer_size={int(buffer * free / needed * 0.8)}",
     )
