@@ -36,8 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str], signals: Signals) -> int:
     flags = _flags(words)
     if flags.help:
-        return _help()
-    _check_flags(flags)
+        from mtrl.config.help import help_text
+
+        try:
+            print(help_text(), flush=True)
+        except BrokenPipeError:
+            # The reader has seen enough (a pager, head); Python would complain again when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    for name, fix in _NOT_FOR_US.items():
+        if getattr(flags, name):
+            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {fix}")
+    modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
+    if len(modes) > 1:
+        named = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
+        raise ConfigurationError(f"{named} exclude each other: leave out all but one")
     # Our presets of resources bear the names of the launchers on purpose.
     warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema with the same name")
     if flags.shell_completion and any(word.startswith("query=") for word in flags.overrides):
@@ -71,11 +84,7 @@ def _run(words: list[str], signals: Signals) -> int:
 
 
 def _flags(words: list[str]) -> Namespace:
-    """Return the flags of the command line as Hydra names them.
-
-    Raises:
-        ConfigurationError: One that does not exist, with the nearest that does, or one without its value.
-    """
+    """Return the flags of the command line as Hydra names them; an unknown one is answered with the nearest."""
     from hydra._internal.utils import get_args_parser
 
     from mtrl.config.compose import groups
@@ -107,28 +116,6 @@ _NOT_FOR_US = {
     "experimental_rerun": "the same command again continues a run",
 }
 """Flags of Hydra's that would have no effect here, and what does."""
-
-
-def _check_flags(flags: Namespace) -> None:
-    """Refuse flags of Hydra's that this command does not have, and flags that contradict each other."""
-    for name, fix in _NOT_FOR_US.items():
-        if getattr(flags, name):
-            raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {fix}")
-    modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
-    if len(modes) > 1:
-        named = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
-        raise ConfigurationError(f"{named} exclude each other: leave out all but one")
-
-
-def _help() -> int:
-    from mtrl.config.help import help_text
-
-    try:
-        print(help_text(), flush=True)
-    except BrokenPipeError:
-        # The reader has seen enough (a pager, head); Python would complain again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def _hand_to_hydra(words: list[str], signals: Signals) -> int:

@@ -20,52 +20,48 @@ class RunEndedError(Exception):
     """What ``status.json`` says of the run afterwards: ``failed`` or ``interrupted``."""
 
 
-class ConfigurationError(RunEndedError, ValueError):
+class RefusedError(RunEndedError, ValueError):
+    """Refuses what is given, before anything is done."""
+
+    exit_code = REFUSED
+
+
+class TryAgainError(RunEndedError, RuntimeError):
+    """Ends a run through no fault of its own."""
+
+    exit_code, state = TRY_AGAIN, "interrupted"
+
+
+class ConfigurationError(RefusedError):
     """A configuration that cannot run."""
 
-    exit_code = REFUSED
 
-
-class UnreadableRunError(RunEndedError, ValueError):
+class UnreadableRunError(RefusedError):
     """A directory that cannot be read as a run."""
 
-    exit_code = REFUSED
 
-
-class LoadError(RunEndedError, ValueError):
+class LoadError(RefusedError):
     """A run, checkpoint or zip that holds no usable policy."""
 
-    exit_code = REFUSED
 
-
-class DamagedError(RunEndedError, ValueError):
+class DamagedError(RefusedError):
     """A file of a checkpoint that is not what was written."""
 
-    exit_code = REFUSED
 
-
-class NoGraphicsError(RunEndedError, RuntimeError):
+class NoGraphicsError(RefusedError):
     """A machine on which nothing can draw."""
 
-    exit_code = REFUSED
 
-
-class EncoderError(RunEndedError, RuntimeError):
+class EncoderError(RefusedError):
     """A video encoder that is missing or does not work."""
 
-    exit_code = REFUSED
 
-
-class CheckpointFailedError(RunEndedError, RuntimeError):
+class CheckpointFailedError(TryAgainError):
     """Writing a checkpoint failed several times in a row."""
 
-    exit_code, state = TRY_AGAIN, "interrupted"
 
-
-class WorkerLostError(RunEndedError, RuntimeError):
+class WorkerLostError(TryAgainError):
     """A worker process was killed or no longer answers."""
-
-    exit_code, state = TRY_AGAIN, "interrupted"
 
 
 class WorkerRaisedError(RunEndedError, RuntimeError):
@@ -106,33 +102,21 @@ class TrainingNotFiniteError(RunEndedError, ArithmeticError):
         # Both settings change the run directory, so the advice must be a new run.
         how = "a lower algo.learning_rate, or algo.max_gradient_norm=1 where algo=sac"
         if self.transition is not None:
-            advice = (
-                "the environment, or the policy that acted, is broken: "
-                "see refused_transition.npz in the run directory"
-            )
+            see = "see refused_transition.npz in the run directory"
+            advice = f"the environment, or the policy that acted, is broken: {see}"
         elif checkpoint is None:
             advice = f"train from scratch with {how}"
         else:
-            advice = (
-                f"continue from the last checkpoint in a new run, with transfer.source={checkpoint} and {how}"
-            )
+            source = f"transfer.source={checkpoint}"
+            advice = f"continue from the last checkpoint in a new run, with {source} and {how}"
         return f"{self.tensor}{whose} is NaN or infinite{where}: {advice}"
 
 
 class Preempted(Exception):
-    """A signal asked the run to end.
-
-    Args:
-        number: The signal.
-    """
+    """The signal ``number`` asked the run to end."""
 
     state = "interrupted"
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.number = number
-
-    @property
-    def exit_code(self) -> int:
-        """128 plus the signal's number."""
-        return 128 + self.number
+        self.number, self.exit_code = number, 128 + number

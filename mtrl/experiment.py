@@ -14,7 +14,6 @@ from mtrl.config.types import MultiheadConfig, is_learned
 from mtrl.config.values import flatten, key_of, written
 from mtrl.rundir.models import source_content
 
-_READABLE_LENGTH = 80
 _ABSENT = object()
 
 
@@ -29,11 +28,7 @@ class Composition(Composed):
 
     @cached_property
     def differences(self) -> dict[str, Any]:
-        """The settings that differ from the recipe and decide what is learned, as flat keys.
-
-        For instance ``{"variant": "multihead", "algo.gamma": 0.9}``: an option of the groups algo, variant and
-        curriculum is listed under the name of its group.
-        """
+        """What differs from the recipe and decides learning, as ``{"variant": "multihead", "algo.gamma": 0.9}``."""
         recipe = {"experiment": self.choices["experiment"], "tuned": self.tuned}
         usual = defaults_of(**recipe).choices
         differing = {group: option for group, option in self._chosen().items() if usual.get(group) != option}
@@ -41,10 +36,7 @@ class Composition(Composed):
 
     @cached_property
     def learned(self) -> dict[str, Any]:
-        """The options of groups, and the settings that differ from their defaults, as flat keys: what decides learning.
-
-        For instance ``{"algo": "sac", "variant": "shared", "curriculum": "none", "algo.gamma": 0.9}``.
-        """
+        """The options of algo, variant and curriculum, and what decides learning and differs from their defaults."""
         return self._chosen() | self._learned_keys_differing_from(defaults_of(**self._chosen()).values)
 
     def _chosen(self) -> dict[str, str]:
@@ -57,31 +49,24 @@ class Composition(Composed):
             for key, value in flatten(self.values).items()
             if is_learned(key) and not key.endswith(".name") and usual.get(key, _ABSENT) != value
         }
-        if self.config.transfer.active:
-            return learned | {"transfer.from": self._origin()}
-        return {key: value for key, value in learned.items() if not key.startswith("transfer.")}
-
-    def _origin(self) -> str:
-        """Return what the run starts from: the identity of a run trained for it, or the content of a model."""
+        if not self.config.transfer.active:
+            return {key: value for key, value in learned.items() if not key.startswith("transfer.")}
         if self.source is None:
-            return source_content(self.config)[:8]
+            return learned | {"transfer.from": source_content(self.config)[:8]}
         # The source has this run's seed. It is left out, so that runs which differ only in the seed share a folder.
         folder = run_directory(self.source).relative_to(self.source.config.output).parent
-        return f"{folder} at {self.source.config.total_steps}"
+        return learned | {"transfer.from": f"{folder} at {self.source.config.total_steps}"}
 
 
 def compose_run(
     overrides: Sequence[str], *, on_this_machine: bool = True, user_overrides: Sequence[str] | None = None
 ) -> Composition:
-    """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]`` and check it.
+    """Compose one run from overrides, and the run it starts from, and check both; ConfigurationError names a mistake.
 
     Args:
-        overrides: The overrides.
+        overrides: For instance ``["experiment=mt10", "algo.gamma=0.9"]``.
         on_this_machine: Whether the run starts here; otherwise its devices and memory are checked where it starts.
         user_overrides: The overrides that a person gave; None if all of them.
-
-    Raises:
-        ConfigurationError: This run or its source is wrong; one sentence names the mistake and the fix.
     """
     composed = compose(overrides)
     check(composed.config, on_this_machine=on_this_machine)
@@ -91,18 +76,11 @@ def compose_run(
 
 
 _PASSED_TO_SOURCE = (
-    "algo",
-    "env.horizon",
-    "env.reward",
-    "env.norm",
-    "env.copies",
-    "evaluation.horizon",
-    "hardware",
-    "checkpoint.",
-    "logging.",
+    *("algo", "env.horizon", "env.reward", "env.norm", "env.copies", "evaluation.horizon"),
+    *("hardware", "checkpoint.", "logging."),
 )
 """Overrides of a run that also hold for its source."""
-_WIDTHS, _HEADS = ("actor_layers", "critic_layers", "layer_norm"), ("shared_layers", "actor_heads")
+_WIDTHS = ("actor_layers", "critic_layers", "layer_norm")
 
 
 def _source(composed: Composed, on_this_machine: bool) -> Composition | None:
@@ -119,21 +97,21 @@ def _source(composed: Composed, on_this_machine: bool) -> Composition | None:
     shared = [override for override in composed.overrides if key_of(override).startswith(_PASSED_TO_SOURCE)]
     user_overrides = [*(override for override in shared if key_of(override) not in named), *train]
 
-    def composed_with(*choice: str, keys: Sequence[str]) -> Composition:
+    def composed_with(choice: str, keys: Sequence[str]) -> Composition:
         own = [
             *shared,
             f"seed={cfg.seed}",
             f"output={written(cfg.output)}",
             f"dry_run={written(cfg.dry_run)}",
         ]
-        own += [*choice, *(f"variant.{key}={written(getattr(variant, key))}" for key in keys)]
+        own += [choice, *(f"variant.{key}={written(getattr(variant, key))}" for key in keys)]
         own = [override for override in own if key_of(override) not in named]
         return compose_run([*own, *train], on_this_machine=on_this_machine, user_overrides=user_overrides)
 
-    source = composed_with(f"variant={'shared' if variant.task_id else 'plain'}", keys=_WIDTHS)
+    source = composed_with(f"variant={'shared' if variant.task_id else 'plain'}", _WIDTHS)
     # Only the composed source shows how many tasks it has. Heads need several, so it is composed again with them.
     if isinstance(variant, MultiheadConfig) and len(source.config.env.tasks) > 1:
-        source = composed_with("variant=multihead", keys=(*_WIDTHS, *_HEADS))
+        source = composed_with("variant=multihead", (*_WIDTHS, "shared_layers", "actor_heads"))
     return source
 
 
@@ -148,12 +126,9 @@ def run_directory(composition: Composition) -> Path:
     parts = [cfg.task] if cfg.task else []
     if "env.tasks" in differences and not cfg.task:
         parts.append(f"{len(cfg.env.tasks)}-tasks")
-    parts += [
-        f"{key}={_brief(value)}"
-        for key, value in sorted(differences.items())
-        if key not in ("task", "env.tasks")
-    ]
-    readable = ",".join(parts)[:_READABLE_LENGTH].rstrip(",.=") or "default"
+    others = sorted(set(differences) - {"task", "env.tasks"})
+    parts += [f"{key}={_brief(differences[key])}" for key in others]
+    readable = ",".join(parts)[:80].rstrip(",.=") or "default"
     return Path(cfg.output) / cfg.experiment / f"{readable}-{digest}" / f"seed={cfg.seed}"
 
 

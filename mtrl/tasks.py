@@ -15,28 +15,23 @@ def _tasks(names: str) -> tuple[str, ...]:
     return tuple(f"{name}-v3" for name in names.split())
 
 
-MT10 = _tasks(
-    """
+MT10 = _tasks("""
     reach push pick-place door-open drawer-open drawer-close button-press-topdown peg-insert-side
     window-open window-close
-    """
-)
+""")
 """Meta-World's MT10, in its order."""
 
 MT3 = MT10[:3]
 """Reach, push, pick-place: the predecessor's set of three."""
 
-MT25 = MT10 + _tasks(
-    """
+MT25 = MT10 + _tasks("""
     coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull button-press-wall
     faucet-open door-lock lever-pull sweep-into faucet-close coffee-button button-press-topdown-wall
     dial-turn
-    """
-)
+""")
 """Meta-World's MT25, in its order."""
 
-MT50 = _tasks(
-    """
+MT50 = _tasks("""
     assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall button-press
     button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble door-close door-lock
     door-open door-unlock hand-insert drawer-close drawer-open faucet-open faucet-close hammer
@@ -44,8 +39,7 @@ MT50 = _tasks(
     pick-place plate-slide plate-slide-side plate-slide-back plate-slide-back-side peg-insert-side
     peg-unplug-side soccer stick-push stick-pull push push-wall push-back reach reach-wall shelf-place
     sweep-into sweep window-open window-close
-    """
-)
+""")
 """Every task of Meta-World, in the order of its MT50."""
 
 _NATIVE_FILES = {path.stem for path in (Path(__file__).parent / "env" / "native" / "tasks").glob("*.py")}
@@ -94,12 +88,7 @@ def closest(name: str, choices: Sequence[str]) -> str | None:
 
 
 def check_tasks(tasks: Sequence[str], key: str = "env.tasks") -> None:
-    """Raise ConfigurationError, in one sentence, unless ``tasks`` are distinct tasks of Meta-World and not empty.
-
-    Args:
-        tasks: Names of tasks.
-        key: What to call them in the sentence.
-    """
+    """Raise ConfigurationError unless ``tasks``, called ``key`` there, are one or more distinct tasks of Meta-World."""
     if isinstance(tasks, str):
         raise ConfigurationError(f"tasks={tasks!r} must be a list of names: use [{tasks!r}]")
     if len(tasks) == 0:
@@ -121,6 +110,5 @@ def check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise ConfigurationError(f"seed={seed} must lie in 0..{2**32 - 1}")
     if seed == HELD_OUT_SEED:
-        raise ConfigurationError(
-            f"seed={seed} makes the held-out goals, which nothing may train on: use another seed"
-        )
+        problem = "makes the held-out goals, which nothing may train on"
+        raise ConfigurationError(f"seed={seed} {problem}: use another seed")

@@ -87,7 +87,7 @@ def test_a_key_added_to_the_project_later_changes_no_directory(monkeypatch):
     before = compose_run(["algo.gamma=0.5"])
     path = run_directory(before)
     monkeypatch.setitem(before.values["algo"], "added_later", 1)
-    for chosen in ({}, {"experiment": "mt1"}):
+    for chosen in ({}, {"experiment": "mt1", "tuned": True}):
         for options in ({"algo": "sac", "variant": "shared", "curriculum": "none"}, {}):
             if chosen or options:
                 monkeypatch.setitem(defaults_of(**chosen, **options).values["algo"], "added_later", 1)

@@ -1,7 +1,5 @@
 """What tab completion offers: groups with their options, keys, and the values that are known."""
 
-from typing import Any
-
 from mtrl.config.compose import defaults_of, groups
 from mtrl.config.values import walk
 from mtrl.errors import ConfigurationError
@@ -21,11 +19,21 @@ def offered(line: str) -> list[str]:
     """
     words = line.split()[1:]
     word = "" if not words or line[-1].isspace() else words.pop()
-    values = dict(walk(_composed(words)))
+    pairs = [before.partition("=") for before in words]
+    chosen = {group: option for group, _, option in pairs if option in groups().get(group, [])}
+    try:
+        composed = defaults_of(**chosen).values
+    except ConfigurationError:
+        composed = defaults_of().values
+    values = dict(walk(composed))
     key, equals, value = word.partition("=")
     if equals:
         done, comma, value = value.rpartition(",")
-        known = groups().get(key) or (sorted(MT50) if key == "task" else _known(values.get(key)))
+        usual = values.get(key)
+        # A value that is missing or null shows nothing, and a list is too long to be changed by hand.
+        known = [] if usual in (None, "???") or isinstance(usual, dict | list) else [str(usual)]
+        known = ["false", "true"] if isinstance(usual, bool) else known
+        known = groups().get(key) or (sorted(MT50) if key == "task" else known)
         return [f"{key}={done}{comma}{each}" for each in known if each.startswith(value)]
     depth = word.count(".")
     chosen_by_group = {"experiment", *(f"{group}.name" for group in groups())}
@@ -34,20 +42,3 @@ def offered(line: str) -> list[str]:
         if name.count(".") == depth and name not in chosen_by_group:
             names.append(f"{name}." if isinstance(value, dict) and value else f"{name}=")
     return sorted(name for name in names if name.startswith(word))
-
-
-def _known(value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return ["false", "true"]
-    # A value that is missing or null shows nothing, and a list is too long to be changed by hand.
-    return [] if value in (None, "???") or isinstance(value, dict | list) else [str(value)]
-
-
-def _composed(words: list[str]) -> dict[str, Any]:
-    """Return the configuration of the options among the words before, as far as they go together."""
-    pairs = (word.partition("=") for word in words)
-    chosen = {group: option for group, _, option in pairs if option in groups().get(group, [])}
-    try:
-        return defaults_of(**chosen).values
-    except ConfigurationError:
-        return defaults_of().values

@@ -5,13 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -26,8 +25,6 @@ from mtrl.errors import ConfigurationError
 _PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 """The configuration files: inside the installed package, or beside it in a checkout."""
-_NOT_OFFERED = ("tuning", "hydra", "search")
-"""Folders of ``conf/`` that are no groups for a person to choose from."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,7 @@ class Composed:
     """Whether the recipe's tuned values were drawn in; they are for the algorithm's own class."""
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(NamedTuple):
     """What a choice of options gives before any key is overridden."""
 
     choices: dict[str, str]
@@ -82,82 +78,76 @@ def as_hydra_reads(override: str) -> str:
 
 def groups() -> dict[str, list[str]]:
     """Return the options of each group, read off the files; other files draw in those that begin with an underscore."""
-    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name not in _NOT_OFFERED)
-    return {
-        folder.name: sorted(
-            str(file.relative_to(folder).with_suffix(""))
-            for file in folder.rglob("*.yaml")
-            if not file.name.startswith("_")
-        )
-        for folder in folders
-    }
+    found: dict[str, list[str]] = {}
+    for file in sorted(CONF.glob("*/**/*.yaml")):
+        group, *option = file.relative_to(CONF).with_suffix("").parts
+        if group not in ("tuning", "hydra", "search") and not file.name.startswith("_"):
+            found.setdefault(group, []).append("/".join(option))
+    return {group: sorted(options) for group, options in found.items()}
 
 
 def compose(overrides: Sequence[str]) -> Composed:
-    """Compose one run from overrides such as ``["experiment=mt10", "algo.gamma=0.9"]``.
-
-    Raises:
-        ConfigurationError: One sentence names the mistake and the fix.
-    """
+    """Compose one run from overrides; ConfigurationError names the mistake and the fix in one sentence."""
     overrides = [as_hydra_reads(override) for override in overrides]
     with _hydra():
         parsed, known = _parse(overrides), groups()
         check_form(parsed)
-        check_options(parsed, known, _options_of_hydra)
-        chosen = [o.input_line for o in parsed if o.key_or_group in known and o.input_line is not None]
+        check_options(parsed, known)
+        chosen = [str(override.input_line) for override in parsed if override.key_or_group in known]
         if len(chosen) < len(parsed):
             check_keys(parsed, known, _keys_of(tuple(chosen)))
         cfg = _compose(overrides)
         choices = _choices(cfg)
-        tuned = not _is_foreign(cfg, parsed, choices["algo"])
+        named = any(override.key_or_group == "algo.cls" for override in parsed)
+        usual = _compose([f"algo={choices['algo']}"], "base") if named else cfg
+        tuned = cfg.algo.cls == usual.algo.cls
         if not tuned:
             cfg = _compose([*overrides, "~tuning"])
-    typed = _instantiate(cfg, choices["experiment"])
+    plain, recipe = _without_hydra(cfg), choices["experiment"]
+    OmegaConf.set_struct(plain, False)
+    try:
+        plain.experiment = recipe
+        if plain.task is None and "${task}" in (OmegaConf.to_container(plain.env).get("tasks") or []):
+            fix = "name one with task=reach-v3, or a set with env.tasks=[...]"
+            raise ConfigurationError(f"task=null leaves experiment={recipe} without a task: {fix}")
+        typed = Config(**OmegaConf.to_object(plain))
+    except MissingMandatoryValue as error:
+        missing = error.full_key or "a key"
+        raise ConfigurationError(f"{missing} has no value: set it with {missing}=...") from error
+    except OmegaConfBaseException as error:
+        raise ConfigurationError(sentence(error)) from error
     values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
     return Composed(typed, choices, values, bool(cfg.hydra.verbose), tuple(overrides), tuned)
 
 
-def _is_foreign(cfg: DictConfig, overrides: Sequence[Override], algo: str) -> bool:
-    """Return whether the command line names another class than the option of ``algo`` has."""
-    named = any(override.key_or_group == "algo.cls" for override in overrides)
-    return named and cfg.algo.cls != _compose([f"algo={algo}"], "base").algo.cls
-
-
 def members(overrides: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of each member of a sweep, in Hydra's order.
-
-    Raises:
-        ConfigurationError: An override that Hydra cannot read, or a sweep over an interval.
-    """
+    """Return the overrides of each member of a sweep, in Hydra's order; intervals are refused."""
     with _hydra():
         parsed = _parse([as_hydra_reads(override) for override in overrides])
         own = [override for override in parsed if not override.is_hydra_override()]
         # Hydra's own overrides are checked here too: Hydra would refuse an unknown launcher in many lines.
         for_hydra = [override for override in parsed if override.is_hydra_override()]
         check_form(for_hydra)
-        check_options(for_hydra, groups(), _options_of_hydra)
-        _compose([override.input_line for override in for_hydra if override.input_line is not None])
+        check_options(for_hydra, groups())
+        _compose([str(override.input_line) for override in for_hydra])
         try:
             return [list(member) for batch in BasicSweeper.split_arguments(own, None) for member in batch]
         except HydraException as error:
             raise ConfigurationError(first_sentence(error)) from error
 
 
+# The members of a sweep ask for the same defaults again and again.
+@cache
 def defaults_of(*, tuned: bool = True, **chosen: str) -> Defaults:
     """Return what the options ``chosen`` (group=option) compose to; without a recipe unless one is chosen.
 
     Nothing is checked, for a base without a recipe has no tasks. A recipe's tuned values are left out on demand.
     """
-    choices = [f"{group}={option}" for group, option in sorted(chosen.items())]
-    return _defaults((*choices, *([] if tuned else ["~tuning"])))
-
-
-# The members of a sweep ask for the same defaults again and again.
-@cache
-def _defaults(chosen: tuple[str, ...]) -> Defaults:
-    recipe = any(choice.startswith("experiment=") for choice in chosen)
+    words = [f"{group}={option}" for group, option in chosen.items()]
     with _hydra():
-        cfg = _compose(chosen, "config" if recipe else "base")
+        cfg = _compose(
+            words if tuned else [*words, "~tuning"], "config" if "experiment" in chosen else "base"
+        )
     return Defaults(_choices(cfg), OmegaConf.to_container(_without_hydra(cfg), resolve=True))
 
 
@@ -191,32 +181,8 @@ def _keys_of(chosen: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(key for key, _ in walk(OmegaConf.to_container(_without_hydra(_compose(chosen)))))
 
 
-def _options_of_hydra(group: str) -> list[str]:
-    """Return the options of a group of Hydra's own; of "hydra", its groups."""
-    kind = ObjectType.GROUP if group == "hydra" else ObjectType.CONFIG
-    return GlobalHydra.instance().config_loader().get_group_options(group, kind)
-
-
 def _compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
     try:
         return hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(sentence(error)) from error
-
-
-def _instantiate(cfg: DictConfig, experiment: str) -> Config:
-    plain = _without_hydra(cfg)
-    OmegaConf.set_struct(plain, False)
-    try:
-        plain.experiment = experiment
-        if plain.task is None and "${task}" in (OmegaConf.to_container(plain.env).get("tasks") or []):
-            raise ConfigurationError(
-                f"task=null leaves experiment={experiment} without a task: name one with task=reach-v3, or a set "
-                "with env.tasks=[...]"
-            )
-        return Config(**OmegaConf.to_object(plain))
-    except MissingMandatoryValue as error:
-        key = error.full_key or "a key"
-        raise ConfigurationError(f"{key} has no value: set it with {key}=...") from error
-    except OmegaConfBaseException as error:
         raise ConfigurationError(sentence(error)) from error

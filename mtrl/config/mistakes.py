@@ -2,10 +2,12 @@
 
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
@@ -21,7 +23,13 @@ def sentence(error: BaseException) -> str:
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
             key, kind = cause.full_key, _type_of(cause.full_key)
             if isinstance(cause, ConfigKeyError):
-                return _not_of_this_option(error, key)
+                # A file sets a key which the option chosen on the command line does not have.
+                file, owners = re.search(r"In '([^']+)'", str(error)), _owners(key)
+                where = f"conf/{file[1]}.yaml sets {key}" if file else f"{key} is set"
+                if not owners:
+                    return f"{where}, which does not exist: take it out"
+                fix = f"choose {owners[0]}, or another experiment"
+                return f"{where}, which only {' and '.join(owners)} has: {fix}"
             if is_dataclass(kind):
                 first = f"{key}.{fields(kind)[0].name}=..."
                 return f"{key} has the wrong type: it holds keys, which are set one by one, as {first}"
@@ -35,16 +43,6 @@ def sentence(error: BaseException) -> str:
 def first_sentence(error: BaseException) -> str:
     """Return the first line of a message, without its full stop."""
     return str(error).strip().splitlines()[0].rstrip(".")
-
-
-def _not_of_this_option(error: BaseException, key: str) -> str:
-    """Say that a file sets a key which the option chosen on the command line does not have."""
-    file = re.search(r"In '([^']+)'", str(error))
-    where = f"conf/{file[1]}.yaml sets {key}" if file else f"{key} is set"
-    owners = _owners(key)
-    if not owners:
-        return f"{where}, which does not exist: take it out"
-    return f"{where}, which only {' and '.join(owners)} has: choose {owners[0]}, or another experiment"
 
 
 def _owners(key: str) -> list[str]:
@@ -74,9 +72,8 @@ def _in_words(kind: Any) -> str:
         return "null"
     if get_origin(kind) is list:
         return "a list such as [a,b]"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}.get(
-        kind, "another value"
-    )
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    return words.get(kind, "another value")
 
 
 _SYNONYMS = {
@@ -112,82 +109,64 @@ def check_form(overrides: Sequence[Override]) -> None:
     for override in overrides:
         key, line = override.key_or_group, override.input_line
         if key in _PLACES and not override.is_delete() and override.value() is not False:
-            raise ConfigurationError(
-                f"{line} does not move a run, whose directory follows from what it learns: use {_PLACES[key]}"
-            )
+            why = "does not move a run, whose directory follows from what it learns"
+            raise ConfigurationError(f"{line} {why}: use {_PLACES[key]}")
         if override.is_hydra_override():
             continue
-        for wrong, problem in (
-            (override.is_delete(), f"deletes, which nothing here allows: leave it out, or set {key}=..."),
-            (override.package is not None, "names a package, which no group here has: write it without @"),
-            (override.is_sweep_override(), "gives several values: add -m to run each of them"),
-        ):
-            require(not wrong, f"{line} {problem}")
-        given[key] = override
-    both = [given[key] for key in ("phase", "total_steps") if key in given and given[key].value() is not None]
-    lines = " and ".join(str(override.input_line) for override in both)
-    require(len(both) < 2, f"{lines} both say how long to train: leave one of them out")
+        deletes = f"{line} deletes, which nothing here allows: leave it out, or set {key}=..."
+        require(not override.is_delete(), deletes)
+        package = f"{line} names a package, which no group here has: write it without @"
+        require(override.package is None, package)
+        require(not override.is_sweep_override(), f"{line} gives several values: add -m to run each of them")
+        if key in ("phase", "total_steps") and override.value() is not None:
+            given[key] = line
+    lines = " and ".join(given[key] for key in sorted(given))
+    require(len(given) < 2, f"{lines} both say how long to train: leave one of them out")
 
 
-def check_options(
-    overrides: Sequence[Override], known: Mapping[str, list[str]], of_hydra: Callable[[str], list[str]]
-) -> None:
-    """Refuse an option that its group does not have, with those that it has.
-
-    Args:
-        overrides: The command line.
-        known: The options of each group. Hydra lists the schemas too, which nobody may choose.
-        of_hydra: Gives the options of a group of Hydra's own; of "hydra", its groups.
-    """
+def check_options(overrides: Sequence[Override], known: Mapping[str, list[str]]) -> None:
+    """Refuse an option that its group, one of those ``known`` or of Hydra's own, does not have."""
+    of_hydra = GlobalHydra.instance().config_loader().get_group_options
     for override in overrides:
         group = override.key_or_group
-        of_hydras = group.startswith("hydra/")
-        if override.is_delete() or override.is_sweep_override() or not (group in known or of_hydras):
+        is_hydras = group.startswith("hydra/")
+        if override.is_delete() or override.is_sweep_override() or not (group in known or is_hydras):
             continue
-        options = of_hydra(group) if of_hydras else known[group]
+        # Of the groups known, Hydra would list the schemas too, which nobody may choose.
+        options = of_hydra(group, ObjectType.CONFIG) if is_hydras else known[group]
         if not options:
-            own = [f"hydra/{name}" for name in of_hydra("hydra")]
+            own = [f"hydra/{name}" for name in of_hydra("hydra", ObjectType.GROUP)]
             near = closest(group, own)
             hint = f"did you mean {near}?" if near else f"Hydra has {', '.join(own)}"
             raise ConfigurationError(f"there is no group {group!r}: {hint}")
         option = override.value()
-        if option not in options:
-            near = closest(str(option), options)
-            hint = f" (did you mean {near}?)" if near else ""
-            raise ConfigurationError(
-                f"{group}={option} does not exist{hint}: the options are {', '.join(options)}"
-            )
+        near = closest(str(option), options)
+        hint = f" (did you mean {near}?)" if near else ""
+        refusal = f"{group}={option} does not exist{hint}: the options are {', '.join(options)}"
+        require(option in options, refusal)
 
 
 def check_keys(overrides: Sequence[Override], known: Mapping[str, list[str]], keys: Sequence[str]) -> None:
     """Refuse a key that is not among ``keys``, those of the options chosen, or that the choice of an option decides."""
+    names = {f"{group}.name" for group in known} & set(keys)
+    candidates = list(dict.fromkeys([*(key for key in keys if key not in names), *known]))
     for override in overrides:
         key = override.key_or_group
         if key in known or override.is_hydra_override() or is_free(key):
             continue
-        if key not in keys:
-            raise ConfigurationError(_unknown(key, keys, known))
-        if _is_name(key, known):
+        if key in names:
             group = key.partition(".")[0]
             raise ConfigurationError(
                 f"{key} is the name of the option chosen: choose another with {group}=..."
             )
-        if override.is_add() and not override.is_force_add():
-            raise ConfigurationError(f"{override.input_line} adds a key that is there: write it without +")
-
-
-def _is_name(key: str, known: Mapping[str, list[str]]) -> bool:
-    group, _, rest = key.partition(".")
-    return group in known and rest == "name"
-
-
-def _unknown(key: str, keys: Sequence[str], known: Mapping[str, list[str]]) -> str:
-    if owners := _owners(key):
-        return f"there is no key {key!r} in this configuration: it belongs to {owners[0]}"
-    near = _nearest(key, list(dict.fromkeys([*(k for k in keys if not _is_name(k, known)), *known])))
-    either = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
-    hint = f"did you mean {either}?" if near else "python -m mtrl --cfg job shows every key"
-    return f"there is no key {key!r} in this configuration: {hint}"
+        if key not in keys:
+            owners, near = _owners(key), _nearest(key, candidates)
+            either = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
+            hint = f"did you mean {either}?" if near else "python -m mtrl --cfg job shows every key"
+            hint = f"it belongs to {owners[0]}" if owners else hint
+            raise ConfigurationError(f"there is no key {key!r} in this configuration: {hint}")
+        twice = f"{override.input_line} adds a key that is there: write it without +"
+        require(not override.is_add() or override.is_force_add(), twice)
 
 
 def _nearest(key: str, candidates: Sequence[str]) -> list[str]:
