@@ -16,9 +16,8 @@ from mtrl.checks import replay_bytes
 from mtrl.curriculum.stages import notices
 from mtrl.errors import TRY_AGAIN, ConfigurationError, Preempted, TrainingNotFiniteError
 from mtrl.experiment import Composition, compose_run, run_directory
-from mtrl.rundir.layout import step_checkpoints
 from mtrl.rundir.lock import RunLock
-from mtrl.rundir.models import described, find_model
+from mtrl.rundir.models import described, find_model, step_checkpoints
 from mtrl.rundir.run import Run
 from mtrl.rundir.write import write_json
 from mtrl.signals import Signals

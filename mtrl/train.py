@@ -19,7 +19,8 @@ from mtrl.evaluation.protocol import Evaluation
 from mtrl.experiment import Composition
 from mtrl.hardware import Hardware
 from mtrl.rundir.environment import versions
-from mtrl.rundir.models import read_lineage, write_lineage
+from mtrl.rundir.models import LINEAGE, read_lineage
+from mtrl.rundir.write import write_json
 from mtrl.signals import Signals
 from mtrl.training.callbacks import RunCallbacks, Stop
 from mtrl.training.record import RunRecord
@@ -89,7 +90,7 @@ def _begin_transfer(
     lineage = transfer.begin(agent)
     before = source_success(transfer.cfg, machine, agent, lineage, signals.check)
     lineage["source_success"] = {"before": before}
-    write_lineage(record.path, lineage)
+    write_json(record.path / LINEAGE, lineage)
     return lineage
 
 

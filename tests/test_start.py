@@ -11,10 +11,9 @@ from forked_runs import run_files
 from stable_baselines3 import SAC
 from tiny import TINY, interrupt_at
 
-from mtrl.checkpoint.store import sealed
+from mtrl.checkpoint.store import facts_of, sealed
 from mtrl.errors import ConfigurationError, Preempted
 from mtrl.experiment import compose_run
-from mtrl.rundir.write import sha256
 from mtrl.start import run_one
 from mtrl.training import resume
 
@@ -191,9 +190,7 @@ def test_a_checkpoint_that_is_refused_leaves_the_directory_as_it_was(run, tmp_pa
     newest = run.checkpoints[-1]
     change(newest)
     names = json.loads((newest / "manifest.json").read_text())["files"]
-    sizes = {name: (newest / name).stat().st_size for name in names}
-    files = {name: {"size": size, "sha256": sha256(newest / name)} for name, size in sizes.items()}
-    change_manifest(newest, files=files)
+    change_manifest(newest, files={name: facts_of(newest / name) for name in names})
 
     def content():
         files = (path for path in run.path.rglob("*") if path.is_file() and path.name != "run.lock")

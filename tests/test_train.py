@@ -19,7 +19,7 @@ from mtrl.env.make import make_vec_env
 from mtrl.errors import ConfigurationError
 from mtrl.evaluation.protocol import Evaluation, TaskResult
 from mtrl.experiment import compose_run
-from mtrl.rundir.layout import step_checkpoints
+from mtrl.rundir.models import step_checkpoints
 from mtrl.training import callbacks
 
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")

@@ -3,7 +3,6 @@
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,21 @@ from mtrl.algo.finite import check_finite
 from mtrl.checkpoint.state import read_arrays, stored_entries
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import DamagedError
-from mtrl.rundir.layout import MODEL, NORMALISER, SCORE
+from mtrl.rundir.models import MODEL, NORMALISER, SCORE
 from mtrl.rundir.write import new_directory, write_json
 from mtrl.tasks import OBSERVATION_SIZE
 
-_UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError)
+UNREADABLE = (
+    *(ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError, ImportError),
+    *(pickle.PickleError, zipfile.BadZipFile),
+)
+"""What reading a damaged or foreign file may raise."""
 
 
 def save_model(
     target: Path, model: BaseAlgorithm, *, step: int, score: tuple[float, float] | None = None
 ) -> None:
-    """Write the model, without its replay buffer, to the directory ``target``, in place of what is there, in one step.
+    """Write the model, without its replay buffer, in place of the directory ``target``, in one step.
 
     Args:
         target: The directory.
@@ -44,7 +47,7 @@ def save_model(
 
 
 def write_model(
-    folder: Path, model: BaseAlgorithm, *, step: int, score: tuple[float, float] | None = None
+    folder: Path, model: BaseAlgorithm, step: int, score: tuple[float, float] | None = None
 ) -> None:
     """Write the model's files to an existing directory."""
     # Through memory: on a full disk torch's own writer hides the cause.
@@ -68,9 +71,18 @@ def load_weights(path: Path, model: BaseAlgorithm) -> None:
     try:
         # Adam's step counters come back on the device they had; the rest is copied in place.
         model.set_parameters(parameters, exact_match=True, device=model.device)
-        _set_variables(model, variables)
-    except _UNREADABLE as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # What set_parameters leaves out: the temperature.
+        for name in model._get_torch_save_params()[1]:
+            ours = recursive_getattr(model, name)
+            if ours is None:
+                continue
+            if variables[name].shape != ours.shape:
+                shapes = tuple(variables[name].shape), tuple(ours.shape)
+                raise ValueError(f"{name} has shape {shapes[0]} instead of {shapes[1]}")
+            with torch.no_grad():
+                ours.copy_(variables[name])
+    except UNREADABLE as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DamagedError(f"{path.name} does not hold this agent's weights ({first})") from error
 
 
@@ -86,26 +98,22 @@ def read_weights(
         DamagedError: The file is no model, or would take more memory than its size.
     """
     try:
-        _check_sizes(path)
+        # The tables of tensors are zips of their own.
+        with zipfile.ZipFile(path) as archive:
+            for entry in stored_entries(archive, path.name, path.stat().st_size):
+                if entry.filename.endswith(".pth"):
+                    with archive.open(entry) as file, zipfile.ZipFile(file) as table:
+                        stored_entries(table, f"{entry.filename} in {path.name}", entry.file_size)
         _, parameters, variables = load_from_zip_file(path, device=device, load_data=False)
     except DamagedError:
         raise
-    except (pickle.PickleError, zipfile.BadZipFile, *_UNREADABLE) as error:
+    except UNREADABLE as error:
         # Not in torch's words: they advise to unpickle what cannot be read without.
         raise DamagedError(f"{path.name} holds something else than weights") from error
     tables = [*parameters.values(), *([] if variables is None else [variables])]
     if not all(isinstance(table, dict) and all(isinstance(key, str) for key in table) for table in tables):
         raise DamagedError(f"{path.name} holds no table of weights")
     return parameters, variables or {}
-
-
-def _check_sizes(path: Path) -> None:
-    """Refuse a model that is compressed, or whose tables of tensors, each a zip of its own, are."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in stored_entries(archive, path.name, path.stat().st_size):
-            if entry.filename.endswith(".pth"):
-                with archive.open(entry) as file, zipfile.ZipFile(file) as table:
-                    stored_entries(table, f"{entry.filename} in {path.name}", entry.file_size)
 
 
 def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
@@ -124,17 +132,3 @@ def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
         if not known or values.ndim != ndim or 1 < values.size < OBSERVATION_SIZE:
             raise DamagedError(f"{path.name} has no {name} as a normaliser has it")
     return arrays
-
-
-def _set_variables(model: BaseAlgorithm, variables: Mapping[str, Any]) -> None:
-    """Set what ``set_parameters`` leaves out: the temperature."""
-    _, names = model._get_torch_save_params()
-    for name in names:
-        ours = recursive_getattr(model, name)
-        if ours is None:
-            continue
-        saved = variables[name]
-        if saved.shape != ours.shape:
-            raise ValueError(f"{name} has shape {tuple(saved.shape)} instead of {tuple(ours.shape)}")
-        with torch.no_grad():
-            ours.copy_(saved)

@@ -1,6 +1,7 @@
 """What a run depends on besides weights and transitions: generators, environments, counters, statistics."""
 
 import json
+import math
 import random
 import zipfile
 from collections.abc import Mapping
@@ -26,8 +27,7 @@ def write_values(json_path: Path, npz_path: Path, values: Mapping[str, Any]) -> 
         TypeError: There is something else among them.
     """
     arrays: dict[str, NDArray] = {}
-    plain = _split(values, arrays)
-    json_path.write_text(json.dumps(plain))
+    json_path.write_text(json.dumps(_split(values, arrays)))
     np.savez(npz_path, **arrays)
 
 
@@ -56,7 +56,13 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         with zipfile.ZipFile(path) as archive:
             for entry in stored_entries(archive, path.name, path.stat().st_size):
                 with archive.open(entry) as file:
-                    _check_header(file, entry)
+                    if np.lib.format.read_magic(file) != (1, 0):
+                        raise DamagedError(f"{entry.filename} has an unknown header")
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                if dtype.hasobject:
+                    raise DamagedError(f"{entry.filename} holds Python objects, which are never read")
+                if math.prod((dtype.itemsize, *shape)) > entry.file_size:
+                    raise DamagedError(f"{entry.filename} claims {shape} but holds {entry.file_size} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except DamagedError:
@@ -76,19 +82,6 @@ def stored_entries(archive: zipfile.ZipFile, name: str, size: int) -> list[zipfi
     if not stored or sum(entry.file_size for entry in entries) > size:
         raise DamagedError(f"{name} is compressed, which no checkpoint is")
     return entries
-
-
-def _check_header(file: Any, entry: zipfile.ZipInfo) -> None:
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise DamagedError(f"{entry.filename} has an unknown header")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject:
-        raise DamagedError(f"{entry.filename} holds Python objects, which are never read")
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if size > entry.file_size:
-        raise DamagedError(f"{entry.filename} claims {shape} but holds {entry.file_size} bytes")
 
 
 def _split(value: Any, arrays: dict[str, NDArray]) -> Any:
@@ -135,79 +128,62 @@ class Stateful(Protocol):
         """Continue exactly where ``get_state`` was called."""
 
 
-class AgentState:
-    """The agent between two rollouts, without its weights and its transitions.
+def agent_state(model: OffPolicyAlgorithm) -> dict[str, Any]:
+    """Return the state of the agent at the start of a rollout, without its weights and its transitions.
 
     stable-baselines3's own ``save`` holds none of it and its ``load`` seeds every generator again.
-
-    Args:
-        model: The agent; a new one of the same configuration when ``set_state`` is called.
     """
-
-    def __init__(self, model: OffPolicyAlgorithm) -> None:
-        self.model = model
-
-    def get_state(self) -> dict[str, Any]:
-        """Return the state; call it at the start of a rollout."""
-        model = self.model
-        state: dict[str, Any] = {
-            "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
-            "last": {name: getattr(model, name) for name in _LAST},
-            "replay": model.replay_buffer.get_state(),
-            "copies": model.env.env_method("get_state"),
-            # What the learner logged since the last row is part of the next row.
-            "logged": {name: float(value) for name, value in model.logger.name_to_value.items()},
-            # Correlated action noise remembers its last value.
-            "noise": [getattr(part, "noise_prev", None) for part in _noises(model)],
-        }
-        normalizer = model.get_vec_normalize_env()
-        if isinstance(normalizer, TaskNormalize):
-            state["normaliser"] = normalizer.statistics()
-        return state | {"generators": _generators(model)}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where ``get_state`` was called; the replay buffer is filled already."""
-        model = self.model
-        for name, value in (*state["counters"].items(), *state["last"].items()):
-            setattr(model, name, value)
-        model.replay_buffer.set_state(state["replay"])
-        for copy, copy_state in enumerate(state["copies"]):
-            model.env.env_method("set_state", copy_state, indices=[copy])
-        for name, value in state["logged"].items():
-            model.logger.record(name, int(value) if value.is_integer() and "n_updates" in name else value)
-        for part, value in zip(_noises(model), state["noise"], strict=False):
-            if value is not None:
-                part.noise_prev = value
-        normalizer = model.get_vec_normalize_env()
-        if isinstance(normalizer, TaskNormalize):
-            normalizer.restore(state["normaliser"])
-        # Last, for nothing may draw a number afterwards.
-        _set_generators(model, state["generators"])
-
-
-def _generators(model: OffPolicyAlgorithm) -> dict[str, Any]:
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    state: dict[str, Any] = {
+        "counters": {name: getattr(model, name) for name in _COUNTERS},
+        "last": {name: getattr(model, name) for name in _LAST},
+        "replay": model.replay_buffer.get_state(),
+        "copies": model.env.env_method("get_state"),
+        # What the learner logged since the last row is part of the next row.
+        "logged": {name: float(value) for name, value in model.logger.name_to_value.items()},
+        # Correlated action noise remembers its last value.
+        "noise": [getattr(part, "noise_prev", None) for part in _noises(model)],
+    }
+    normalizer = model.get_vec_normalize_env()
+    if isinstance(normalizer, TaskNormalize):
+        state["normaliser"] = normalizer.statistics()
+    name, keys, *position = np.random.get_state()
     version, words, gauss = random.getstate()
-    state = {
-        "numpy": {"name": name, "keys": keys, "at": [position, has_gauss, cached]},
+    state["generators"] = {
+        "numpy": {"name": name, "keys": keys, "at": position},
         "python": {"version": version, "words": np.array(words, dtype=np.uint64), "gauss": gauss},
         "torch": torch.get_rng_state().numpy(),
         "action_space": model.action_space.np_random.bit_generator.state,
     }
     if model.device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(model.device).numpy()
+        state["generators"]["cuda"] = torch.cuda.get_rng_state(model.device).numpy()
     return state
 
 
-def _set_generators(model: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
-    numpy_state, python_state = state["numpy"], state["python"]
+def set_agent_state(model: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
+    """Continue where ``agent_state`` was called, with a new agent whose replay buffer is filled."""
+    for name, value in (*state["counters"].items(), *state["last"].items()):
+        setattr(model, name, value)
+    model.replay_buffer.set_state(state["replay"])
+    for copy, copy_state in enumerate(state["copies"]):
+        model.env.env_method("set_state", copy_state, indices=[copy])
+    for name, value in state["logged"].items():
+        model.logger.record(name, int(value) if value.is_integer() and "n_updates" in name else value)
+    for part, value in zip(_noises(model), state["noise"], strict=False):
+        if value is not None:
+            part.noise_prev = value
+    normalizer = model.get_vec_normalize_env()
+    if isinstance(normalizer, TaskNormalize):
+        normalizer.restore(state["normaliser"])
+    # Last, for nothing may draw a number afterwards.
+    generators = state["generators"]
+    numpy_state, python_state = generators["numpy"], generators["python"]
     np.random.set_state((numpy_state["name"], numpy_state["keys"], *numpy_state["at"]))
     words = tuple(int(word) for word in python_state["words"])
     random.setstate((python_state["version"], words, python_state["gauss"]))
-    torch.set_rng_state(torch.from_numpy(np.array(state["torch"])))
-    model.action_space.np_random.bit_generator.state = state["action_space"]
-    if model.device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(torch.from_numpy(np.array(state["cuda"])), model.device)
+    torch.set_rng_state(torch.from_numpy(np.array(generators["torch"])))
+    model.action_space.np_random.bit_generator.state = generators["action_space"]
+    if model.device.type == "cuda" and "cuda" in generators:
+        torch.cuda.set_rng_state(torch.from_numpy(np.array(generators["cuda"])), model.device)
 
 
 def _noises(model: OffPolicyAlgorithm) -> list[Any]:

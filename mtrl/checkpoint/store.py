@@ -1,6 +1,6 @@
 """The checkpoints of one run: complete or absent, verified before they are used, never one pickle read.
 
-``mtrl.rundir.layout`` says what lies where. The transitions of the replay buffer lie in segments: files of consecutive
+``mtrl.rundir.models`` says what lies where. The transitions of the replay buffer lie in segments: files of consecutive
 transitions, each written once and shared by checkpoints. A manifest names every file of its checkpoint, and every
 segment, with size and SHA-256, and is written last.
 """
@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +21,18 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from mtrl.algo.finite import check_finite
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.model import load_weights, write_model
-from mtrl.checkpoint.state import AgentState, Stateful, read_arrays, read_values, write_values
+from mtrl.checkpoint.state import (
+    Stateful,
+    agent_state,
+    read_arrays,
+    read_values,
+    set_agent_state,
+    write_values,
+)
 from mtrl.errors import ConfigurationError, DamagedError
-from mtrl.rundir import layout
+from mtrl.rundir import models
 from mtrl.rundir.read import read_json
-from mtrl.rundir.write import TEMPORARY, discard, new_directory, place_file, recover, sha256, write_json
+from mtrl.rundir.write import TEMPORARY, discard, new_directory, recover, sync, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +55,7 @@ class Segment(NamedTuple):
     @property
     def name(self) -> str:
         """The file's name; it follows from the content, so nobody can make it point elsewhere."""
-        return layout.segment_name(self.low, self.high)
+        return f"seg_{self.low}_{self.high}.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +93,12 @@ class Store:
         configuration: Mapping[str, Any] | None = None,
         versions: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path, self.buffer = path, layout.buffer_of(path)
+        self.path, self.buffer = path, path / models.BUFFER
         self._keep = keep
         self._configuration, self._versions = dict(configuration or {}), dict(versions or {})
-        self._segments: list[Segment] = []
-        """The segments of the newest checkpoint."""
-        self._kept: dict[str, Sequence[Segment]] = {}
-        """The segments of each checkpoint, by its name."""
+        self._kept: dict[Path, Sequence[Segment]] = {}
+        """The segments of each checkpoint."""
+        self._newest: Sequence[Segment] = ()
 
     def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> Path:
         """Write a checkpoint of ``model`` between two rollouts, with the state of every section.
@@ -115,24 +121,24 @@ class Store:
         """
         check_finite(model)
         step, replay = model.num_timesteps, model.replay_buffer
-        target = layout.step_checkpoint(self.path, step)
+        target = models.step_checkpoint(self.path, step)
         states = {name: section.get_state() for name, section in sections.items()}
-        states["agent"] = AgentState(model).get_state()
-        written = write_segments(self.buffer, replay, self._segments)
+        states["agent"] = agent_state(model)
+        written = write_segments(self.buffer, replay, self._newest)
         with new_directory(target) as folder:
             write_model(folder, model, step=step)
-            write_values(folder / layout.STATE, folder / layout.ARRAYS, states)
+            write_values(folder / models.STATE, folder / models.ARRAYS, states)
             manifest = {
                 "format": FORMAT,
                 "step": step,
                 "total_added": replay.total_added,
-                "files": {file.name: _facts(file) for file in sorted(folder.iterdir())},
+                "files": {file.name: facts_of(file) for file in sorted(folder.iterdir())},
                 "segments": [segment._asdict() for segment in written],
                 "configuration": self._configuration,
                 "versions": self._versions,
             }
-            write_json(folder / layout.MANIFEST, sealed(manifest))
-        self._segments = self._kept[target.name] = written
+            write_json(folder / models.MANIFEST, sealed(manifest))
+        self._newest = self._kept[target] = written
         self._prune()
         return target
 
@@ -145,23 +151,23 @@ class Store:
             DamagedError: There are checkpoints, and all are damaged.
             ConfigurationError: The newest undamaged one is another version's.
         """
-        folder = layout.checkpoints_of(self.path)
+        folder = self.path / models.CHECKPOINTS
         recover(folder)
         recover(self.buffer)
         found, reasons = None, []
-        for path in reversed(layout.step_checkpoints(self.path)):
+        for path in reversed(models.step_checkpoints(self.path)):
             try:
                 # The older ones only show which segments they need.
-                read = _read_manifest(path) if found else verify(path, self.buffer)
+                read = _read_manifest(path) if found else verify(path)
             except DamagedError as error:
                 reasons.append(f"{path.name}: {error}")
                 logger.warning("checkpoint %s is put aside: %s", path.name, error)
                 path.rename(path.with_name(f"{_BAD}{path.name}-{uuid.uuid4().hex[:8]}"))
                 continue
-            self._kept[path.name] = read.segments
+            self._kept[path] = read.segments
             found = found or read
         if found is not None:
-            self._segments = list(found.segments)
+            self._newest = found.segments
             self._prune()
         elif reasons or any(folder.glob(f"{_BAD}*")):
             raise DamagedError("; ".join(reasons) or "every checkpoint was put aside as damaged")
@@ -174,17 +180,16 @@ class Store:
             DamagedError: It lacks something that this run has, or has something that this run lacks.
         """
         try:
-            states = read_values(found.path / layout.STATE, found.path / layout.ARRAYS)
+            states = read_values(found.path / models.STATE, found.path / models.ARRAYS)
             if states.keys() != {"agent", *sections}:
                 differing = ", ".join(sorted(states.keys() ^ {"agent", *sections}))
                 raise DamagedError(f"it and this version of mtrl differ in the state of {differing}")
-            load_weights(found.path / layout.MODEL, model)
+            load_weights(found.path / models.MODEL, model)
             restore_segments(self.buffer, found.segments, model.replay_buffer, found.total_added)
             for name, section in sections.items():
                 section.set_state(states[name])
-            AgentState(model).set_state(states["agent"])
+            set_agent_state(model, states["agent"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # DamagedError is a ValueError.
             known = isinstance(error, DamagedError)
             why = error if known else f"it does not hold this run's state, {error!r}"
             raise DamagedError(
@@ -194,38 +199,45 @@ class Store:
 
     def _prune(self) -> None:
         """Delete the oldest checkpoints, and the segments that no kept checkpoint needs."""
-        paths = layout.step_checkpoints(self.path)
+        paths = models.step_checkpoints(self.path)
         for path in paths[: -self._keep]:
             discard(path)
-        self._kept = {
-            path.name: self._kept[path.name] for path in paths[-self._keep :] if path.name in self._kept
-        }
-        prune_segments(self.buffer, [segment for kept in self._kept.values() for segment in kept])
+        self._kept = {path: self._kept[path] for path in paths[-self._keep :] if path in self._kept}
+        names = {segment.name for segments in self._kept.values() for segment in segments}
+        for path in self.buffer.glob("seg_*.npz"):
+            if path.name not in names:
+                path.unlink()
 
 
-def verify(path: Path, buffer: Path) -> Checkpoint:
-    """Return the checkpoint at ``path`` if it and its part of ``buffer`` are as they were written.
+def verify(path: Path) -> Checkpoint:
+    """Return the checkpoint at ``path`` if it and its segments are as they were written.
 
     Raises:
         DamagedError: naming what is not.
     """
     found = _read_manifest(path)
-    if layout.step_of(path) != found.step:
-        raise DamagedError(f"{layout.MANIFEST} is of step {found.step}")
-    if not {layout.MODEL, layout.STATE, layout.ARRAYS} <= found.files.keys():
-        raise DamagedError(f"{layout.MANIFEST} does not name every file")
+    if path.name != f"step_{found.step}":
+        raise DamagedError(f"{models.MANIFEST} is of step {found.step}")
+    if not {models.MODEL, models.STATE, models.ARRAYS} <= found.files.keys():
+        raise DamagedError(f"{models.MANIFEST} does not name every file")
     for name, facts in found.files.items():
         _check_file(path, name, facts)
-    verify_segments(buffer, found.segments)
+    for before, after in pairwise(found.segments):
+        if before.high != after.low:
+            raise DamagedError(f"transitions {before.high} to {after.low} are missing")
+    for segment in found.segments:
+        _check_file(
+            path.parents[1] / models.BUFFER, segment.name, {"size": segment.size, "sha256": segment.sha256}
+        )
     return found
 
 
 def _read_manifest(path: Path) -> Checkpoint:
     if path.is_symlink():
         raise DamagedError("it is a link")
-    content = read_json(path / layout.MANIFEST)
+    content = read_json(path / models.MANIFEST)
     if sealed(content) != content:
-        raise DamagedError(f"{layout.MANIFEST} is not what was written")
+        raise DamagedError(f"{models.MANIFEST} is not what was written")
     if content.get("format") != FORMAT:
         raise ConfigurationError(
             f"{path} has the format {content.get('format')} and this version of mtrl reads {FORMAT}: continue with "
@@ -245,7 +257,7 @@ def _read_manifest(path: Path) -> Checkpoint:
             versions=dict(content["versions"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{layout.MANIFEST} lacks {error}") from error
+        raise DamagedError(f"{models.MANIFEST} lacks {error}") from error
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,15 +266,17 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return content | {"seal": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
-def _facts(file: Path) -> dict[str, Any]:
-    return {"size": file.stat().st_size, "sha256": sha256(file)}
+def facts_of(file: Path) -> dict[str, Any]:
+    """Return what a manifest says of a file."""
+    with file.open("rb") as content:
+        return {"size": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
 def _check_file(folder: Path, name: str, facts: Any) -> None:
     file = folder / name
     if Path(name).name != name or file.is_symlink() or not file.is_file():
         raise DamagedError(f"{name} is missing")
-    if _facts(file) != facts:
+    if facts_of(file) != facts:
         raise DamagedError(f"{name} is not what was written")
 
 
@@ -283,24 +297,13 @@ def write_segments(folder: Path, replay: TaskReplayBuffer, written: Sequence[Seg
         temporary = folder / f"{TEMPORARY}{low}_{high}.npz"
         try:
             np.savez(temporary, **replay.rows(low, high))
-            segments.append(Segment(low, high, **_facts(temporary)))
-            place_file(temporary, folder / segments[-1].name)
+            segments.append(Segment(low, high, **facts_of(temporary)))
+            sync(temporary)
+            temporary.replace(folder / segments[-1].name)
+            sync(folder)
         finally:
             temporary.unlink(missing_ok=True)
     return segments
-
-
-def verify_segments(folder: Path, segments: Sequence[Segment]) -> None:
-    """Check that the segments are consecutive and their files as they were written.
-
-    Raises:
-        DamagedError: naming the first that is not.
-    """
-    for before, after in pairwise(segments):
-        if before.high != after.low:
-            raise DamagedError(f"transitions {before.high} to {after.low} are missing")
-    for segment in segments:
-        _check_file(folder, segment.name, {"size": segment.size, "sha256": segment.sha256})
 
 
 def restore_segments(folder: Path, segments: Sequence[Segment], replay: TaskReplayBuffer, total: int) -> None:
@@ -311,25 +314,11 @@ def restore_segments(folder: Path, segments: Sequence[Segment], replay: TaskRepl
     """
     # The first segment may begin with transitions that were overwritten since.
     oldest = max(0, total - replay.buffer_size, segments[0].low if segments else 0)
-
-    def parts() -> Iterator[dict[str, Any]]:
-        for segment in segments:
-            if segment.high > oldest:
-                skipped = max(0, oldest - segment.low)
-                arrays = read_arrays(folder / segment.name)
-                yield {name: values[skipped:] for name, values in arrays.items()}
-
+    read = ((s.low, read_arrays(folder / s.name)) for s in segments if s.high > oldest)
+    parts = ({name: rows[max(0, oldest - low) :] for name, rows in arrays.items()} for low, arrays in read)
     try:
-        replay.restore(oldest, parts())
+        replay.restore(oldest, parts)
         if replay.total_added != total:
             raise ValueError(f"{replay.total_added:,} of {total:,} are there")
     except (KeyError, ValueError) as error:
         raise DamagedError(f"the transitions do not fit the replay buffer ({error})") from error
-
-
-def prune_segments(folder: Path, kept: Sequence[Segment]) -> None:
-    """Delete the segments that no kept checkpoint needs."""
-    names = {segment.name for segment in kept}
-    for path in folder.glob("seg_*.npz"):
-        if path.name not in names:
-            path.unlink()

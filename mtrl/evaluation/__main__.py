@@ -17,7 +17,7 @@ from mtrl.errors import REFUSED
 from mtrl.evaluation.protocol import Evaluation, evaluate
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
 from mtrl.hardware import available_cores
-from mtrl.rundir.models import CHECKPOINTS
+from mtrl.rundir.models import BEST
 from mtrl.statistics import wilson_interval
 from mtrl.tasks import GOALS, HORIZON
 
@@ -54,18 +54,10 @@ class Measured:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {
-            "run": self.name,
-            "model": str(self.policy.model),
-            "step": self.policy.step,
-            "seed": self.policy.seed,
-            "reward": self.policy.reward,
-            "horizon": self.policy.horizon,
-            "success_rate": self.evaluation.success_rate,
-            "mean_return": self.evaluation.mean_return,
-            "seconds": round(self.seconds, 3),
-            "tasks": self.rows(),
-        }
+        found = {name: getattr(self.policy, name) for name in ("step", "seed", "reward", "horizon")}
+        found |= {name: getattr(self.evaluation, name) for name in ("success_rate", "mean_return")}
+        facts = {"run": self.name, "model": str(self.policy.model), **found}
+        return facts | {"seconds": round(self.seconds, 3), "tasks": self.rows()}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -141,13 +133,22 @@ def _notes(measured: Sequence[Measured]) -> list[str]:
 
 
 def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
-    """Print what policies reached, how that was measured, and ``notes``."""
+    """Print what policies reached, task by task and ranked, how that was measured, and ``notes``."""
     # A file or a pipe has no width: there, a row is one line however long. A name in brackets is no style of rich's.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     for start in range(0, len(measured), _SIDE_BY_SIDE):
-        console.print(_table(measured[start : start + _SIDE_BY_SIDE]))
-    console.print(_protocol(measured))
-    if any(one.policy.model.parent.name == CHECKPOINTS[0] for one in measured):
+        console.print(_by_task(measured[start : start + _SIDE_BY_SIDE]))
+    console.print(_ranking(measured))
+    horizons = sorted({one.policy.horizon for one in measured})
+    number = measured[0].evaluation.results[0].episodes
+    episodes = "1 episode" if number == 1 else f"{number} episodes"
+    goals = " and ".join(dict.fromkeys(one.goals for one in measured))
+    usual = "" if horizons == [HORIZON] else f" (Meta-World's own horizon is {HORIZON})"
+    console.print(
+        f"{episodes} a task on {goals} goals, deterministic, {' or '.join(map(str, horizons))} steps, success at any "
+        f"of them; brackets are Wilson's 95 % intervals{usual}"
+    )
+    if any(one.policy.model.parent.name == BEST for one in measured):
         console.print(
             "played is the best model of each run, chosen by the run's own evaluations, which flatters it on their "
             "goals; --checkpoint last plays the last model, which python -m mtrl.report shows"
@@ -156,21 +157,8 @@ def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
         console.print(f"note: {note}")
 
 
-def _protocol(measured: Sequence[Measured]) -> str:
-    horizons = sorted({one.policy.horizon for one in measured})
-    number = measured[0].evaluation.results[0].episodes
-    episodes = "1 episode" if number == 1 else f"{number} episodes"
-    goals = " and ".join(dict.fromkeys(one.goals for one in measured))
-    usual = "" if horizons == [HORIZON] else f" (Meta-World's own horizon is {HORIZON})"
-    return (
-        f"{episodes} a task on {goals} goals, deterministic, {' or '.join(map(str, horizons))} steps, success at any "
-        f"of them; brackets are Wilson's 95 % intervals{usual}"
-    )
-
-
-def _table(measured: Sequence[Measured]) -> Table:
-    table = Table()
-    table.add_column("task")
+def _by_task(measured: Sequence[Measured]) -> Table:
+    table = Table("task")
     for one in measured:
         table.add_column(one.name, justify="right", overflow="fold")
         table.add_column("return", justify="right")
@@ -179,14 +167,20 @@ def _table(measured: Sequence[Measured]) -> Table:
         found = [rows.get(task) for rows in by_run]
         pairs = [(_success(row), f"{row['mean_return']:,.0f}") if row else ("-", "-") for row in found]
         table.add_row(task, *(cell for pair in pairs for cell in pair))
-    table.add_section()
-    for name, of in (
-        ("mean", lambda one: (f"{one.evaluation.success_rate:.1%}", f"{one.evaluation.mean_return:,.0f}")),
-        ("trained steps", lambda one: ("unknown" if one.policy.step is None else f"{one.policy.step:,}", "")),
-        ("goals", lambda one: (one.goals, "")),
-        ("time", lambda one: (f"{one.seconds:.1f} s", "")),
-    ):
-        table.add_row(name, *(cell for one in measured for cell in of(one)))
+    return table
+
+
+def _ranking(measured: Sequence[Measured]) -> Table:
+    """Return a row a run, best first: the mean over its tasks, and the task at which it succeeds least."""
+    table = Table()
+    for column in ("run", "mean success", "mean return", "worst task", "trained steps", "goals", "time"):
+        table.add_column(column, justify="left" if column == "run" else "right", overflow="fold")
+    for one in sorted(measured, key=lambda one: one.evaluation.score, reverse=True):
+        worst = min(one.rows(), key=lambda row: row["success_rate"])
+        steps = "unknown" if one.policy.step is None else f"{one.policy.step:,}"
+        means = f"{one.evaluation.success_rate:.1%}", f"{one.evaluation.mean_return:,.0f}"
+        cells = (*means, f"{worst['task']} {_success(worst)}", steps, one.goals, f"{one.seconds:.1f} s")
+        table.add_row(one.name, *cells)
     return table
 
 

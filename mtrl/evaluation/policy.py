@@ -4,9 +4,7 @@ Of a run directory nothing is unpickled, and no class is taken from it but mtrl'
 stable-baselines3 without its run has only a pickled description, so it is read only if it is trusted.
 """
 
-import pickle
 import warnings
-import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -23,13 +21,13 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from mtrl import __version__
 from mtrl.algo.policies import build_policy
-from mtrl.checkpoint.model import read_normaliser, read_weights
-from mtrl.config.types import OPTIONS, VariantConfig, load_class
+from mtrl.checkpoint.model import UNREADABLE, read_normaliser, read_weights
+from mtrl.config.types import OPTIONS, load_class
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import Normaliser
 from mtrl.errors import ConfigurationError, DamagedError, LoadError, UnreadableRunError
-from mtrl.rundir.models import CHECKPOINTS, find_model, saved_step
-from mtrl.rundir.run import Run, section
+from mtrl.rundir.models import BEST, LAST, find_model, saved_step
+from mtrl.rundir.run import Run
 from mtrl.tasks import HORIZON, OBSERVATION_SIZE, check_tasks
 
 if TYPE_CHECKING:
@@ -38,11 +36,6 @@ if TYPE_CHECKING:
 _PACKAGES = ("mtrl", "stable_baselines3", "sb3_contrib")
 """Where the class that a run names may come from."""
 _LARGEST_WIDTH = 2**14
-_UNREADABLE = (
-    *(ValueError, RuntimeError, KeyError, TypeError, OSError, EOFError, AttributeError, ImportError),
-    *(pickle.PickleError, zipfile.BadZipFile),
-)
-"""What reading a damaged or foreign file may raise."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,9 +69,8 @@ class Policy:
 
     def version_note(self, name: str) -> str | None:
         """Return that ``name`` was trained by another version of mtrl than this one, None if it was not."""
-        if self.version in (None, __version__):
-            return None
-        return f"{name} was trained by mtrl {self.version}, and this is {__version__}"
+        other = self.version not in (None, __version__)
+        return f"{name} was trained by mtrl {self.version}, and this is {__version__}" if other else None
 
     def predict(
         self,
@@ -87,16 +79,13 @@ class Policy:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], tuple[NDArray, ...] | None]:
-        """Return actions in -1 .. 1 and ``state``, as stable-baselines3's ``predict`` does.
+        """Return actions ``(4,)`` or ``(n_envs, 4)`` in -1 .. 1 and ``state``, as stable-baselines3's ``predict``.
 
         Args:
             obs: ``(obs_dim,)`` or ``(n_envs, obs_dim)``, as the environments give them: not normalised.
             state: Passed on; the policy has no memory.
             episode_start: Not used, for the same reason.
             deterministic: Take the mean instead of a sample.
-
-        Returns:
-            Actions ``(4,)`` or ``(n_envs, 4)``, and ``state``.
 
         Raises:
             ValueError: Observations of another size.
@@ -138,21 +127,13 @@ class Policy:
         """Return environments like those the policy was trained in; ``options`` are those of ``make_vec_env``."""
         from mtrl.env.make import make_vec_env
 
-        return make_vec_env(
-            self.tasks,
-            copies_per_task,
-            seed=self.seed or 0,
-            goals=goals,
-            horizon=self.horizon,
-            reward=self.reward,
-            task_id=self.task_id_size > 0,
-            **options,
-        )
+        options |= {"horizon": self.horizon, "reward": self.reward, "task_id": self.task_id_size > 0}
+        return make_vec_env(self.tasks, copies_per_task, seed=self.seed or 0, goals=goals, **options)
 
 
 def load(
     source: str | Path,
-    checkpoint: str = "best",
+    checkpoint: str = BEST,
     *,
     trust: bool = False,
     tasks: Sequence[str] = (),
@@ -174,83 +155,70 @@ def load(
     Raises:
         LoadError: There is no policy there, or none that can be built, in one sentence.
     """
-    if checkpoint not in CHECKPOINTS:
-        raise LoadError(f"checkpoint={checkpoint} is not one of {', '.join(CHECKPOINTS)}")
-    normalise = step = None
+    if checkpoint not in (BEST, LAST):
+        raise LoadError(f"checkpoint={checkpoint} is not one of {BEST}, {LAST}")
     try:
         files = find_model(str(source), key="", checkpoint=checkpoint)
         if files.run is None:
-            network = _network_of_zip(files.model, trust, device)
-            facts = _facts_of_zip(files.model, network, tasks, seed)
+            policy = _of_zip(files.model, trust, tasks, seed, device)
         else:
-            run = Run(files.run)
-            facts = _facts_of_run(run)
-            network = _network_of_run(run, facts, files.model, device)
+            policy = _of_run(Run(files.run), files.model, device)
         if files.normaliser is not None:
-            normalise = Normaliser(read_normaliser(files.normaliser))
+            policy.normalise = Normaliser(read_normaliser(files.normaliser))
     except (ConfigurationError, UnreadableRunError) as error:
         raise LoadError(str(error)) from error
     except DamagedError as error:
         raise LoadError(f"{files.normaliser} cannot be read ({error}): name another checkpoint") from error
-    if not all(torch.isfinite(values).all() for values in network.state_dict().values()):
+    if not all(torch.isfinite(values).all() for values in policy.network.state_dict().values()):
         raise LoadError(f"{files.model} holds weights that are NaN or infinite: name an earlier checkpoint")
-    network.set_training_mode(False)
+    policy.network.set_training_mode(False)
     # The step is only shown; the policy acts without it.
     with suppress(ConfigurationError):
-        step = saved_step(files)
-    policy = Policy(network, files.model, **facts, normalise=normalise, step=step)
+        policy.step = saved_step(files)
     note = policy.version_note(str(source))
     if note is not None:
         warnings.warn(note, stacklevel=2)
     return policy
 
 
-def _facts_of_run(run: Run) -> dict[str, Any]:
-    """Return what a run was trained on, as fields of a policy."""
+def _of_run(run: Run, model: Path, device: str) -> Policy:
+    """Return the policy that a run's configuration describes, with the actor's weights of ``model``."""
     try:
         check_tasks(run.tasks)
     except ValueError as error:
         raise LoadError(f"{run.path} names tasks that do not exist ({error})") from error
-    evaluation = run.section("evaluation")
+    evaluation, values = run.section("evaluation"), run.section("variant")
     # A run of an earlier version does not name it and may have trained on shorter episodes: Meta-World's own holds.
     horizon, reward = evaluation.get("horizon", HORIZON), run.section("env").get("reward", "v2")
     if not isinstance(horizon, int) or not 1 <= horizon <= HORIZON or reward not in ("v1", "v2"):
         raise LoadError(
             f"{run.path} has horizon={horizon}, reward={reward}, which no run has: its config.yaml is damaged"
         )
-    heldout = evaluation.get("goals") == "heldout" or run.seed is None
-    version = section(run.environment, "versions").get("mtrl-metaworld")
-    return {
-        "tasks": run.tasks,
-        "seed": run.seed,
-        "horizon": horizon,
-        "reward": reward,
-        "goals": "heldout" if heldout else "train",
-        "version": version if isinstance(version, str) else None,
-    }
-
-
-def _network_of_run(run: Run, facts: dict[str, Any], model: Path, device: str) -> BasePolicy:
-    """Return the policy that the configuration describes, with the actor's weights of ``model``."""
-    algorithm, n_tasks = _algorithm_of(run), len(facts["tasks"])
+    algorithm = _algorithm_of(run)
     try:
-        variant = _variant_of(run)
-        space = observation_space(n_tasks, variant.task_id)
-        network = build_policy(algorithm, variant, n_tasks, space, action_space()).to(device)
+        variant = OPTIONS["variant"][values["name"]]
+        # What older versions did not name yet.
+        old = {"layer_norm": False, "initialisation": "torch", "shared_layers": "all", "actor_heads": False}
+        values = {field.name: (old | values).get(field.name) for field in fields(variant)}
+        for key in ("actor_layers", "critic_layers"):
+            if not all(isinstance(width, int) and width <= _LARGEST_WIDTH for width in values[key]):
+                raise ValueError(f"variant.{key} is {values[key]}")
+        space = observation_space(len(run.tasks), variant.task_id)
+        network = build_policy(algorithm, variant(**values), len(run.tasks), space, action_space()).to(device)
         weights = read_weights(model, device)[0]["policy"]
         # Critics are of no use here; a policy without an actor of its own is taken as a whole.
+        actor = {key.removeprefix("actor."): weights[key] for key in weights if key.startswith("actor.")}
         if hasattr(network, "actor"):
-            prefix = "actor."
-            actor = {key.removeprefix(prefix): weights[key] for key in weights if key.startswith(prefix)}
             network.actor.load_state_dict(actor)
         else:
             network.load_state_dict(weights)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise LoadError(
-            f"{run.path} was trained by mtrl {facts['version'] or 'of unknown version'} and {model.name} does not "
+            f"{run.path} was trained by mtrl {run.version or 'of unknown version'} and {model.name} does not "
             f"hold its weights ({_first_line(error)}): load it with that version, or name another checkpoint"
         ) from error
-    return network
+    goals = "heldout" if evaluation.get("goals") == "heldout" or run.seed is None else "train"
+    return Policy(network, model, run.tasks, run.seed, horizon, reward, goals, run.version)
 
 
 def _algorithm_of(run: Run) -> type[OffPolicyAlgorithm]:
@@ -273,20 +241,8 @@ def _algorithm_of(run: Run) -> type[OffPolicyAlgorithm]:
     return found
 
 
-def _variant_of(run: Run) -> VariantConfig:
-    """Return the variant that a run's configuration names; keys that older versions lack have their defaults."""
-    values = run.section("variant")
-    variant = OPTIONS["variant"][values["name"]]
-    defaults = {"layer_norm": False, "initialisation": "torch", "shared_layers": "all", "actor_heads": False}
-    values = {field.name: values.get(field.name, defaults.get(field.name)) for field in fields(variant)}
-    for key in ("actor_layers", "critic_layers"):
-        if not all(isinstance(width, int) and width <= _LARGEST_WIDTH for width in values[key]):
-            raise ValueError(f"variant.{key} is {values[key]}")
-    return variant(**values)
-
-
-def _network_of_zip(model: Path, trust: bool, device: str) -> BasePolicy:
-    """Return the policy that a zip describes; unpickles it."""
+def _of_zip(model: Path, trust: bool, tasks: Sequence[str], seed: int | None, device: str) -> Policy:
+    """Return the policy that a zip describes, which is unpickled, with what the caller knows of its training."""
     if not trust:
         raise LoadError(
             f"{model} lies in no run directory, and its description is pickled, which can run any program: "
@@ -296,37 +252,28 @@ def _network_of_zip(model: Path, trust: bool, device: str) -> BasePolicy:
         data, parameters, _ = load_from_zip_file(model, device=device)
         if data is None:
             raise ValueError("it holds no description")
-        network = data["policy_class"](
-            data["observation_space"],
-            data["action_space"],
-            lambda _: 0.0,
-            **(data.get("policy_kwargs") or {}),
-        ).to(device)
+        seen, given, kwargs = data["observation_space"], data["action_space"], data.get("policy_kwargs")
+        network = data["policy_class"](seen, given, lambda _: 0.0, **(kwargs or {})).to(device)
         network.load_state_dict(parameters["policy"])
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise LoadError(
             f"{model} cannot be built ({_first_line(error)}): install the packages it was saved with"
         ) from error
     box = network.observation_space
     if not isinstance(box, spaces.Box) or len(box.shape) != 1 or box.shape[0] < OBSERVATION_SIZE:
         raise LoadError(f"{model} observes {box}, which no Meta-World task gives: name another model")
-    return network
-
-
-def _facts_of_zip(model: Path, network: BasePolicy, tasks: Sequence[str], seed: int | None) -> dict[str, Any]:
-    """Return what a zip was trained on as far as the caller knows, as fields of a policy."""
-    one_hot = network.observation_space.shape[0] - OBSERVATION_SIZE
+    policy = Policy(network, model, tuple(tasks), seed, goals="heldout" if seed is None else "train")
     if tasks:
         try:
             check_tasks(tasks)
         except ValueError as error:
             raise LoadError(str(error)) from error
-        if one_hot not in (0, len(tasks)):
+        if policy.task_id_size not in (0, len(tasks)):
             raise LoadError(
-                f"{model} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
+                f"{model} observes a one-hot of {policy.task_id_size} tasks and {len(tasks)} are named: "
                 "name all of them, in its order"
             )
-    return {"tasks": tuple(tasks), "seed": seed, "goals": "heldout" if seed is None else "train"}
+    return policy
 
 
 def _first_line(error: BaseException) -> str:

@@ -79,9 +79,8 @@ def evaluate(
     played = range(len(tasks)) if only is None else sorted(only)
     # Tasks alternate, so that no copy is idle while another finishes one task.
     queue = deque((task, episode % GOALS) for episode in range(episodes) for task in played)
-    returns: list[list[float]] = [[] for _ in tasks]
-    lengths: list[list[int]] = [[] for _ in tasks]
-    successes: list[list[bool]] = [[] for _ in tasks]
+    outcomes: list[list[tuple[bool, float, int]]] = [[] for _ in tasks]
+    """Success, return and length of each episode of each task."""
 
     def assign(copy: int) -> int | None:
         if not queue:
@@ -101,22 +100,12 @@ def evaluate(
         for copy in np.flatnonzero(dones):
             task = playing[copy]
             if task is not None:
-                episode = infos[copy]["episode"]
-                returns[task].append(float(episode["r"]))
-                lengths[task].append(int(episode["l"]))
-                successes[task].append(bool(infos[copy]["is_success"]))
+                episode, success = infos[copy]["episode"], bool(infos[copy]["is_success"])
+                outcomes[task].append((success, float(episode["r"]), int(episode["l"])))
             playing[copy] = next_task[copy]
             next_task[copy] = assign(copy)
-    return Evaluation(
-        tuple(
-            TaskResult(
-                tasks[task],
-                goals,
-                len(successes[task]),
-                float(np.mean(successes[task])),
-                float(np.mean(returns[task])),
-                float(np.mean(lengths[task])),
-            )
-            for task in played
-        )
-    )
+    results = []
+    for task in played:
+        means = (float(np.mean(column)) for column in zip(*outcomes[task], strict=True))
+        results.append(TaskResult(tasks[task], goals, len(outcomes[task]), *means))
+    return Evaluation(tuple(results))

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.rundir.layout import MODEL, checkpoints_of
-from mtrl.rundir.models import CHECKPOINTS
+from mtrl.rundir.models import BEST, CHECKPOINTS, LAST, MODEL
 from mtrl.rundir.run import find_runs
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ def add_source_options(parser: argparse.ArgumentParser, *, several: bool) -> Non
     )
     parser.add_argument(
         "--checkpoint",
-        choices=CHECKPOINTS,
-        default=CHECKPOINTS[0],
+        choices=(BEST, LAST),
+        default=BEST,
         help="of a run: best (the default), which its own evaluations have chosen and which on their goals therefore "
         "flatters it, or last, its newest",
     )
@@ -51,7 +50,7 @@ def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         path = Path(word)
         one = not path.is_dir() or (path / MODEL).is_file() or (path / "config.yaml").is_file()
-        if one or checkpoints_of(path).is_dir():
+        if one or (path / CHECKPOINTS).is_dir():
             sources.append(word)
             continue
         runs, missing = find_runs([path])

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mtrl import __version__
 from mtrl.config.types import is_learned
+from mtrl.config.values import flatten
 from mtrl.rundir.curves import Curves, curves_of
-from mtrl.rundir.run import Run, section
+from mtrl.rundir.run import Run
 from mtrl.status import count
 from mtrl.tasks import MT3, MT10, MT25, MT50
 
@@ -185,7 +186,7 @@ def learning_settings(run: Run) -> dict[str, Any]:
     """Return the settings that decide what is learned, without the seed and what is derived from it."""
     return {
         key: re.sub(r"seed=\d+", "seed=*", value) if isinstance(value, str) else value
-        for key, value in run.settings.items()
+        for key, value in flatten(run.config).items()
         if (is_learned(key) or key in _TELL_APART)
         and not key.startswith("choices.")
         and key.rsplit(".", 1)[-1] != "seed"
@@ -253,12 +254,6 @@ def setting_text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def project_version(run: Run) -> str | None:
-    """Return the version of this project that made the run, or None where it says nothing."""
-    version = section(run.environment, "versions").get("mtrl-metaworld")
-    return version if isinstance(version, str) else None
-
-
 def study_notices(study: Study) -> list[str]:
     """Return what a reader must know of the whole report: what differs, other versions, damaged files."""
     notices = []
@@ -271,7 +266,7 @@ def study_notices(study: Study) -> list[str]:
             f"The runs differ in {what}, which makes success rates incomparable: "
             f"they stand in {len(protocols)} separate comparisons."
         )
-    versions = Counter(project_version(run) for run in study.runs)
+    versions = Counter(run.version for run in study.runs)
     notices += [
         f"{number} of {len(study.runs)} runs were made by version {version} of this project, not {__version__}."
         for version, number in versions.items()

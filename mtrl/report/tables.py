@@ -22,7 +22,6 @@ from mtrl.report.study import (
     differing_keys,
     learning_settings,
     plural,
-    project_version,
     setting_text,
 )
 from mtrl.status import count, duration
@@ -354,7 +353,7 @@ def run_table(study: Study) -> Table:
                 "time": _time(run.seconds),
                 "starts": len(run.starts),
                 "machine": run.host,
-                "version": project_version(run),
+                "version": run.version,
             }
         )
     return Table("runs", "Runs", rows, folded=len(rows) > _MANY_RUNS)

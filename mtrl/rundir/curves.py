@@ -10,18 +10,12 @@ from mtrl.rundir.run import Run
 
 @dataclass(slots=True)
 class Curves:
-    """The evaluations of one run on one kind of goals.
-
-    Args:
-        steps: ``(evaluations,)`` environment steps, rising.
-        success: ``(tasks, evaluations)`` success rates; NaN where a task was not evaluated.
-        returns: The same shape, mean return of an episode.
-        lengths: The same shape, mean length of an episode in steps.
-        episodes: The same shape, episodes of the evaluation.
-    """
+    """The evaluations of one run on one kind of goals; NaN where a task was not evaluated."""
 
     steps: NDArray[np.float64]
+    """``(evaluations,)`` environment steps, rising."""
     success: NDArray[np.float64]
+    """``(tasks, evaluations)`` success rates. The others have the same shape, means over the episodes."""
     returns: NDArray[np.float64]
     lengths: NDArray[np.float64]
     episodes: NDArray[np.float64]
@@ -48,8 +42,7 @@ def curves_of(run: Run, tasks: tuple[str, ...], until: int | None = None) -> dic
         tasks: Its tasks.
         until: Ignore evaluations after this environment step; None uses all.
     """
-    table = run.evaluation
-    found = {}
+    table, found = run.evaluation, {}
     if not len(table):
         return found
     place = {task: index for index, task in enumerate(tasks)}

@@ -12,16 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "mtrl-metaworld",
-    "metaworld",
-    "mujoco",
-    "gymnasium",
-    "stable-baselines3",
-    "torch",
-    "numpy",
-    "numba",
-    "hydra-core",
-    "omegaconf",
+    *("mtrl-metaworld", "metaworld", "mujoco", "gymnasium", "stable-baselines3"),
+    *("torch", "numpy", "numba", "hydra-core", "omegaconf"),
 )
 
 
@@ -36,7 +28,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "versions": versions(),
-        "git": _git_state(Path(__file__).parent),
+        "git": _git_state(),
     }
 
 
@@ -56,17 +48,13 @@ def _processor() -> str:
     return next(names, platform.processor())
 
 
-def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit of the checkout of ``folder`` and whether it has changes; None outside of one."""
+def _git_state() -> dict[str, Any] | None:
+    """Return the commit of this project's checkout and whether it has changes; None outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch"]
     try:
-        return {
-            "commit": _git(folder, "rev-parse", "HEAD"),
-            "dirty": bool(_git(folder, "status", "--porcelain")),
-        }
-    except (OSError, subprocess.CalledProcessError):
+        status = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    # "# branch.oid 0123..." comes first; lines without "#" are changes.
+    lines = status.splitlines()
+    return {"commit": lines[0].split()[-1], "dirty": any(not line.startswith("#") for line in lines)}

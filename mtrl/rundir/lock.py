@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Self
 
 from mtrl.errors import ConfigurationError
-from mtrl.rundir.read import parse_json
 
 _NAME = "run.lock"
 
@@ -40,24 +39,23 @@ class RunLock:
     """
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
-        self.path = path
+        self._path, self._wait = path, wait
         self.waited = False
         """Whether another process held it."""
-        self._wait = wait
         self._descriptor = self._acquire()
 
     def _acquire(self) -> int:
         while True:
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self.path / _NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+                self._path.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self._path / _NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             except OSError as error:
                 raise ConfigurationError(
-                    f"{self.path} cannot be written ({error.strerror}): name another with output=..."
+                    f"{self._path} cannot be written ({error.strerror}): name another with output=..."
                 ) from error
             try:
                 lock(descriptor, lambda held=descriptor: self._is_held(held))
-                if os.path.samestat(os.stat(self.path / _NAME), os.fstat(descriptor)):
+                if os.path.samestat(os.stat(self._path / _NAME), os.fstat(descriptor)):
                     break
             except FileNotFoundError:
                 pass
@@ -75,14 +73,14 @@ class RunLock:
     def _is_held(self, descriptor: int) -> None:
         holder = _holder(descriptor)
         if not self._wait:
-            raise ConfigurationError(f"{self.path} is in use by {holder}: wait for it, or stop it first")
-        print(f"waiting for {holder}, which is at {self.path}", flush=True)
+            raise ConfigurationError(f"{self._path} is in use by {holder}: wait for it, or stop it first")
+        print(f"waiting for {holder}, which is at {self._path}", flush=True)
         self.waited = True
 
     def move_aside(self, aside: Path) -> None:
         """Rename the directory to ``aside`` and hold a new, empty one in its place."""
-        self.path.rename(aside)
-        os.close(self._descriptor)
+        self._path.rename(aside)
+        self.release()
         self._descriptor = self._acquire()
 
     def release(self) -> None:
@@ -113,7 +111,7 @@ def holder_of(path: Path) -> str | None:
 
 def _holder(descriptor: int) -> str:
     try:
-        facts = parse_json(os.pread(descriptor, 4096, 0))
+        facts = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {int(facts['pid'])} on {facts['host']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return "another process"

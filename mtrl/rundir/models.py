@@ -1,21 +1,46 @@
-"""The saved models of runs: where they lie, what they contain, what their weights began with. Imports nothing heavy."""
+"""What lies where in a run directory, and which saved model a path names. Imports nothing heavy.
+
+::
+
+    run.lock  config.yaml  environment.json  status.json  run.log  metrics.csv  evaluation.csv  timing.csv
+    lineage.json                   what the weights began with; only where there is a transfer
+    comparison.json                of a transfer with its baseline, where transfer.baseline asks for it
+    refused_transition.npz         the transition with a NaN or an infinity that ended the run, if one did
+    play.mp4                       the video of python -m mtrl.play
+    tensorboard/                   with logging.tensorboard=true
+    buffer/seg_<low>_<high>.npz    transitions; written once, shared by checkpoints
+    checkpoints/step_<n>/          model.zip state.json state.npz normaliser.npz score.json manifest.json
+    checkpoints/best, stage_<k>/   model.zip normaliser.npz score.json
+"""
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtrl.config.types import Config
 from mtrl.errors import ConfigurationError, DamagedError
-from mtrl.rundir.layout import MODEL, NORMALISER, SCORE, best_model, checkpoints_of, run_of, step_checkpoints
 from mtrl.rundir.read import read_json
-from mtrl.rundir.write import write_json
 
-LINEAGE = "lineage.json"
-CHECKPOINTS = ("best", "last")
+CHECKPOINTS, BUFFER, LINEAGE = "checkpoints", "buffer", "lineage.json"
+MODEL, NORMALISER, SCORE = "model.zip", "normaliser.npz", "score.json"
+"""The files of every saved model; the normaliser only where the run has one."""
+STATE, ARRAYS, MANIFEST = "state.json", "state.npz", "manifest.json"
+"""The further files of a checkpoint that a run continues from."""
+BEST, LAST = "best", "last"
 """Which of its models a run directory stands for: the best of its evaluations, or the newest."""
+
+
+def step_checkpoint(run: Path, step: int) -> Path:
+    """Return the checkpoint of an environment step."""
+    return run / CHECKPOINTS / f"step_{step}"
+
+
+def step_checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoints that a run can continue from, by rising step."""
+    steps = (path.name.removeprefix("step_") for path in (run / CHECKPOINTS).glob("step_*"))
+    return [run / CHECKPOINTS / f"step_{step}" for step in sorted(filter(str.isdecimal, steps), key=int)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +54,7 @@ class ModelFiles:
     """The run directory that it belongs to; None for a zip of unknown origin."""
 
 
-def find_model(source: str, key: str = "transfer.source=", checkpoint: str = "best") -> ModelFiles:
+def find_model(source: str, key: str = "transfer.source=", checkpoint: str = BEST) -> ModelFiles:
     """Return the model that ``source`` names: a run directory (one of its models), a checkpoint, or a zip.
 
     Args:
@@ -45,34 +70,31 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = "be
         model = path
     elif (path / MODEL).is_file():
         model = path / MODEL
-    elif checkpoints_of(path).is_dir():
-        newest, best = reversed(step_checkpoints(path)), [best_model(path)]
-        folders = (*newest, *best) if checkpoint == "last" else (*best, *newest)
-        models = [folder / MODEL for folder in folders if (folder / MODEL).is_file()]
-        if not models:
+    elif (path / CHECKPOINTS).is_dir():
+        newest, best = reversed(step_checkpoints(path)), [path / CHECKPOINTS / BEST]
+        folders = (*newest, *best) if checkpoint == LAST else (*best, *newest)
+        found = next((folder / MODEL for folder in folders if (folder / MODEL).is_file()), None)
+        if found is None:
             raise ConfigurationError(f"{named} has no saved model yet: let it train to its first checkpoint")
-        model = models[0]
+        model = found
     else:
         problem = "holds no model" if path.exists() else "does not exist"
         raise ConfigurationError(f"{named} {problem}: name a run directory, a checkpoint, or a model.zip")
-    _check_zip(named, model)
-    normaliser, run = model.parent / NORMALISER, run_of(model)
-    known = run is not None and (run / "config.yaml").is_file()
-    return ModelFiles(model, normaliser if normaliser.is_file() else None, run if known else None)
-
-
-def _check_zip(named: str, model: Path) -> None:
     try:
         with zipfile.ZipFile(model) as archive:
-            damaged = archive.testzip()
-            names = set(archive.namelist())
+            damaged = archive.testzip() is not None
+            if damaged or "policy.pth" not in archive.namelist():
+                what = "is damaged" if damaged else "holds no policy"
+                raise ConfigurationError(
+                    f"{named} {what}: name a model.zip that stable-baselines3 or mtrl has saved"
+                )
     except (zipfile.BadZipFile, OSError) as error:
         raise ConfigurationError(
             f"{named} cannot be read ({error}): name an undamaged model.zip, or another checkpoint"
         ) from error
-    if damaged is not None or "policy.pth" not in names:
-        what = "is damaged" if damaged is not None else "holds no policy"
-        raise ConfigurationError(f"{named} {what}: name a model.zip that stable-baselines3 or mtrl has saved")
+    normaliser, run = model.parent / NORMALISER, model.parent.parent.parent
+    known = model.name == MODEL and (run / "config.yaml").is_file()
+    return ModelFiles(model, normaliser if normaliser.is_file() else None, run if known else None)
 
 
 def saved_step(files: ModelFiles) -> int | None:
@@ -127,11 +149,6 @@ def source_content(cfg: Config) -> str:
             if lineage.get("named") == str(source.absolute()) and isinstance(lineage.get("sha256"), str):
                 return lineage["sha256"]
     return content(find_model(str(cfg.transfer.source)))
-
-
-def write_lineage(run: Path, lineage: Mapping[str, Any]) -> None:
-    """Record in the directory of a run what its weights began with."""
-    write_json(run / LINEAGE, lineage)
 
 
 def read_lineage(run: Path) -> dict[str, Any] | None:

@@ -20,6 +20,8 @@ from mtrl.errors import DamagedError
 _LARGEST = 4 * 2**20
 """Bytes beyond which a file is no configuration or plan: YAML is slow to read."""
 _LARGEST_JSON = 64 * 2**20
+# PyYAML lets the errors of int(), bool() and of regular expressions through.
+_UNREADABLE = (OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError, yaml.YAMLError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Table:
     """Columns of equal length, by name."""
 
     columns: dict[str, NDArray]
-    """float64 arrays, or arrays of str for columns of text; an empty cell is NaN."""
+    """float64 arrays, in which an empty cell is NaN, or arrays of str for columns of text."""
     problems: list[str]
     """One sentence for whatever could not be read."""
 
@@ -45,9 +47,8 @@ class Table:
 def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
     """Read a CSV log whose first line is the header.
 
-    A last line without its line break is a torn write. It is ignored and reported even if it looks whole,
-    because a number may have lost its last digits. Other lines with a wrong number of cells or with words for
-    numbers are ignored and counted.
+    A last line without its line break is a torn write: it is ignored and reported even if it looks whole, because a
+    number may have lost its last digits. So are lines with a wrong number of cells or with words for numbers.
 
     Args:
         path: The file.
@@ -75,16 +76,13 @@ def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | No
             )
         except ValueError:
             damaged.append(number)
-    if len(damaged) == 1:
-        problems.append(f"{path}: line {damaged[0]} is damaged and ignored")
-    elif damaged:
-        what = f"{len(damaged)} lines, the first one line {damaged[0]},"
-        problems.append(f"{path}: {what} are damaged and ignored")
+    if damaged:
+        several = f"{len(damaged)} lines, the first one line {damaged[0]}, are"
+        what = several if len(damaged) > 1 else f"line {damaged[0]} is"
+        problems.append(f"{path}: {what} damaged and ignored")
     values = zip(*rows, strict=True) if rows else [()] * len(wanted)
-    arrays = {
-        name: np.array(column, dtype=str if name in text else float)
-        for name, column in zip(wanted, values, strict=True)
-    }
+    columns_read = zip(wanted, values, strict=True)
+    arrays = {name: np.array(cells, dtype=str if name in text else float) for name, cells in columns_read}
     return Table(arrays, problems)
 
 
@@ -101,22 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DamagedError: It is missing, larger than 64 MiB, or holds something else.
     """
-    return _read(path, parse_json, _LARGEST_JSON)
-
-
-def parse_json(content: str | bytes) -> dict[str, Any]:
-    """Return the object that a JSON text holds.
-
-    Raises:
-        ValueError: It holds something else.
-    """
-    try:
-        found = json.loads(content)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError("it holds no table of values")
-    return found
+    return _read(path, lambda text: _table(json.loads(text), "table of values"), _LARGEST_JSON)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -125,7 +108,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         DamagedError: It is missing, larger than 4 MiB, or holds none.
     """
-    return _read(path, _parse_yaml)
+    return _read(path, lambda text: _table(yaml.load(text, Loader=_PlainLoader), "configuration"))
 
 
 def read_text(path: Path) -> str:
@@ -137,6 +120,12 @@ def read_text(path: Path) -> str:
     return _read(path, str)
 
 
+def _table(found: Any, what: str) -> dict[str, Any]:
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise ValueError(f"it holds no {what}")
+    return found
+
+
 def _read(path: Path, parse: Callable[[str], Any], largest: int = _LARGEST) -> Any:
     try:
         if not path.is_file():
@@ -145,16 +134,7 @@ def _read(path: Path, parse: Callable[[str], Any], largest: int = _LARGEST) -> A
         if not 0 < size <= largest:
             raise ValueError(f"it is {size / 2**20:.0f} MiB long" if size else "it is empty")
         return parse(path.read_text(encoding="utf-8"))
-    # PyYAML lets the errors of int(), bool() and of regular expressions through.
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        yaml.YAMLError,
-    ) as error:
+    except _UNREADABLE as error:
         raise _cannot_be_read(path, error) from error
 
 
@@ -169,13 +149,6 @@ def _cannot_be_read(path: Path, error: Exception) -> DamagedError:
     elif isinstance(error, OSError):
         reason = error.strerror or reason
     return DamagedError(f"{path.name} cannot be read ({reason})")
-
-
-def _parse_yaml(content: str) -> dict[str, Any]:
-    found = yaml.load(content, Loader=_PlainLoader)
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise ValueError("it holds no configuration")
-    return found
 
 
 class _PlainLoader(yaml.SafeLoader):

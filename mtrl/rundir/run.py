@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from mtrl.config.values import flatten
 from mtrl.errors import DamagedError, UnreadableRunError
 from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml
 
@@ -88,14 +87,15 @@ class Run:
         """``timing.csv``: step, wall-clock seconds, speed and the shares of the time."""
         return self._table("timing.csv")
 
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """The configuration as one level of dotted keys."""
-        return flatten(self.config)
-
     def section(self, name: str) -> dict[str, Any]:
         """A section of the configuration; empty if it is missing or damaged."""
         return section(self.config, name)
+
+    @property
+    def version(self) -> str | None:
+        """The version of this project that made the run, or None where it says nothing."""
+        version = section(self.environment, "versions").get("mtrl-metaworld")
+        return version if isinstance(version, str) else None
 
     @property
     def seed(self) -> int | None:
@@ -106,14 +106,13 @@ class Run:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The task set by the configuration, else the tasks that were evaluated."""
-        tasks = self.section("env").get("tasks")
+        tasks, task = self.section("env").get("tasks"), self.config.get("task")
         if isinstance(tasks, str):
             return (tasks,)
         if isinstance(tasks, list) and tasks and all(isinstance(task, str) for task in tasks):
             return tuple(tasks)
         if len(self.evaluation):
             return tuple(dict.fromkeys(self.evaluation["task"].tolist()))
-        task = self.config.get("task")
         return (task,) if isinstance(task, str) else ()
 
     @property
@@ -130,12 +129,10 @@ class Run:
     @property
     def step(self) -> int:
         """Environment steps done, by the status or the logs, whichever is further."""
-        logs = [
-            table["step"][-1]
-            for table in (self.timing, self.evaluation)
-            if "step" in table.columns and len(table)
-        ]
-        return int(max(_number(value) or 0 for value in (self.status.get("step"), *logs)))
+        steps = [self.status.get("step")]
+        for table in (self.timing, self.evaluation):
+            steps += list(table.columns.get("step", ())[-1:])
+        return int(max(_number(step) or 0 for step in steps))
 
     @property
     def total_steps(self) -> int | None:
@@ -151,10 +148,8 @@ class Run:
         machine that has logged nothing for half an hour is silent.
         """
         state = self.status.get("state")
-        if not isinstance(state, str):
-            return "unknown"
         if state != "running":
-            return state
+            return state if isinstance(state, str) else "unknown"
         pid = self.starts[-1].get("pid") if self.starts else None
         if isinstance(pid, int) and self.host == socket.gethostname():
             return "running" if process_exists(pid) else "died"
@@ -168,9 +163,8 @@ class Run:
     @property
     def seconds(self) -> float | None:
         """Wall-clock seconds of training so far, restarts summed, or None without ``timing.csv``."""
-        if len(self.timing) and "seconds" in self.timing.columns:
-            return float(self.timing["seconds"][-1])
-        return None
+        seconds = self.timing.columns.get("seconds", ())
+        return float(seconds[-1]) if len(seconds) else None
 
 
 def last_written(path: Path) -> float:
@@ -204,15 +198,13 @@ def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
             continue
         before = len(found) + len(problems)
         for directory, below, files in os.walk(root):
+            below[:] = [] if _is_run(files) else sorted(name for name in below if not name.startswith("."))
             if _is_run(files):
                 found.append(Path(directory))
-                below.clear()
-                continue
-            if PLAN in files:
+            elif PLAN in files:
                 planned, absent = _planned(Path(directory))
                 found += planned
                 problems += absent
-            below[:] = sorted(name for name in below if not name.startswith("."))
         if len(found) + len(problems) == before:
             problems.append(f"{root} holds no run: a run directory has a config.yaml and a status.json")
     # Of two names of one directory, the first counts.
@@ -230,21 +222,15 @@ def _planned(folder: Path) -> tuple[list[Path], list[str]]:
     except DamagedError as error:
         return [], [f"{folder}: {error}: give the runs of the sweep instead"]
     runs, missing = [], []
-    for name in filter(None, map(str.strip, lines)):
-        path = _from_where_it_was_planned(Path(name), folder)
+    for path in (Path(line.strip()) for line in lines if line.strip()):
+        # The plan's paths are relative to where the sweep was started, which is above the plan.
+        base = next((base for base in folder.resolve().parents if (base / path).is_dir()), Path.cwd())
+        path = path if base == Path.cwd() else base / path
         if path.is_dir() and _is_run(os.listdir(path)):
             runs.append(path)
         else:
             missing.append(f"{path} is planned in {folder / PLAN} and did not start")
     return runs, missing
-
-
-def _from_where_it_was_planned(path: Path, folder: Path) -> Path:
-    """Return where a planned run is: its path is relative to where the sweep was started, above the plan."""
-    for base in folder.resolve().parents:
-        if (base / path).is_dir():
-            return path if base == Path.cwd() else base / path
-    return path
 
 
 def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[str]]:

@@ -1,8 +1,6 @@
 """Files that a crash leaves whole: written, forced to the disk, and only then given their name."""
 
-import contextlib
 import csv
-import hashlib
 import io
 import json
 import logging
@@ -11,7 +9,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +36,9 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self.path, self.columns = path, list(columns)
-        self._on_disk, self._waiting = 0, b""
-        content = path.read_bytes() if path.exists() else b""
-        header = _lines([self.columns])
-        self._on_disk = content.rfind(b"\n") + 1
-        if self._on_disk < len(content):
-            self._truncate(self._on_disk)
+        self.path, self._columns = path, list(columns)
+        content, header = path.read_bytes() if path.exists() else b"", _lines([self._columns])
+        self._on_disk, self._waiting = content.rfind(b"\n") + 1, b""
         if not self._on_disk:
             self._waiting = header
             self.write()
@@ -52,6 +46,7 @@ class CsvLog:
             raise ConfigurationError(
                 f"{path} has other columns than this run writes: move it aside with fresh=true"
             )
+        self._truncate(self._on_disk)
 
     @property
     def size(self) -> int:
@@ -69,13 +64,12 @@ class CsvLog:
             logger.warning("%s has lost rows: it is shorter than at the last checkpoint", self.path)
             return
         self._waiting = self._waiting[: max(0, size - self._on_disk)]
-        if size < self._on_disk:
-            self._truncate(size)
-            self._on_disk = size
+        self._on_disk = min(size, self._on_disk)
+        self._truncate(self._on_disk)
 
     def append(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows; a missing or None value is an empty cell. What the disk has no room for waits for ``write``."""
-        self._waiting += _lines([[_cell(row.get(name)) for name in self.columns] for row in rows])
+        self._waiting += _lines([[_cell(row.get(name)) for name in self._columns] for row in rows])
         try:
             self.write()
         except OSError as error:
@@ -91,7 +85,7 @@ class CsvLog:
             return
         # Without a buffer, which would write again what was just taken back.
         with self.path.open("ab", buffering=0) as file:
-            self._take_back(file)
+            self._truncate(self._on_disk)
             try:
                 left = memoryview(self._waiting)
                 while left:
@@ -99,21 +93,18 @@ class CsvLog:
                 os.fsync(file.fileno())
             except OSError:
                 # If this fails too, the next attempt or the next start removes the torn row.
-                with contextlib.suppress(OSError):
-                    self._take_back(file)
+                with suppress(OSError):
+                    self._truncate(self._on_disk)
                 raise
         self._on_disk += len(self._waiting)
         self._waiting = b""
 
-    def _take_back(self, file: io.FileIO) -> None:
-        """Remove what a failed attempt left behind the rows that are known to be on the disk."""
-        if os.fstat(file.fileno()).st_size > self._on_disk:
-            file.truncate(self._on_disk)
-
     def _truncate(self, size: int) -> None:
-        with self.path.open("r+b") as file:
-            file.truncate(size)
-            os.fsync(file.fileno())
+        """Remove what lies behind the first ``size`` bytes of the file."""
+        if self.path.stat().st_size > size:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+                os.fsync(file.fileno())
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> bytes:
@@ -123,10 +114,8 @@ def _lines(rows: Sequence[Sequence[str]]) -> bytes:
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        return ""
     # Eight digits: more than any plot shows, and the same text for the same run.
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -161,19 +150,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def place_file(temporary: Path, target: Path) -> None:
-    """Give a finished file its name."""
-    sync(temporary)
-    temporary.replace(target)
-    sync(target.parent)
 
 
 @contextmanager

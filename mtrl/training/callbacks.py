@@ -30,7 +30,7 @@ from mtrl.env.make import make_evaluation_env
 from mtrl.errors import CheckpointFailedError, Preempted
 from mtrl.evaluation.protocol import COLUMNS, Evaluation, TaskResult, evaluate
 from mtrl.hardware import Hardware
-from mtrl.rundir.layout import best_model, stage_model
+from mtrl.rundir.models import BEST, CHECKPOINTS
 from mtrl.rundir.write import CsvLog
 from mtrl.signals import Signals
 from mtrl.training.display import ProgressView, result_table
@@ -317,7 +317,9 @@ class EvaluationCallback(RunCallback):
             self.log.append([{"step": step, **asdict(row)} for row in result.results])
             if result.score > self.best:
                 try:
-                    save_model(best_model(self.run.record.path), self.model, step=step, score=result.score)
+                    save_model(
+                        self.run.record.path / CHECKPOINTS / BEST, self.model, step=step, score=result.score
+                    )
                     self.best = result.score
                 except OSError as error:
                     # Keep the old best score, so that a later good model is saved.
@@ -404,7 +406,7 @@ class CurriculumCallback(RunCallback):
         self._curriculum.restrict(self.model.replay_buffer)
         ended, begun, step, steps = (transition[name] for name in ("ended", "begun", "step", "steps"))
         try:
-            save_model(stage_model(self.run.record.path, ended), self.model, step=step)
+            save_model(self.run.record.path / CHECKPOINTS / f"stage_{ended}", self.model, step=step)
         except OSError as error:
             logger.warning("step %d: the model of the stage could not be saved (%s)", step, error)
         line = f"stage {ended} ended after {steps:,} steps, {transition['why']}"

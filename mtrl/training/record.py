@@ -15,7 +15,7 @@ import numpy as np
 
 from mtrl.experiment import Composition
 from mtrl.rundir.environment import environment
-from mtrl.rundir.layout import checkpoints_of, step_checkpoint
+from mtrl.rundir.models import CHECKPOINTS, step_checkpoint
 from mtrl.rundir.write import write_json, write_yaml
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RunRecord:
     def start(self, machine: "Hardware", step: int = 0) -> None:
         """Write down what is about to run, on what, and after how many steps of earlier starts."""
         cfg = self._composition.config
-        checkpoints_of(self.path).mkdir(parents=True, exist_ok=True)
+        (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         if step == 0:
             # What an earlier start logged before its first checkpoint is made again.
             for name in LOGS:

@@ -10,8 +10,7 @@ from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.state import read_arrays
 from mtrl.checkpoint.store import Checkpoint, verify
 from mtrl.errors import ConfigurationError, DamagedError
-from mtrl.rundir.layout import buffer_of, step_checkpoints
-from mtrl.rundir.models import ModelFiles
+from mtrl.rundir.models import BUFFER, ModelFiles, step_checkpoints
 from mtrl.tasks import OBSERVATION_SIZE
 
 Rows = dict[str, NDArray[Any]]
@@ -34,7 +33,7 @@ def find_transitions(files: ModelFiles) -> Checkpoint:
         )
     own = files.model.parent
     try:
-        return verify(own if own in checkpoints else checkpoints[-1], buffer_of(files.run))
+        return verify(own if own in checkpoints else checkpoints[-1])
     except DamagedError as error:
         raise ConfigurationError(
             f"the replay of {files.run} is damaged ({error}): leave replay out"
@@ -54,7 +53,7 @@ def begin_replay(
     Only those of tasks in both ``source`` and ``target`` are taken; ``task_id`` says whether the run's observations
     carry the task's one-hot.
     """
-    folder = buffer_of(checkpoint.path.parents[1])
+    folder = checkpoint.path.parents[1] / BUFFER
     parts: list[Rows] = []
     found = 0
     for segment in reversed(checkpoint.segments):

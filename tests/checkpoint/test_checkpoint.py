@@ -1,6 +1,7 @@
 """Checkpoints: what is written is what is read, models load elsewhere, and old ones make room."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from gymnasium import spaces
 import mtrl
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.state import read_values, write_values
-from mtrl.checkpoint.store import prune_segments, restore_segments, verify_segments, write_segments
+from mtrl.checkpoint.store import facts_of, restore_segments, write_segments
 from mtrl.errors import DamagedError
 
 
@@ -66,7 +67,9 @@ def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path,
             add(buffer, 10, random)
         before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
         written = write_segments(tmp_path, buffer, written)
-        verify_segments(tmp_path, written)
+        for segment in written:
+            assert facts_of(tmp_path / segment.name) == {"size": segment.size, "sha256": segment.sha256}
+        assert all(one.high == other.low for one, other in pairwise(written))
         after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("seg_*")}
         assert before.items() <= after.items()
         restored = make_buffer(n_steps)
@@ -81,8 +84,6 @@ def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path,
         samples = [held.sample(20) for held in (buffer, restored)]
         buffer.set_state(state)
         assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True) if torch.is_tensor(a))
-    prune_segments(tmp_path, written)
-    assert {path.name for path in tmp_path.glob("seg_*")} == {segment.name for segment in written}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,9 @@ def test_models_load_with_stable_baselines3_alone(train, tmp_path, capsys, algo,
     path = train(tmp_path, "experiment=smoke", *words, *overrides)
     kept = sorted(path.glob("checkpoints/step_*"))
     assert len(kept) == 2
+    needed = [json.loads((folder / "manifest.json").read_text())["segments"] for folder in kept]
+    names = {f"seg_{segment['low']}_{segment['high']}.npz" for segments in needed for segment in segments}
+    assert {segment.name for segment in path.glob("buffer/*")} == names
     for folder in (kept[-1], path / "checkpoints" / "best"):
         model = getattr(stable_baselines3, algo).load(folder / "model.zip", device="cpu")
         obs = np.random.default_rng(0).normal(size=(5, *model.observation_space.shape)).astype(np.float32)

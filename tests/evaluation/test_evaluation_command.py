@@ -92,10 +92,10 @@ def test_a_table_of_several_runs_shows_goals_episodes_and_the_step_of_each(saved
 def test_the_best_model_is_played_or_the_last_and_the_table_says_which(saved, tmp_path, capsys):
     run = with_last(shutil.copytree(saved, tmp_path / "run"), 90)
     _, out, _ = answer(capsys, run, "--episodes", 1)
-    assert re.search(r"trained steps .* 60 ", out)
+    assert re.search(rf"{run} .* 60 ", out)
     assert "the best model of each run, chosen by the run's own evaluations" in " ".join(out.split())
     _, out, _ = answer(capsys, run, "--episodes", 1, "--checkpoint", "last")
-    assert re.search(r"trained steps .* 90 ", out)
+    assert re.search(rf"{run} .* 90 ", out)
     assert "best model" not in out
     with pytest.raises(SystemExit):
         main(["--help"])

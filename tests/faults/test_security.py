@@ -17,13 +17,12 @@ from tiny import TINY
 
 import mtrl
 from mtrl import status
-from mtrl.checkpoint.store import sealed
+from mtrl.checkpoint.store import facts_of, sealed
 from mtrl.errors import ConfigurationError, LoadError
 from mtrl.evaluation.__main__ import main as evaluation
 from mtrl.experiment import compose_run
 from mtrl.play import main as play
 from mtrl.report.__main__ import main as report
-from mtrl.rundir.write import sha256
 from mtrl.start import run_one
 from mtrl.transfer.start import prepare_transfer
 
@@ -84,11 +83,9 @@ def reseal(run):
     for manifest_path in run.glob("checkpoints/step_*/manifest.json"):
         manifest = json.loads(manifest_path.read_text())
         for name in manifest["files"]:
-            file = manifest_path.with_name(name)
-            manifest["files"][name] = {"size": file.stat().st_size, "sha256": sha256(file)}
+            manifest["files"][name] = facts_of(manifest_path.with_name(name))
         for segment in manifest["segments"]:
-            file = run / "buffer" / f"seg_{segment['low']}_{segment['high']}.npz"
-            segment |= {"size": file.stat().st_size, "sha256": sha256(file)}
+            segment |= facts_of(run / "buffer" / f"seg_{segment['low']}_{segment['high']}.npz")
         manifest_path.write_text(json.dumps(sealed(manifest)))
 
 
@@ -197,8 +194,7 @@ def test_a_manifest_reaches_nothing_outside_its_directory(server, tmp_path, fini
         if name == "link":
             path.with_name("link").symlink_to(run / "secret")
         manifest = json.loads(path.read_text())
-        facts = {"size": 6, "sha256": sha256(run / "secret")}
-        manifest["files"][name] = facts
+        manifest["files"][name] = facts_of(run / "secret")
         path.write_text(json.dumps(sealed(manifest)))
     answer = server.run(tmp_path, *MORE, "total_steps=140", code=2)
     assert "is missing" in answer["printed"]

@@ -24,7 +24,7 @@ def test_a_whole_run_is_read_without_a_word(tmp_path):
     assert (run.seed, run.tasks, run.state) == (3, MT3, "finished")
     assert (run.step, run.total_steps) == (200_000, 200_000)
     assert run.seconds == pytest.approx(200_000 / 400, rel=0.1)
-    assert run.settings["algo.learning_rate"] == 3e-4
+    assert (run.section("algo")["learning_rate"], run.version) == (3e-4, "0.1.0")
     assert run.problems == []
 
 

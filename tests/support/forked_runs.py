@@ -16,7 +16,7 @@ from tiny_runs import REPOSITORY
 from mtrl.checkpoint.state import read_values
 from mtrl.checkpoint.store import verify
 from mtrl.experiment import compose_run, run_directory
-from mtrl.rundir.layout import segment_name, step_checkpoints, step_of
+from mtrl.rundir.models import step_checkpoints
 
 SECRET = "a-password-of-the-environment"
 
@@ -77,8 +77,8 @@ class RunFiles:
     def verify(self):
         """Check every visible checkpoint and return the newest one's step, 0 if there is none."""
         for path in self.checkpoints:
-            verify(path, self.path / "buffer")
-        return step_of(self.checkpoints[-1]) if self.checkpoints else 0
+            verify(path)
+        return int(self.checkpoints[-1].name.removeprefix("step_")) if self.checkpoints else 0
 
     def text(self, name):
         return (self.path / name).read_text()
@@ -98,7 +98,7 @@ class RunFiles:
         flatten("weights", [parameters, variables], flat)
         for segment in json.loads((newest / "manifest.json").read_text())["segments"]:
             low, high = segment["low"], segment["high"]
-            with np.load(self.path / "buffer" / segment_name(low, high)) as file:
+            with np.load(self.path / "buffer" / f"seg_{low}_{high}.npz") as file:
                 arrays = {name: file[name] for name in file.files}
             for number in range(low, high):
                 flat |= {f"transition {number} {name}": a[number - low] for name, a in arrays.items()}
