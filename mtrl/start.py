@@ -7,6 +7,7 @@ import errno
 import logging
 import sys
 import time
+from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
     earlier = read_earlier_run(path)
     if _print_if_finished(earlier, composition, path, console):
         return 0
-    with RunLock(path, wait=wait) as lock, Signals() as signals:
+    with closing(RunLock(path, wait=wait)) as lock, Signals() as signals:
         # Read again under the lock: another process may have trained the run in between.
         earlier = read_earlier_run(path)
         if lock.waited and _print_if_finished(earlier, composition, path, console):

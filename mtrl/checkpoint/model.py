@@ -62,11 +62,7 @@ def write_model(
 
 
 def load_weights(path: Path, model: BaseAlgorithm) -> None:
-    """Give ``model`` the weights and optimisers of a ``model.zip``; what the file pickles is not read.
-
-    Raises:
-        DamagedError: The file is no model, or one of other shapes.
-    """
+    """Give ``model`` the weights and optimisers of a ``model.zip``; raise DamagedError if they do not fit."""
     parameters, variables = read_weights(path, model.device)
     try:
         # Adam's step counters come back on the device they had; the rest is copied in place.
@@ -89,13 +85,10 @@ def load_weights(path: Path, model: BaseAlgorithm) -> None:
 def read_weights(
     path: Path, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Return what a ``model.zip`` holds apart from what it pickles, which is not read.
-
-    Returns:
-        The ``state_dict`` of the policy and of each optimiser by name, and the tensors that are in neither.
+    """Return the ``state_dict`` of a model's policy and optimisers, by name, and the tensors that are in neither.
 
     Raises:
-        DamagedError: The file is no model, or would take more memory than its size.
+        DamagedError: The file is no model, or would take more memory than its size. What it pickles is not read.
     """
     try:
         # The tables of tensors are zips of their own.
@@ -117,11 +110,7 @@ def read_weights(
 
 
 def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the statistics that were saved beside a model, as ``TaskNormalize.save_statistics`` names them.
-
-    Raises:
-        DamagedError: The file is something else.
-    """
+    """Return what ``TaskNormalize.save_statistics`` has written; raise DamagedError if it is something else."""
     arrays = read_arrays(path)
     names = ["norm_obs", "norm_reward", "clip_obs", "epsilon", "return_mean", "return_var", "return_count"]
     if np.any(arrays.get("norm_obs", False)):

@@ -21,22 +21,14 @@ _ARRAY, _SCALAR = "__array__", "__scalar__"
 
 
 def write_values(json_path: Path, npz_path: Path, values: Mapping[str, Any]) -> None:
-    """Write nested dicts and lists of plain values and numpy arrays and scalars; tuples come back as lists.
-
-    Raises:
-        TypeError: There is something else among them.
-    """
+    """Write nested dicts and lists of plain values, arrays and scalars, else raise TypeError; tuples become lists."""
     arrays: dict[str, NDArray] = {}
     json_path.write_text(json.dumps(_split(values, arrays)))
     np.savez(npz_path, **arrays)
 
 
 def read_values(json_path: Path, npz_path: Path) -> dict[str, Any]:
-    """Return what ``write_values`` wrote.
-
-    Raises:
-        DamagedError: The files are something else.
-    """
+    """Return what ``write_values`` wrote; raise DamagedError if the files are something else."""
     plain, arrays = read_json(json_path), read_arrays(npz_path)
     try:
         return _join(plain, arrays)
@@ -47,11 +39,7 @@ def read_values(json_path: Path, npz_path: Path) -> dict[str, Any]:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
-    """Return the arrays of an uncompressed ``.npz``; their sizes are checked before they are allocated.
-
-    Raises:
-        DamagedError: The file is something else.
-    """
+    """Return the arrays of an uncompressed ``.npz``, or raise DamagedError before a false size is allocated."""
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in stored_entries(archive, path.name, path.stat().st_size):
@@ -72,11 +60,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
 
 
 def stored_entries(archive: zipfile.ZipFile, name: str, size: int) -> list[zipfile.ZipInfo]:
-    """Return the entries of a zip of ``size`` bytes, called ``name``, that take no more memory than the file does.
-
-    Raises:
-        DamagedError: One is compressed, or they claim to be larger than the file.
-    """
+    """Return the entries of a zip called ``name``; raise DamagedError if they take more memory than its ``size``."""
     entries = archive.infolist()
     stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
     if not stored or sum(entry.file_size for entry in entries) > size:

@@ -20,15 +20,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.algo.finite import check_finite
 from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.checkpoint import state
 from mtrl.checkpoint.model import load_weights, write_model
-from mtrl.checkpoint.state import (
-    Stateful,
-    agent_state,
-    read_arrays,
-    read_values,
-    set_agent_state,
-    write_values,
-)
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir import models
 from mtrl.rundir.read import read_json
@@ -68,11 +61,11 @@ class Checkpoint:
     """Transitions that were ever added to the replay buffer."""
     files: dict[str, Any]
     """Size and SHA-256 of each file, by name."""
-    segments: tuple[Segment, ...]
     configuration: dict[str, Any]
     """The resolved configuration of the run that wrote it."""
     versions: dict[str, Any]
     """Versions of the packages that wrote it."""
+    segments: list[Segment]
 
 
 class Store:
@@ -100,7 +93,7 @@ class Store:
         """The segments of each checkpoint."""
         self._newest: Sequence[Segment] = ()
 
-    def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> Path:
+    def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, state.Stateful]) -> Path:
         """Write a checkpoint of ``model`` between two rollouts, with the state of every section.
 
         A checkpoint contains all that a run depends on:
@@ -123,11 +116,11 @@ class Store:
         step, replay = model.num_timesteps, model.replay_buffer
         target = models.step_checkpoint(self.path, step)
         states = {name: section.get_state() for name, section in sections.items()}
-        states["agent"] = agent_state(model)
+        states["agent"] = state.agent_state(model)
         written = write_segments(self.buffer, replay, self._newest)
         with new_directory(target) as folder:
             write_model(folder, model, step=step)
-            write_values(folder / models.STATE, folder / models.ARRAYS, states)
+            state.write_values(folder / models.STATE, folder / models.ARRAYS, states)
             manifest = {
                 "format": FORMAT,
                 "step": step,
@@ -173,14 +166,16 @@ class Store:
             raise DamagedError("; ".join(reasons) or "every checkpoint was put aside as damaged")
         return found
 
-    def restore(self, found: Checkpoint, model: OffPolicyAlgorithm, sections: Mapping[str, Stateful]) -> None:
+    def restore(
+        self, found: Checkpoint, model: OffPolicyAlgorithm, sections: Mapping[str, state.Stateful]
+    ) -> None:
         """Continue ``found`` exactly, with a new agent and new sections of the same configuration.
 
         Raises:
             DamagedError: It lacks something that this run has, or has something that this run lacks.
         """
         try:
-            states = read_values(found.path / models.STATE, found.path / models.ARRAYS)
+            states = state.read_values(found.path / models.STATE, found.path / models.ARRAYS)
             if states.keys() != {"agent", *sections}:
                 differing = ", ".join(sorted(states.keys() ^ {"agent", *sections}))
                 raise DamagedError(f"it and this version of mtrl differ in the state of {differing}")
@@ -188,7 +183,7 @@ class Store:
             restore_segments(self.buffer, found.segments, model.replay_buffer, found.total_added)
             for name, section in sections.items():
                 section.set_state(states[name])
-            set_agent_state(model, states["agent"])
+            state.set_agent_state(model, states["agent"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             known = isinstance(error, DamagedError)
             why = error if known else f"it does not hold this run's state, {error!r}"
@@ -210,11 +205,7 @@ class Store:
 
 
 def verify(path: Path) -> Checkpoint:
-    """Return the checkpoint at ``path`` if it and its segments are as they were written.
-
-    Raises:
-        DamagedError: naming what is not.
-    """
+    """Return the checkpoint at ``path``; raise DamagedError naming what of it or of its segments has changed."""
     found = _read_manifest(path)
     if path.name != f"step_{found.step}":
         raise DamagedError(f"{models.MANIFEST} is of step {found.step}")
@@ -225,10 +216,9 @@ def verify(path: Path) -> Checkpoint:
     for before, after in pairwise(found.segments):
         if before.high != after.low:
             raise DamagedError(f"transitions {before.high} to {after.low} are missing")
+    buffer = path.parents[1] / models.BUFFER
     for segment in found.segments:
-        _check_file(
-            path.parents[1] / models.BUFFER, segment.name, {"size": segment.size, "sha256": segment.sha256}
-        )
+        _check_file(buffer, segment.name, {"size": segment.size, "sha256": segment.sha256})
     return found
 
 
@@ -244,17 +234,12 @@ def _read_manifest(path: Path) -> Checkpoint:
             "the version that wrote it, or train from scratch with fresh=true"
         )
     try:
+        found = content["segments"]
         return Checkpoint(
             path,
-            step=int(content["step"]),
-            total_added=int(content["total_added"]),
-            files=dict(content["files"]),
-            segments=tuple(
-                Segment(int(s["low"]), int(s["high"]), int(s["size"]), str(s["sha256"]))
-                for s in content["segments"]
-            ),
-            configuration=dict(content["configuration"]),
-            versions=dict(content["versions"]),
+            *(int(content[name]) for name in ("step", "total_added")),
+            *(dict(content[name]) for name in ("files", "configuration", "versions")),
+            [Segment(int(s["low"]), int(s["high"]), int(s["size"]), str(s["sha256"])) for s in found],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{models.MANIFEST} lacks {error}") from error
@@ -281,13 +266,7 @@ def _check_file(folder: Path, name: str, facts: Any) -> None:
 
 
 def write_segments(folder: Path, replay: TaskReplayBuffer, written: Sequence[Segment]) -> list[Segment]:
-    """Write the transitions that ``written`` lacks and return the segments that hold the whole buffer.
-
-    Args:
-        folder: Where segments live.
-        replay: The buffer.
-        written: The segments of the last checkpoint, consecutive.
-    """
+    """Write the transitions that ``written``, the last checkpoint's, lack; return the segments of the whole buffer."""
     folder.mkdir(parents=True, exist_ok=True)
     total = replay.total_added
     oldest = total - replay.size()
@@ -307,14 +286,10 @@ def write_segments(folder: Path, replay: TaskReplayBuffer, written: Sequence[Seg
 
 
 def restore_segments(folder: Path, segments: Sequence[Segment], replay: TaskReplayBuffer, total: int) -> None:
-    """Fill ``replay`` with the newest transitions of ``segments``, of ``total`` that were ever added.
-
-    Raises:
-        DamagedError: They do not fit the buffer.
-    """
+    """Fill ``replay`` with the newest of ``total`` transitions ever added; raise DamagedError if they do not fit."""
     # The first segment may begin with transitions that were overwritten since.
     oldest = max(0, total - replay.buffer_size, segments[0].low if segments else 0)
-    read = ((s.low, read_arrays(folder / s.name)) for s in segments if s.high > oldest)
+    read = ((s.low, state.read_arrays(folder / s.name)) for s in segments if s.high > oldest)
     parts = ({name: rows[max(0, oldest - low) :] for name, rows in arrays.items()} for low, arrays in read)
     try:
         replay.restore(oldest, parts)

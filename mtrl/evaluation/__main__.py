@@ -60,30 +60,24 @@ class Measured:
         return facts | {"seconds": round(self.seconds, 3), "tasks": self.rows()}
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options of the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate, print, and return the exit code: 0, or 2 if something could not be evaluated."""
     parser = argparse.ArgumentParser(
         prog="python -m mtrl.evaluation",
         description="Play the policies of runs by the protocol: deterministic, each goal in turn, full episodes. "
         "A run's best model plays, or its last one with --checkpoint last; python -m mtrl.report shows what the "
-        "last one reached.",
+        "last one reached. Several runs are ranked.",
     )
     add_source_options(parser, several=True)
     parser.add_argument(
         "--episodes", type=int, default=GOALS, help=f"of each task; {GOALS}, the official evaluation"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    form.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     form.add_argument("--csv", action="store_true", help="print CSV, one row a run and task")
     options = parser.parse_args(arguments)
     if options.episodes < 1:
         parser.error("--episodes: an evaluation needs at least 1 episode")
-    return options
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate, print, and return the exit code: 0, or 2 if something could not be evaluated."""
-    options = parse(arguments)
     import torch
 
     torch.set_num_threads(max(1, available_cores() // 2))

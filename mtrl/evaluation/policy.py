@@ -43,7 +43,6 @@ class Policy:
     """A trained policy that acts; see ``load``. What is unknown of a zip without its run has its default."""
 
     network: BasePolicy
-    """A policy of stable-baselines3's interface."""
     model: Path
     """The file it was read from."""
     tasks: tuple[str, ...] = ()

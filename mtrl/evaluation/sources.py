@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 def add_source_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
     """Add the options that name policies, and that describe a zip without its run."""
     what = "run directories, directories that hold runs, checkpoints, or zips of stable-baselines3"
-    parser.add_argument(
-        "runs" if several else "run", nargs="+" if several else None, metavar="RUN", help=what
-    )
+    name, number = ("runs", "+") if several else ("run", None)
+    parser.add_argument(name, nargs=number, metavar="RUN", help=what)
     parser.add_argument(
         "--goals",
         choices=("train", "heldout"),
@@ -60,11 +59,7 @@ def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_source(source: str, options: argparse.Namespace) -> "Policy":
-    """Return the policy that a source and the options of ``add_source_options`` name.
-
-    Raises:
-        LoadError: There is no policy there, or none that can be built.
-    """
+    """Return the policy that a source and the options of ``add_source_options`` name; raise as ``load`` does."""
     from mtrl.evaluation.policy import load
 
     with warnings.catch_warnings():

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 from mtrl.errors import ConfigurationError
 
@@ -15,7 +14,7 @@ _NAME = "run.lock"
 
 
 def lock(descriptor: int, when_held: Callable[[], None] = lambda: None) -> None:
-    """Lock an open file until it is closed. If another process holds it, call ``when_held``, then wait.
+    """Lock an open file until it is closed; if another process holds it, call ``when_held``, then wait.
 
     Raises:
         OSError: The file system has no locks.
@@ -80,18 +79,12 @@ class RunLock:
     def move_aside(self, aside: Path) -> None:
         """Rename the directory to ``aside`` and hold a new, empty one in its place."""
         self._path.rename(aside)
-        self.release()
+        self.close()
         self._descriptor = self._acquire()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others have the directory."""
         os.close(self._descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 def holder_of(path: Path) -> str | None:

@@ -114,11 +114,7 @@ def saved_step(files: ModelFiles) -> int | None:
 
 
 def described(source: str) -> str:
-    """Return which model ``source`` names and how long it was trained, as words for a person.
-
-    Raises:
-        ConfigurationError: There is none, or a file around it is damaged.
-    """
+    """Return which model ``source`` names and how long it was trained, in words; raise as ``find_model`` does."""
     files = find_model(source)
     step = saved_step(files)
     which = files.model.parent.name if files.run is not None else files.model.name

@@ -94,29 +94,17 @@ def _cells(line: str) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        DamagedError: It is missing, larger than 64 MiB, or holds something else.
-    """
+    """Return the object in a JSON file; raise DamagedError if there is none, or one larger than 64 MiB."""
     return _read(path, lambda text: _table(json.loads(text), "table of values"), _LARGEST_JSON)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the configuration in a YAML file without aliases.
-
-    Raises:
-        DamagedError: It is missing, larger than 4 MiB, or holds none.
-    """
+    """Return the configuration in a YAML file without aliases; raise DamagedError if there is none, or 4 MiB of it."""
     return _read(path, lambda text: _table(yaml.load(text, Loader=_PlainLoader), "configuration"))
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises:
-        DamagedError: It is missing, empty, larger than 4 MiB, or no text.
-    """
+    """Return a file's text; raise DamagedError if it is missing, empty, larger than 4 MiB, or no text."""
     return _read(path, str)
 
 

@@ -119,11 +119,7 @@ def _cell(value: object) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader, or a crash, finds the old file or the new one.
-
-    Raises:
-        OSError: The disk is full or broken; the old file is untouched and nothing is left beside it.
-    """
+    """Write ``text`` to ``path`` so that a reader, a crash or an OSError leaves the old file or the new one, alone."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}")
     try:
         temporary.write_text(text, encoding="utf-8")

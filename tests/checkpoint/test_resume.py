@@ -16,20 +16,18 @@ TINY = [*(words for words in LIGHT if not words.startswith(REPLACED)), "checkpoi
 TINY.append("hardware.threads=1")
 
 
-def start(output, *overrides):
-    """Return the exit code and the files of a run."""
-    code = run_one(compose_run([*TINY, *overrides, f"output={output}"]))
-    return code, run_files(output, *overrides, base=TINY)
+def start(output, *overrides, code=0):
+    """Return the files of a run that ends with an exit code."""
+    assert run_one(compose_run([*TINY, *overrides, f"output={output}"])) == code
+    return run_files(output, *overrides, base=TINY)
 
 
 def whole_and_resumed(tmp_path, monkeypatch, overrides, interruptions):
     """Return a run, and the same run interrupted at the steps given."""
-    code, whole = start(tmp_path / "whole", *overrides)
-    assert code == 0
+    whole = start(tmp_path / "whole", *overrides)
     interrupt_at(monkeypatch, interruptions)
-    for expected in (*(143 for _ in interruptions), 0):
-        code, resumed = start(tmp_path / "resumed", *overrides)
-        assert code == expected
+    for code in (*(143 for _ in interruptions), 0):
+        resumed = start(tmp_path / "resumed", *overrides, code=code)
     starts = [entry["step"] for entry in resumed.status()["starts"]]
     assert len(set(starts)) == len(interruptions) + 1
     assert starts == sorted(starts)
@@ -41,11 +39,8 @@ WORKERS = ["hardware.backend=stock", "hardware.workers=2"]
 NATIVE = ["hardware.backend=native"]
 NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
 EVERY_OPTION = [
-    "algo.temperature=per_task",
-    "algo.balanced_batches=true",
-    "algo.reward_scaling=per_task",
-    "algo.n_steps=3",
-    "env.copies_per_task=2",
+    *("algo.temperature=per_task", "algo.balanced_batches=true", "algo.reward_scaling=per_task"),
+    *("algo.n_steps=3", "env.copies_per_task=2"),
 ]
 SCALED_BY_RETURNS = ["algo.reward_scaling=return", "algo.reward_scales_every=7", "env.copies_per_task=2"]
 # In mid-episode before the first update, and where an evaluation is due.
@@ -85,6 +80,7 @@ def test_a_continued_run_is_the_uninterrupted_one(tmp_path, monkeypatch, overrid
 
 
 SEQUENTIAL = ["curriculum=sequential", "curriculum.min_steps=60", "curriculum.thresholds=[0.0]"]
+ADAPTIVE = ["curriculum=adaptive", "curriculum.copies=1"]
 FIRST_AND_SECOND_STAGE = [50, 110]
 
 
@@ -96,13 +92,7 @@ FIRST_AND_SECOND_STAGE = [50, 110]
         case("workers", *WORKERS, *SEQUENTIAL, at=FIRST_AND_SECOND_STAGE, slow=True),
         case("workers-once", *WORKERS, *SEQUENTIAL, "total_steps=120", at=[110]),
         # One copy plays both tasks in turn.
-        case(
-            "adaptive-one-copy",
-            *NATIVE,
-            "curriculum=adaptive",
-            "curriculum.copies=1",
-            at=FIRST_AND_SECOND_STAGE,
-        ),
+        case("adaptive-one-copy", *NATIVE, *ADAPTIVE, at=FIRST_AND_SECOND_STAGE),
     ],
 )
 def test_a_curriculum_continues_where_it_was(tmp_path, monkeypatch, overrides, interruptions):
@@ -113,7 +103,7 @@ def test_a_curriculum_continues_where_it_was(tmp_path, monkeypatch, overrides, i
 
 def test_a_transfer_continues_where_it_was(tmp_path, monkeypatch):
     few = ["task=null", "env.tasks=[push-v3,reach-v3]", "total_steps=120"]
-    source = start(tmp_path / "source", *NATIVE, *few)[1].path
+    source = start(tmp_path / "source", *NATIVE, *few).path
     words = [
         *NATIVE,
         f"transfer.source={source}",
@@ -124,8 +114,7 @@ def test_a_transfer_continues_where_it_was(tmp_path, monkeypatch):
     ]
     whole, resumed = whole_and_resumed(tmp_path, monkeypatch, words, TWICE)
     assert_same(whole, resumed)
-    lineage, same_lineage = (json.loads(run.text("lineage.json")) for run in (whole, resumed))
-    assert lineage == same_lineage
+    assert json.loads(whole.text("lineage.json")) == json.loads(resumed.text("lineage.json"))
     transfer = whole.status()["transfer"]
     assert transfer == resumed.status()["transfer"]
     assert transfer["transitions"] > 0

@@ -16,6 +16,7 @@ from tiny_runs import REPOSITORY
 
 from mtrl.env.make import make_vec_env
 from mtrl.evaluation.__main__ import main
+from mtrl.evaluation.protocol import Evaluation, TaskResult
 from mtrl.rundir.run import Run
 from mtrl.statistics import wilson_interval
 
@@ -63,7 +64,7 @@ def test_the_figures_are_those_of_the_runs_own_last_evaluation(trained, capsys):
 def test_the_table_shows_every_task_with_its_interval(saved, capsys):
     code, out, _ = answer(capsys, saved, "--episodes", 1)
     assert code == 0
-    for word in (*TASKS, "[0, 79]", "mean", "1 episode a task", "60", "Meta-World's own horizon"):
+    for word in (*TASKS, "[0, 79]", "mean success", "1 episode a task", "60", "Meta-World's own horizon"):
         assert word in out
     assert "\\" not in out, "what is printed is not read as markup, and needs no escape"
 
@@ -79,24 +80,35 @@ def test_several_runs_stand_side_by_side_and_csv_has_a_row_a_run_and_task(traine
 
 
 @pytest.mark.parametrize("copies", [2, 5])
-def test_a_table_of_several_runs_shows_goals_episodes_and_the_step_of_each(saved, tmp_path, capsys, copies):
+def test_several_runs_are_ranked_with_the_goals_the_steps_and_the_worst_task_of_each(
+    saved, tmp_path, capsys, monkeypatch, copies
+):
     runs = [with_last(shutil.copytree(saved, tmp_path / str(n)), 1000 + n) for n in range(copies)]
+    rates = ((n / copies, 1.0) for n in range(copies))
+    outcomes = (
+        [TaskResult(task, "heldout", 2, rate, 0.0, 20.0) for task, rate in zip(TASKS, pair, strict=True)]
+        for pair in rates
+    )
+    monkeypatch.setattr("mtrl.evaluation.__main__.evaluate", lambda *_: Evaluation(tuple(next(outcomes))))
     words = ("--episodes", 2, "--goals", "heldout", "--checkpoint", "last")
     _, out, _ = answer(capsys, *runs, *words)
-    for n in range(copies):
-        assert f"{1000 + n:,}" in out
+    ranked = [line for line in out.splitlines() if re.search(r"1,00\d", line)]
+    assert [re.search(r"1,00(\d)", line)[1] for line in ranked] == [str(n) for n in reversed(range(copies))]
+    for n, line in enumerate(reversed(ranked)):
+        assert f"{TASKS[0]} {n / copies:.1%} [" in line
+        assert f"{(n / copies + 1) / 2:.1%}" in line
+        assert "heldout" in line
     assert "2 episodes a task on heldout goals, deterministic, 20 steps" in out
     assert "trained steps" in out
 
 
 def test_the_best_model_is_played_or_the_last_and_the_table_says_which(saved, tmp_path, capsys):
     run = with_last(shutil.copytree(saved, tmp_path / "run"), 90)
-    _, out, _ = answer(capsys, run, "--episodes", 1)
-    assert re.search(rf"{run} .* 60 ", out)
-    assert "the best model of each run, chosen by the run's own evaluations" in " ".join(out.split())
-    _, out, _ = answer(capsys, run, "--episodes", 1, "--checkpoint", "last")
-    assert re.search(rf"{run} .* 90 ", out)
-    assert "best model" not in out
+    for words, step, said in (((), 60, True), (("--checkpoint", "last"), 90, False)):
+        _, out, _ = answer(capsys, run, "--episodes", 1, *words)
+        assert re.search(rf"{run} .* {step} ", out)
+        best = "the best model of each run, chosen by the run's own evaluations"
+        assert (best in " ".join(out.split())) == said == ("best model" in out)
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())

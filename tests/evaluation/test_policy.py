@@ -1,15 +1,12 @@
 """A saved policy acts as it did in training, and no file beside it can do more than describe it."""
 
-import base64
-import json
-import pickle
 import shutil
-import zipfile
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from payloads import Payload, plant_in_data
 from saved_runs import TASKS, of_version, save_run, with_last
 from stable_baselines3 import SAC, TD3
 
@@ -88,20 +85,12 @@ def changed(run, **values):
     return run
 
 
-def test_a_checkpoint_and_a_model_in_a_run_know_their_run(run):
-    best = run / "checkpoints" / "best"
-    obs = observations()
-    expected = load(run).predict(obs)[0]
-    for source in (best, best / "model.zip", str(best)):
-        policy = load(source)
-        assert policy.tasks == TASKS
-        assert (policy.predict(obs)[0] == expected).all()
-
-
-def test_actions_are_drawn_only_if_that_is_asked_for_and_observations_of_another_size_refused(run):
+def test_a_checkpoint_and_a_model_in_a_run_know_their_run_and_draw_actions_only_if_that_is_asked_for(run):
     torch.manual_seed(0)
-    policy, obs = load(run), observations()
-    assert (policy.predict(obs)[0] == policy.predict(obs)[0]).all()
+    best, policy, obs = run / "checkpoints" / "best", load(run), observations()
+    for source in (best, best / "model.zip", str(best)):
+        assert load(source).tasks == TASKS
+        assert (load(source).predict(obs)[0] == policy.predict(obs)[0]).all()
     drawn = [policy.predict(obs, deterministic=False)[0] for _ in range(2)]
     assert (drawn[0] != drawn[1]).any()
     assert np.abs(drawn).max() <= 1
@@ -144,6 +133,12 @@ def test_a_run_of_another_version_is_loaded_with_a_warning_and_a_refusal_names_t
 def test_damaged_files_are_refused_in_one_sentence(copy):
     best = copy / "checkpoints" / "best"
     whole = (best / "model.zip").read_bytes()
+    model = mtrl.algo.SAC.load(best / "model.zip", device="cpu")
+    with torch.no_grad():
+        next(model.actor.parameters()).fill_(float("nan"))
+    model.save(best / "model.zip")
+    with pytest.raises(LoadError, match="NaN or infinite"):
+        load(copy)
     (best / "model.zip").write_bytes(whole[: len(whole) // 2])
     # Within its first half lie whole archives, those of the weights, and Python opens the last one it finds.
     with pytest.raises(LoadError, match=r"cannot be read|holds no policy"):
@@ -158,39 +153,10 @@ def test_damaged_files_are_refused_in_one_sentence(copy):
         load(copy)
 
 
-def test_weights_that_are_no_numbers_are_refused(copy):
-    model = mtrl.algo.SAC.load(copy / "checkpoints" / "best" / "model.zip", device="cpu")
-    with torch.no_grad():
-        next(model.actor.parameters()).fill_(float("nan"))
-    model.save(copy / "checkpoints" / "best" / "model.zip")
-    with pytest.raises(LoadError, match="NaN or infinite"):
-        load(copy)
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def with_bomb(model, target, path):
-    """Copy a model whose description opens ``path`` for writing when it is unpickled."""
-    with zipfile.ZipFile(model) as source, zipfile.ZipFile(target, "w") as archive:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "data":
-                data = json.loads(content)
-                data["policy_class"][":serialized:"] = base64.b64encode(pickle.dumps(Bomb(path))).decode()
-                content = json.dumps(data).encode()
-            archive.writestr(name, content)
-
-
 def test_what_a_model_pickles_is_not_run_unless_it_is_trusted(copy, tmp_path):
     model, mark = copy / "checkpoints" / "best" / "model.zip", tmp_path / "mark"
-    with_bomb(model, tmp_path / "bomb.zip", mark)
-    model.write_bytes((tmp_path / "bomb.zip").read_bytes())
+    plant_in_data(model, Payload(mark))
+    shutil.copy(model, tmp_path / "bomb.zip")
     assert load(copy).predict(observations())[0].shape == (24, 4)
     with pytest.raises(LoadError, match=r"pickled.*--trust"):
         load(tmp_path / "bomb.zip")

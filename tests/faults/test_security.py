@@ -1,9 +1,7 @@
 """Opening somebody else's run runs no code, whatever file of it a payload is planted in."""
 
-import base64
 import contextlib
 import json
-import os
 import zipfile
 from functools import partial
 
@@ -13,12 +11,15 @@ import pytest
 import tiny
 import torch
 from forked_runs import SECRET, run_files
+from payloads import Payload, plant_in_data, rewrite_zip
 from tiny import TINY
 
 import mtrl
 from mtrl import status
+from mtrl.checkpoint.model import read_weights
+from mtrl.checkpoint.state import read_arrays
 from mtrl.checkpoint.store import facts_of, sealed
-from mtrl.errors import ConfigurationError, LoadError
+from mtrl.errors import ConfigurationError, DamagedError, LoadError
 from mtrl.evaluation.__main__ import main as evaluation
 from mtrl.experiment import compose_run
 from mtrl.play import main as play
@@ -29,41 +30,12 @@ from mtrl.transfer.start import prepare_transfer
 MORE = ["env.normalize_observations=true"]
 
 
-class Payload:
-    """Makes a directory when it is unpickled."""
-
-    def __init__(self, marker):
-        self.marker = str(marker)
-
-    def __reduce__(self):
-        return os.mkdir, (self.marker,)
-
-
-def rewrite_zip(path, name, content):
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry: archive.read(entry) for entry in archive.namelist()}
-    entries[name] = content
-    with zipfile.ZipFile(path, "w") as archive:
-        for entry, data in entries.items():
-            archive.writestr(entry, data)
-
-
-def plant_in_data(path, payload):
-    with zipfile.ZipFile(path) as archive:
-        data = json.loads(archive.read("data"))
-    serialized = base64.b64encode(cloudpickle.dumps(payload)).decode()
-    for key, value in data.items():
-        if isinstance(value, dict) and ":serialized:" in value:
-            data[key] = {":type:": "<class 'type'>", ":serialized:": serialized}
-    rewrite_zip(path, "data", json.dumps(data).encode())
-
-
 def plant_in_tensors(entry, path, payload):
     with zipfile.ZipFile(path) as archive:
         assert entry in archive.namelist()
     saved = path.with_name("payload")
     torch.save({"weight": payload}, saved)
-    rewrite_zip(path, entry, saved.read_bytes())
+    rewrite_zip(path, {entry: saved.read_bytes()})
     saved.unlink()
 
 
@@ -107,77 +79,78 @@ def finished(server, tmp_path_factory):
     return run_files(output, *MORE)
 
 
+@pytest.fixture
+def copy(finished, tmp_path, monkeypatch):
+    """Return a function that copies the run into a folder; nothing can simulate but the tiny environment of a run."""
+    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
+    return lambda folder=tmp_path: finished.copied_to(folder).path
+
+
+def begin_transfer(run, output):
+    words = [f"transfer.source={run}", f"output={output / 'new'}"]
+    return prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
+
+
+def continue_run(output):
+    tiny.use_tiny_environment()
+    return run_one(compose_run([*TINY, *MORE, "total_steps=140", f"output={output}"]))
+
+
 @pytest.mark.parametrize("plant", PLANTS)
-def test_no_command_runs_a_payload(finished, tmp_path, monkeypatch, capsys, plant):
-    run = finished.copied_to(tmp_path).path
-    marker = tmp_path / "executed"
+def test_no_command_runs_a_payload(copy, tmp_path, capsys, plant):
+    run, marker = copy(), tmp_path / "executed"
     pattern, put = PLANTS[plant]
     for path in run.glob(pattern):
         put(path, Payload(marker))
     reseal(run)
-
-    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
-    tiny.use_tiny_environment()
     code = 2
     with contextlib.suppress(ConfigurationError):
-        code = run_one(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path}"]))
+        code = continue_run(tmp_path)
     # What only weights and statistics are read from may be used; nothing else of it is.
     assert code == (0 if plant in ("model-data", "normaliser", "config") else 2)
     assert not marker.exists()
-
     status.main([str(run)])
     for source in (run, run / "checkpoints" / "step_120"):
         with contextlib.suppress(LoadError):
             mtrl.load(source)
     with contextlib.suppress(ConfigurationError):
-        words = [f"transfer.source={run}", f"output={tmp_path / 'new'}"]
-        prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
+        begin_transfer(run, tmp_path)
     report([str(run), "--out", str(tmp_path / "report.html")])
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("command", [evaluation, play], ids=["evaluation", "play"])
-def test_no_command_that_plays_runs_a_payload(finished, tmp_path, monkeypatch, capsys, command):
-    run = finished.copied_to(tmp_path).path
-    marker = tmp_path / "executed"
+def test_no_command_that_plays_runs_a_payload(copy, tmp_path, capsys, command):
+    run, marker = copy(), tmp_path / "executed"
     for path in run.glob("checkpoints/*/model.zip"):
         plant_in_tensors("policy.pth", path, Payload(marker))
     reseal(run)
-    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     assert command([str(run)]) == 2
     assert "model.zip" in capsys.readouterr().err
     assert not marker.exists()
 
 
 @pytest.mark.slow
-def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, tmp_path, monkeypatch, capsys):
+def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, copy, tmp_path, capsys):
     marker = tmp_path / "executed"
     content = cloudpickle.dumps(Payload(marker))
-    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
-    # Evaluation and video read everything of a run before they simulate.
-    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
     tiny.use_tiny_environment()
     files = sorted(path.relative_to(finished.path) for path in finished.path.rglob("*") if path.is_file())
     assert len(files) > 15
     for number, name in enumerate(files):
-        run = finished.copied_to(tmp_path / str(number)).path
+        output = tmp_path / str(number)
+        run = copy(output)
         (run / name).write_bytes(content)
-        reseal_if_readable(run)
+        with contextlib.suppress(ValueError):
+            reseal(run)
         for command in (status.main, report, evaluation, play):
             # TypeError: there is nothing to simulate with, so the command has read all that it reads.
             with contextlib.suppress(LoadError, TypeError):
                 command([str(run)])
-        with contextlib.suppress(ConfigurationError):
-            words = [f"transfer.source={run}", f"output={tmp_path / 'new'}"]
-            prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
-        with contextlib.suppress(ConfigurationError):
-            run_one(compose_run([*TINY, *MORE, "total_steps=140", f"output={tmp_path / str(number)}"]))
+        for start in (partial(begin_transfer, run), continue_run):
+            with contextlib.suppress(ConfigurationError):
+                start(output)
         assert not marker.exists(), name
-
-
-def reseal_if_readable(run):
-    with contextlib.suppress(ValueError):
-        reseal(run)
 
 
 def test_the_payload_would_run_where_pickles_are_read(tmp_path):
@@ -201,9 +174,6 @@ def test_a_manifest_reaches_nothing_outside_its_directory(server, tmp_path, fini
 
 
 def test_arrays_are_no_larger_than_their_files(tmp_path):
-    from mtrl.checkpoint.state import read_arrays
-    from mtrl.errors import DamagedError
-
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w") as archive, archive.open("a.npy", "w") as file:
         np.lib.format.write_array_header_1_0(
@@ -216,31 +186,16 @@ def test_arrays_are_no_larger_than_their_files(tmp_path):
         read_arrays(path)
 
 
-def rewrite_compressed(path, names):
-    """Write a zip anew with the entries ``names`` compressed."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry: archive.read(entry) for entry in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
-            kind = zipfile.ZIP_DEFLATED if name in names else zipfile.ZIP_STORED
-            archive.writestr(name, content, compress_type=kind)
-
-
 @pytest.mark.parametrize("inside", [False, True], ids=["model", "tensors"])
 def test_weights_are_no_larger_than_their_file(finished, tmp_path, inside):
-    from mtrl.checkpoint.model import read_weights
-    from mtrl.errors import DamagedError
-
     run = finished.copied_to(tmp_path).path
     model, tensors = run / "checkpoints" / "best" / "model.zip", tmp_path / "tensors"
     torch.save({"actor.mu.weight": torch.zeros(2**22)}, tensors)
     if inside:
         with zipfile.ZipFile(tensors) as archive:
             names = archive.namelist()
-        rewrite_compressed(tensors, names)
-    rewrite_zip(model, "policy.pth", tensors.read_bytes())
-    if not inside:
-        rewrite_compressed(model, ["policy.pth"])
+        rewrite_zip(tensors, {}, names)
+    rewrite_zip(model, {"policy.pth": tensors.read_bytes()}, () if inside else ["policy.pth"])
     assert model.stat().st_size < 2**24 / 20
 
     with pytest.raises(DamagedError, match="compressed"):
@@ -248,11 +203,7 @@ def test_weights_are_no_larger_than_their_file(finished, tmp_path, inside):
     with pytest.raises(LoadError, match="compressed"):
         mtrl.load(run)
     with pytest.raises(ConfigurationError, match="compressed"):
-        prepare_transfer(
-            compose_run(
-                [*TINY, "total_steps=20", f"transfer.source={run}", f"output={tmp_path / 'new'}"]
-            ).config
-        )
+        begin_transfer(run, tmp_path)
 
 
 def test_variables_of_the_environment_are_written_nowhere(whole):

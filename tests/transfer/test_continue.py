@@ -87,7 +87,7 @@ def test_a_source_that_another_member_trains_is_waited_for_and_used(tmp_path, ca
         save_run(tmp_path, *first.overrides, steps=60)
         facts = {"state": "finished", "step": 60, "total_steps": 60, "result": {"success_rate": 0.5}}
         (path / "status.json").write_text(json.dumps(facts))
-        held.release()
+        held.close()
 
     member = threading.Thread(target=another)
     member.start()

@@ -253,7 +253,7 @@ def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch
     study.enqueue_trial(values)
     held = RunLock(run_directory(compose_run([*words_of_run, f"output={search.folder / 'runs'}"])))
     # Let go at the first look: the run would be refused while it is held.
-    monkeypatch.setattr(trial, "time", SimpleNamespace(sleep=lambda _: held.release()))
+    monkeypatch.setattr(trial, "time", SimpleNamespace(sleep=lambda _: held.close()))
     assert main([*words, "n_trials=1", "seeds=1"]) == 0
     assert f"waiting for process {os.getpid()} on " in capsys.readouterr().out
     assert [row["state"] for row in rows(fake)] == ["complete"]
