@@ -96,17 +96,12 @@ class Store:
     def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, state.Stateful]) -> Path:
         """Write a checkpoint of ``model`` between two rollouts, with the state of every section.
 
-        A checkpoint contains all that a run depends on:
-
-        - ``model.zip``: weights, targets, optimisers, temperatures, reward scales, and the algorithm's settings,
-        - ``normaliser.npz``: statistics of observations and returns, where the run normalises,
-        - ``score.json``: the step of the model,
-        - ``state.json`` and ``state.npz``: the state of each section (logs, schedules, clock, episodes, evaluations,
-          curriculum), and of the agent: counters, last observations, simulation and generators of every
-          environment copy, action noise, values not yet logged, generator and restriction of the replay buffer, and
-          the generators of Python, numpy, torch and the action space,
-        - segments in ``buffer/``: the transitions of the replay buffer,
-        - ``manifest.json``: size and SHA-256 of all these, the configuration, and the versions of the packages.
+        It holds all that a run depends on: the model with its targets, optimisers, temperatures, reward scales and
+        settings; the normaliser's statistics; the state of each section (logs, schedules, clock, episodes, evaluations,
+        curriculum) and of the agent (counters, last observations, simulation and generators of every environment copy,
+        action noise, values not yet logged, generator and restriction of the replay buffer, generators of Python,
+        numpy, torch and the action space); the transitions, as segments. The manifest adds the configuration and the
+        versions of the packages.
 
         Raises:
             TrainingNotFiniteError: A weight is NaN or infinite; nothing was written.

@@ -2,7 +2,6 @@
 
 Episode *i* of a task plays goal *i* mod 50. Meta-World's own function draws goals with replacement and ends
 an episode at success; on one list of goals the success rates agree, returns and lengths do not.
-The command ``python -m mtrl.evaluation`` applies it to saved policies.
 """
 
 from collections import deque

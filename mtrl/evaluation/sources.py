@@ -47,12 +47,9 @@ def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what to load and a sentence for what is not there; a directory that holds runs stands for all of them."""
     sources, problems = [], []
     for word in words:
-        path = Path(word)
-        one = not path.is_dir() or (path / MODEL).is_file() or (path / "config.yaml").is_file()
-        if one or (path / CHECKPOINTS).is_dir():
-            sources.append(word)
-            continue
-        runs, missing = find_runs([path])
+        path, runs, missing = Path(word), [word], []
+        if path.is_dir() and not any((path / name).exists() for name in (MODEL, "config.yaml", CHECKPOINTS)):
+            runs, missing = find_runs([path])
         sources += map(str, runs)
         problems += missing
     return list(dict.fromkeys(sources)), problems

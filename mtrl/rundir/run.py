@@ -142,10 +142,10 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``finished``, ``running``, ``interrupted`` or ``failed`` as logged, or ``died``, or ``silent``.
+        """``finished``, ``running``, ``interrupted`` or ``failed`` as logged, ``died``, ``silent`` or ``unknown``.
 
-        A run whose status is running but whose process is gone from this machine has died. A run on another
-        machine that has logged nothing for half an hour is silent.
+        A run that says it is running has died if its process is gone from this machine; on another machine it is
+        silent once it has logged nothing for half an hour.
         """
         state = self.status.get("state")
         if state != "running":

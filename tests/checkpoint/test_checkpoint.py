@@ -97,7 +97,7 @@ def test_a_checkpoint_writes_only_what_is_new_and_holds_the_whole_ring(tmp_path,
 )
 def test_models_load_with_stable_baselines3_alone(train, tmp_path, capsys, algo, overrides):
     torch.set_num_threads(1)
-    words = ["checkpoint.every=100", "checkpoint.keep=2", "total_steps=400"]
+    words = ["checkpoint.every=60", "checkpoint.keep=2", "total_steps=240"]
     path = train(tmp_path, "experiment=smoke", *words, *overrides)
     kept = sorted(path.glob("checkpoints/step_*"))
     assert len(kept) == 2

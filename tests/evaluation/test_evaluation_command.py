@@ -61,18 +61,13 @@ def test_the_figures_are_those_of_the_runs_own_last_evaluation(trained, capsys):
     assert (run["step"], run["horizon"], run["seed"]) == (300, 20, 1)
 
 
-def test_the_table_shows_every_task_with_its_interval(saved, capsys):
-    code, out, _ = answer(capsys, saved, "--episodes", 1)
-    assert code == 0
-    for word in (*TASKS, "[0, 79]", "mean success", "1 episode a task", "60", "Meta-World's own horizon"):
-        assert word in out
-    assert "\\" not in out, "what is printed is not read as markup, and needs no escape"
-
-
 def test_several_runs_stand_side_by_side_and_csv_has_a_row_a_run_and_task(trained, saved, capsys):
     code, out, _ = answer(capsys, trained, saved, "--episodes", 1)
     assert code == 0
     assert next(line for line in out.splitlines() if "door-open-v3" in line).count("[") == 2
+    for word in (*TASKS, "[0, 79]", "mean success", "1 episode a task", "60", "Meta-World's own horizon"):
+        assert word in out
+    assert "\\" not in out, "what is printed is not read as markup, and needs no escape"
     _, out, _ = answer(capsys, trained, saved, "--episodes", 1, "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     expected = [(str(run), task) for run in (trained, saved) for task in TASKS]
@@ -115,23 +110,17 @@ def test_the_best_model_is_played_or_the_last_and_the_table_says_which(saved, tm
     assert "best (the default), which its own evaluations have chosen" in shown
 
 
-@pytest.mark.parametrize("kind", ["sweep", "directory"])
-def test_a_sweep_and_a_directory_stand_for_their_runs(saved, tmp_path, capsys, kind):
+def test_a_sweep_and_a_directory_stand_for_their_runs_and_held_out_goals_are_others(saved, tmp_path, capsys):
     (tmp_path / "plan.txt").write_text(f"1 runs:\n  {saved}\n")
-    source = tmp_path if kind == "sweep" else saved.parents[2]
-    code, out, _ = answer(capsys, source, "--episodes", 1, "--json")
-    assert code == 0
-    assert [run["run"] for run in json.loads(out)["runs"]] == [str(saved)]
-
-
-def test_held_out_goals_are_others(saved, capsys):
-    returns = {}
-    for goals in ("train", "heldout"):
-        _, out, _ = answer(capsys, saved, "--episodes", 1, "--json", "--goals", goals)
-        rows = json.loads(out)["runs"][0]["tasks"]
-        assert {row["goals"] for row in rows} == {goals}
-        returns[goals] = [row["mean_return"] for row in rows]
-    assert returns["train"] != returns["heldout"]
+    returns = []
+    for source, goals in ((tmp_path, "train"), (saved.parents[2], "heldout")):
+        code, out, _ = answer(capsys, source, "--episodes", 1, "--json", "--goals", goals)
+        assert code == 0
+        (run,) = json.loads(out)["runs"]
+        assert run["run"] == str(saved)
+        assert {row["goals"] for row in run["tasks"]} == {goals}
+        returns.append([row["mean_return"] for row in run["tasks"]])
+    assert returns[0] != returns[1]
 
 
 def test_each_source_without_a_run_is_named_in_one_sentence_and_the_others_are_evaluated(

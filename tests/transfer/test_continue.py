@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from saved_runs import save_run
@@ -66,8 +67,8 @@ def test_a_run_goes_on_without_its_source_and_without_its_status(tmp_path, monke
 
 def test_a_lock_that_waits_says_for_whom(tmp_path, capsys):
     held = RunLock(tmp_path / "run")
-    threading.Timer(0.5, held.release).start()
-    with RunLock(tmp_path / "run", wait=True) as lock:
+    threading.Timer(0.5, held.close).start()
+    with closing(RunLock(tmp_path / "run", wait=True)) as lock:
         assert lock.waited
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("waiting for process ")
@@ -99,5 +100,5 @@ def test_a_source_that_another_member_trains_is_waited_for_and_used(tmp_path, ca
     assert said.index("waiting for process") < said.index(
         "this run is finished: success 50.0% after 60 steps"
     )
-    with RunLock(path), pytest.raises(ConfigurationError, match="is in use by process"):
+    with closing(RunLock(path)), pytest.raises(ConfigurationError, match="is in use by process"):
         run_one(compose_run([*first.overrides, "total_steps=80"]))
