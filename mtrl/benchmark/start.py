@@ -28,7 +28,8 @@ _LOAD = """
 import time
 import mtrl.env
 started = time.perf_counter()
-from mtrl.env.native import NativeVecEnv, load
+from mtrl.env.native import load
+from mtrl.env.native.vec_env import NativeVecEnv
 from mtrl.tasks import MT10
 load(MT10)
 print(time.perf_counter() - started)

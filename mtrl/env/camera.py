@@ -54,12 +54,9 @@ def choose_graphics() -> str:
 class Camera:
     """Draws simulations from the corner above the table, the right way up, without shadows and reflections.
 
-    Each model has a renderer, hence an OpenGL context, of its own. Gymnasium's viewer, which Meta-World uses,
-    does not make its context current, so that beside a second one it draws parts of the wrong scene. Shadows and
-    reflections would make drawing four times slower without a GPU.
-
-    Args:
-        size: Width and height in pixels.
+    Each model has a renderer, hence an OpenGL context, of its own: gymnasium's viewer does not make its context
+    current, so that beside a second one it draws parts of the wrong scene. Shadows and reflections would make
+    drawing four times slower without a GPU. ``size`` is width and height in pixels.
     """
 
     def __init__(self, size: int) -> None:

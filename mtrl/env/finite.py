@@ -13,9 +13,7 @@ from mtrl.errors import TrainingNotFiniteError
 class RefuseNonFinite(VecEnvWrapper):
     """Passes everything on, and raises TrainingNotFiniteError where an observation or a reward is NaN or infinite.
 
-    Args:
-        venv: The environments.
-        steps_before: Environment steps that the run has made before.
+    ``steps_before`` are the environment steps that the run has made before.
     """
 
     def __init__(self, venv: VecEnv, steps_before: int = 0) -> None:

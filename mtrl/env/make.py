@@ -76,21 +76,18 @@ def make_vec_env(
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r} must be one of {', '.join(map(str, known))}")
-    workers = default_workers() if workers is None else whole("workers", workers, 1)
+    # Three quarters of the cores that this process may use are left to workers.
+    workers = max(1, int(available_cores() * 0.75)) if workers is None else whole("workers", workers, 1)
     threads = available_cores() if threads is None else whole("threads", threads, 1)
 
     assignment = [task for task, count in enumerate(copies) for _ in range(count)]
     sets = [goal_set(task, seed if goals == "train" else HELD_OUT_SEED) for task in tasks]
-    options = {
-        "horizon": horizon,
-        "terminate_on_success": terminate_on_success,
-        "task_id": task_id,
-        "render_mode": render_mode,
-    }
+    options = {"horizon": horizon, "terminate_on_success": terminate_on_success}
+    options |= {"task_id": task_id, "render_mode": render_mode}
     if choose_backend(backend, tasks, reward) == "native":
-        return native.NativeVecEnv(
-            tasks, assignment, sets, seed=seed, reward=reward, threads=threads, **options
-        )
+        from mtrl.env.native.vec_env import NativeVecEnv
+
+        return NativeVecEnv(tasks, assignment, sets, seed=seed, reward=reward, threads=threads, **options)
     make_envs = [
         partial(StockEnv, tuple(tasks), sets, task=task, seed=seed + copy, reward=reward, **options)
         for copy, task in enumerate(assignment)
@@ -111,11 +108,6 @@ def _copies_of(value: Any, n_tasks: int) -> list[int]:
     if len(copies) != n_tasks or sum(copies) < 1:
         raise ValueError(f"copies_per_task={value} must give each of {n_tasks} tasks a count")
     return copies
-
-
-def default_workers() -> int:
-    """Return three quarters of the cores that this process may use, at least one."""
-    return max(1, int(available_cores() * 0.75))
 
 
 def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["stock", "native"]:
@@ -161,11 +153,8 @@ def make_evaluation_env(
 ) -> VecEnv:
     """Return the environments that ``cfg`` is evaluated on: never normalised, never ended by success.
 
-    Args:
-        cfg: The run.
-        machine: The devices, backend and threads that it uses.
-        goals: "train" or "heldout" instead of those of ``cfg``.
-        tasks: Other tasks than those of ``cfg``; observations then have their one-hot in any case.
+    ``goals``, "train" or "heldout", and ``tasks`` replace those of ``cfg``; observations of other tasks have their
+    one-hot in any case.
     """
     protocol = {"horizon": cfg.evaluation.horizon, "terminate_on_success": False}
     arguments = _env_arguments(cfg, machine) | protocol

@@ -30,11 +30,8 @@ PICTURE_SIZE = 480
 
 NO_PICTURE = 'nothing can be rendered: make the environments with render_mode="rgb_array"'
 
-FATAL_WARNINGS = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-)
+_KINDS = mujoco.mjtWarning
+FATAL_WARNINGS = _KINDS.mjWARN_BADQPOS, _KINDS.mjWARN_BADQVEL, _KINDS.mjWARN_BADQACC
 """After these MuJoCo resets the simulation by itself, in the middle of an episode."""
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -80,9 +77,9 @@ def _read(path: str) -> mujoco.MjModel:
 def goal_set(task: str, seed: int) -> NDArray[np.float64]:
     """Return the random vectors of the goals of ``task``, shape (50, 3 or more), in Meta-World's order.
 
-    Meta-World draws them from numpy's global generator while it resets an environment 100 times, and spends all
-    the time moving the hand. The draws do not depend on where the hand is, so one step of that move is enough
-    (tested on all tasks; without any step, some tasks read rotation matrices that MuJoCo has not yet filled).
+    Meta-World draws them from numpy's global generator during resets, which spend all the time moving the hand. The
+    draws do not depend on where the hand is, so one step of that move is enough (tested on all tasks; without any
+    step, some tasks read rotation matrices that MuJoCo has not yet filled).
     """
     env = make_original(task)
     env._freeze_rand_vec = False
@@ -130,8 +127,7 @@ class Schedule:
 
     def next_episode(self) -> tuple[int, int]:
         """Return (task, goal) of the episode that begins now."""
-        goal = int(self._generator.integers(GOALS)) if self.goal is None else self.goal
-        return self.task, goal
+        return self.task, int(self._generator.integers(GOALS)) if self.goal is None else self.goal
 
     def get_state(self) -> dict[str, Any]:
         """Return the state as plain values that JSON can hold."""
@@ -225,13 +221,9 @@ class StockEnv(gymnasium.Env):
         self._envs: dict[int, SawyerXYZEnv] = {}
         self._task, self._goal = task, 0
 
-    def _begin_episode(self) -> SawyerXYZEnv:
-        """Give Meta-World's environment the task and goal that are played now, and return it."""
-        env = self._env()
-        env.set_task(metaworld_task(self.playing, self.goals[self._task][self._goal]))
-        self._length, self._return, self._solved = 0, 0.0, False
-        self._started = time.perf_counter()
-        return env
+    def set_task(self, task: int, goal: int | None = None) -> None:
+        """Play ``task`` (its id) from the next reset on, with goal number ``goal`` or random ones."""
+        self._schedule.set_task(task, goal)
 
     def _env(self) -> SawyerXYZEnv:
         if self._task not in self._envs:
@@ -243,9 +235,14 @@ class StockEnv(gymnasium.Env):
         """Name of the task that is played."""
         return self.tasks[self._task]
 
-    def set_task(self, task: int, goal: int | None = None) -> None:
-        """Play ``task`` (its id) from the next reset on, with goal number ``goal`` or random ones."""
-        self._schedule.set_task(task, goal)
+    def _begin_episode(self, task: int, goal: int) -> NDArray[np.float64]:
+        """Reset Meta-World's environment of ``task`` and return its observation."""
+        self._task, self._goal = task, goal
+        env = self._env()
+        env.set_task(metaworld_task(self.playing, self.goals[task][goal]))
+        self._length, self._return, self._solved = 0, 0.0, False
+        self._started = time.perf_counter()
+        return env.reset()[0]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -253,9 +250,7 @@ class StockEnv(gymnasium.Env):
         """Begin the episode that the schedule says; ``seed`` restarts the generator that draws the goals."""
         if seed is not None:
             self._schedule.reseed(seed)
-        self._task, self._goal = self._schedule.next_episode()
-        obs, _ = self._begin_episode().reset()
-        self._last_obs = self._with_task_id(obs)
+        self._last_obs = self._with_task_id(self._begin_episode(*self._schedule.next_episode()))
         return self._last_obs, {"task_id": self._task, "goal": self._goal}
 
     def step(
@@ -294,11 +289,7 @@ class StockEnv(gymnasium.Env):
         return np.concatenate([obs.astype(np.float32), self._one_hots[self._task]])
 
     def render(self) -> NDArray[np.uint8]:
-        """Return a frame ``(height, width, 3)``, the right way up.
-
-        Raises:
-            ValueError: The environment was made without a render mode.
-        """
+        """Return a frame ``(height, width, 3)``, the right way up; raise ValueError without a render mode."""
         if self.render_mode is None:
             raise ValueError(NO_PICTURE)
         return self._camera.picture(*self.simulation())
@@ -318,10 +309,11 @@ class StockEnv(gymnasium.Env):
     def get_state(self) -> dict[str, Any]:
         """Return everything that the rest of this episode and all later ones depend on."""
         env = self._env()
+        # A view is memory of MuJoCo's, which the physics state covers.
         attributes = {
             name: np.copy(value) if isinstance(value, np.ndarray) else value
             for name, value in vars(env).items()
-            if isinstance(value, _PLAIN) and not _is_view_of_simulation(value)
+            if isinstance(value, _PLAIN) and (getattr(value, "base", None) is None or value.flags.owndata)
         }
         return {
             "schedule": self._schedule.get_state(),
@@ -340,10 +332,9 @@ class StockEnv(gymnasium.Env):
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called, on this copy or on another one of the same task set."""
         self._schedule.set_state(state["schedule"])
-        self._task, self._goal = int(state["task"]), int(state["goal"])
-        env = self._begin_episode()
         # A reset first: it gives the attributes that point into the simulation their meaning.
-        env.reset()
+        self._begin_episode(int(state["task"]), int(state["goal"]))
+        env = self._env()
         env.model.body_pos[:] = state["body_pos"]
         env.model.site_pos[:] = state["site_pos"]
         mujoco.mj_setState(env.model, env.data, np.asarray(state["physics"]), STATE)
@@ -363,16 +354,6 @@ class StockVecEnv(DummyVecEnv):
     envs: list[StockEnv]
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Take the actions of the next step, ``(n_envs, 4)``.
-
-        Raises:
-            ValueError: The shape is another one; nothing was simulated.
-            ActionNotFiniteError: An action holds NaN or infinity; nothing was simulated.
-        """
+        """Take the actions of the next step, ``(n_envs, 4)``; raise as ``check_actions``."""
         shape = (self.num_envs, ACTION_SIZE)
         super().step_async(check_actions(actions, shape, lambda i: f"copy {i} ({self.envs[i].playing})"))
-
-
-def _is_view_of_simulation(value: object) -> bool:
-    """Return whether an array is memory of MuJoCo's, which the physics state covers."""
-    return isinstance(value, np.ndarray) and value.base is not None and not value.flags.owndata

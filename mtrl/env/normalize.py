@@ -22,11 +22,7 @@ class _Moments(RunningMeanStd):
 class TaskNormalize(VecNormalize):
     """``VecNormalize`` over the 39 columns of Meta-World's observation; the one-hot after them passes through.
 
-    Args:
-        venv: The environments.
-        observations: Normalise observations.
-        reward: Divide rewards by the running deviation of the discounted return.
-        gamma: Discount of that return.
+    ``reward`` divides rewards by the running deviation of the return discounted by ``gamma``.
     """
 
     def __init__(self, venv: VecEnv, *, observations: bool, reward: bool, gamma: float) -> None:
@@ -58,11 +54,7 @@ class TaskNormalize(VecNormalize):
 
 
 class Normaliser:
-    """Saved statistics, applied to observations outside training.
-
-    Args:
-        state: As ``mtrl.checkpoint.model.read_normaliser`` returns it.
-    """
+    """Saved statistics, as ``read_normaliser`` returns them, applied to observations outside training."""
 
     def __init__(self, state: Mapping[str, NDArray]) -> None:
         self._active = bool(state["norm_obs"])

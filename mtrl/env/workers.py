@@ -30,11 +30,8 @@ Indices = int | Sequence[int] | None
 class WorkerVecEnv(VecEnv):
     """Copies spread over worker processes, each a ``DummyVecEnv`` of consecutive copies.
 
-    Args:
-        make_envs: One function per copy that makes its environment.
-        workers: Number of processes.
-        names: What each copy is called in messages.
-        timeout: Seconds to wait for a worker's answer before it counts as lost.
+    ``make_envs`` holds one function per copy, ``names`` what each is called in messages; a worker that does not
+    answer for ``timeout`` seconds counts as lost.
     """
 
     def __init__(
@@ -47,9 +44,9 @@ class WorkerVecEnv(VecEnv):
     ) -> None:
         self._names, self._timeout = names, timeout
         self._owned = [chunk.tolist() for chunk in np.array_split(np.arange(len(make_envs)), workers)]
-        # A forked child would inherit torch's and MuJoCo's threads in an unknown state.
+        # A forked child would inherit torch's and MuJoCo's threads in an unknown state. This module is imported
+        # once for all workers, and starts no thread.
         context = multiprocessing.get_context("forkserver")
-        # Imported once for all workers, and no thread is started by it.
         context.set_forkserver_preload(["mtrl.env.workers"])
         _start_fork_server()
         self._remotes: list[Connection] = []
@@ -58,13 +55,20 @@ class WorkerVecEnv(VecEnv):
             ours, theirs = context.Pipe()
             payload = cloudpickle.dumps([make_envs[i] for i in owned])
             process = context.Process(target=_serve, args=(theirs, payload), daemon=True)
-            self._start(process)
+            try:
+                # A worker whose own description breaks off ends with a traceback from inside multiprocessing.
+                with NO_EXIT:
+                    process.start()
+            except (EOFError, ConnectionError) as error:
+                self.close()
+                raise WorkerLostError(
+                    "the server that starts worker processes was killed: run the same command again to continue"
+                ) from error
             theirs.close()
             self._remotes.append(ours)
             self._processes.append(process)
         # Each answers once it has made its copies.
-        spaces, *_ = self._receive()
-        super().__init__(len(make_envs), *spaces)
+        super().__init__(len(make_envs), *self._receive()[0])
 
     def reset(self) -> NDArray[np.float32]:
         """Reset every copy."""
@@ -77,12 +81,7 @@ class WorkerVecEnv(VecEnv):
         return np.concatenate(obs)
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Send each worker the actions of its copies.
-
-        Raises:
-            ValueError: The shape is another one than that of all copies' actions; nothing was simulated.
-            ActionNotFiniteError: An action holds NaN or infinity; nothing was simulated.
-        """
+        """Send each worker the actions of its copies; raise as ``check_actions``."""
         shape = (self.num_envs, *(self.action_space.shape or ()))
         actions = check_actions(actions, shape, self._names.__getitem__)
         for worker, owned in enumerate(self._owned):
@@ -127,11 +126,7 @@ class WorkerVecEnv(VecEnv):
         return self._ask("env_is_wrapped", indices, wrapper_class)
 
     def _ask(self, method: str, indices: Indices, *args: object, **kwargs: object) -> list[Any]:
-        """Return the answers of the workers' DummyVecEnv to ``method``, in the order of ``indices``.
-
-        Raises:
-            ValueError: A copy refused it.
-        """
+        """Return the answers of the workers' DummyVecEnv to ``method``, in the order of ``indices``."""
         wanted = list(self._get_indices(indices))
         asked = {}
         for worker, owned in enumerate(self._owned):
@@ -155,34 +150,21 @@ class WorkerVecEnv(VecEnv):
 
     def _receive(self, workers: Iterable[int] | None = None) -> list[Any]:
         """Return the answers of ``workers``, by default of all."""
-        return [
-            self._answer_of(worker) for worker in (range(len(self._owned)) if workers is None else workers)
-        ]
-
-    def _answer_of(self, worker: int) -> Any:
-        try:
-            if not self._remotes[worker].poll(self._timeout):
-                self._lost(worker, f"has not answered for {self._timeout:g} s")
-            ok, answer = self._remotes[worker].recv()
-        except (EOFError, ConnectionError) as error:
-            self._lost(worker, "was killed", error)
-        if not ok:
-            self.close()
-            index, trace = answer
-            name = self._copies_of(worker) if index is None else self._names[self._owned[worker][index]]
-            raise WorkerRaisedError(f"the environment of {name} raised:\n{trace}")
-        return answer
-
-    def _start(self, process: multiprocessing.process.BaseProcess) -> None:
-        try:
-            # A worker whose own description breaks off ends with a traceback from inside multiprocessing.
-            with NO_EXIT:
-                process.start()
-        except (EOFError, ConnectionError) as error:
-            self.close()
-            raise WorkerLostError(
-                "the server that starts worker processes was killed: run the same command again to continue"
-            ) from error
+        answers = []
+        for worker in range(len(self._owned)) if workers is None else workers:
+            try:
+                if not self._remotes[worker].poll(self._timeout):
+                    self._lost(worker, f"has not answered for {self._timeout:g} s")
+                ok, answer = self._remotes[worker].recv()
+            except (EOFError, ConnectionError) as error:
+                self._lost(worker, "was killed", error)
+            if not ok:
+                self.close()
+                index, trace = answer
+                name = self._copies_of(worker) if index is None else self._names[self._owned[worker][index]]
+                raise WorkerRaisedError(f"the environment of {name} raised:\n{trace}")
+            answers.append(answer)
+        return answers
 
     def _lost(self, worker: int, what: str, cause: BaseException | None = None) -> NoReturn:
         process = self._processes[worker]

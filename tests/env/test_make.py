@@ -137,13 +137,7 @@ def test_no_more_cores_are_used_than_this_process_may(monkeypatch):
     """A cluster allows a job fewer than the machine has."""
     monkeypatch.setattr(hardware.os, "cpu_count", lambda: 64)
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    assert factory.default_workers() == 3
-    asked = {}
-
-    class Nothing:
-        def __init__(self, *arguments, threads, **options):
-            asked["threads"] = threads
-
-    monkeypatch.setattr(factory.native, "NativeVecEnv", Nothing, raising=False)
-    mtrl.make_vec_env(["reach-v3"], backend="native")
-    assert asked["threads"] == 4
+    monkeypatch.setattr(factory, "WorkerVecEnv", lambda make_envs, workers, names: workers)
+    assert mtrl.make_vec_env(["reach-v3"], 9, backend="stock") == 3
+    monkeypatch.setattr("mtrl.env.native.vec_env.NativeVecEnv", lambda *arguments, threads, **_: threads)
+    assert mtrl.make_vec_env(["reach-v3"], backend="native") == 4

@@ -13,7 +13,7 @@ from metaworld.types import Task
 from numpy.typing import NDArray
 
 from mtrl.env.metaworld import goal_set
-from mtrl.env.native import NativeVecEnv
+from mtrl.env.native.vec_env import NativeVecEnv
 
 Policy = Callable[[NDArray[np.float64]], NDArray[Any]]
 
@@ -42,7 +42,8 @@ def play(
     env: SawyerXYZEnv, observation: NDArray[np.float64], policy: Policy, steps: int = 500
 ) -> Iterator[Step]:
     for _ in range(steps):
-        action = policy(observation)
+        # Some scripted policies change what they are given.
+        action = policy(observation.copy())
         observation, reward, _, truncated, info = env.step(action)
         yield Step(
             action,

@@ -15,21 +15,14 @@ Importing this package imports neither numba nor MuJoCo.
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 from mtrl.env.native import cache
 from mtrl.env.native.records import REWARDS
 
-if TYPE_CHECKING:
-    from mtrl.env.native.vec_env import NativeVecEnv
-
-__all__ = ["NativeVecEnv", "lacking", "load", "unavailable"]
-
 
 def unavailable() -> str | None:
     """Return why the native environments cannot be used here, in one sentence, or None."""
-    trouble = cache.unusable()
-    if trouble is not None:
+    if trouble := cache.unusable():
         return trouble
     import numpy
 
@@ -72,11 +65,3 @@ def load(tasks: Sequence[str], reward: str) -> tuple[Callable[..., None], list[M
         [f"{__name__}.kernel", *(f"{__name__}.tasks.{stem}" for stem in stems)], REWARDS[reward]
     )
     return kernel.step_copies, modules
-
-
-def __getattr__(name: str) -> Any:
-    if name == "NativeVecEnv":
-        from mtrl.env.native.vec_env import NativeVecEnv
-
-        return NativeVecEnv
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,7 +24,6 @@ SOURCES = Path(os.path.abspath(__file__)).parent
 _MARKER = "complete"
 """Begins the name of an empty file beside the compiled code, one for each module that is compiled as a whole."""
 _UNUSED_DAYS = 30
-"""Days without use after which the code of another version is removed."""
 _importing = threading.Lock()
 """Held while numba's cache directory, one for the process, is another."""
 
@@ -136,7 +135,7 @@ def _say(sentence: str) -> None:
 
 
 def _remove_unused(used: Path) -> None:
-    """Remove code that no process has used for a month, such as other versions'; each takes megabytes."""
+    """Remove code, such as other versions', that no process has used for a month; each takes megabytes."""
     oldest = time.time() - _UNUSED_DAYS * 24 * 3600
     for place in used.parent.glob(f"native-{'[0-9a-f]' * 16}"):
         # Several processes may come here at once, and a directory may be another user's.

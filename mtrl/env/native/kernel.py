@@ -14,20 +14,6 @@ _FINGERS_APART = 0.1
 
 
 @compiled
-def _act(copy: Copy) -> None:
-    """Move the mocap body that drags the hand, and set the two fingers' forces."""
-    scale = rounded(_ACTION_SCALE, copy.single)
-    hand, rotation, fingers = doubles(copy.mocap_pos), doubles(copy.mocap_quat), doubles(copy.ctrl)
-    for axis in range(3):
-        offset = min(max(copy.action[axis], -1.0), 1.0)
-        position = hand[axis] + rounded(offset * scale, copy.single)
-        hand[axis] = min(max(position, copy.mocap_low[axis]), copy.mocap_high[axis])
-    for element in range(4):
-        rotation[element] = 1.0 - element % 2
-    fingers[0], fingers[1] = copy.action[3], -copy.action[3]
-
-
-@compiled
 def _observe(copy: Copy) -> None:
     """Write the observation: this frame, the one before, the target; clipped as Meta-World clips it."""
     obs, frame = copy.observation, copy.frame
@@ -51,7 +37,16 @@ def _observe(copy: Copy) -> None:
 @compiled
 def _simulate(copy: Copy, mj_step: int, mj_forward: int) -> None:
     """Write observation, reward and success of the next state, or that the simulation became unstable."""
-    _act(copy)
+    # The mocap body drags the hand.
+    scale = rounded(_ACTION_SCALE, copy.single)
+    hand, rotation, fingers = doubles(copy.mocap_pos), doubles(copy.mocap_quat), doubles(copy.ctrl)
+    for axis in range(3):
+        offset = min(max(copy.action[axis], -1.0), 1.0)
+        position = hand[axis] + rounded(offset * scale, copy.single)
+        hand[axis] = min(max(position, copy.mocap_low[axis]), copy.mocap_high[axis])
+    for element in range(4):
+        rotation[element] = 1.0 - element % 2
+    fingers[0], fingers[1] = copy.action[3], -copy.action[3]
     for _ in range(FRAME_SKIP):
         call_mujoco(mj_step, copy.model, copy.data)
     call_mujoco(mj_forward, copy.model, copy.data)
@@ -66,35 +61,12 @@ def _simulate(copy: Copy, mj_step: int, mj_forward: int) -> None:
             copy.unstable |= not np.isfinite(value)
 
 
-@compiled
-def _count(copy: Copy, horizon: int, terminate_on_success: bool) -> tuple[bool, bool]:
-    """Count the step into the episode; return whether it terminated and whether it was truncated.
-
-    An unstable step does not count: reward 0, and the episode is truncated where it was.
-    """
-    if copy.unstable:
-        copy.reward, copy.success = 0.0, False
-        return False, True
-    copy.length += 1
-    copy.episode_return += copy.reward
-    copy.solved |= copy.success
-    terminated = terminate_on_success and copy.success
-    return terminated, copy.length >= horizon and not terminated
-
-
 @njit(
     types.void(
-        types.boolean,
-        types.int64,
-        types.boolean,
-        from_dtype(COPY)[::1],
-        types.float32[:, ::1],
-        types.float32[::1],
-        types.boolean[::1],
-        types.boolean[:, ::1],
-        types.int64,
-        types.int64,
-        types.int64,
+        *(types.boolean, types.int64, types.boolean),
+        *(from_dtype(COPY)[::1], types.float32[:, ::1], types.float32[::1]),
+        *(types.boolean[::1], types.boolean[:, ::1]),
+        *(types.int64, types.int64, types.int64),
     ),
     nogil=True,
     cache=True,
@@ -118,10 +90,10 @@ def step_copies(
     Several threads may call this at once with the same arguments: each takes the next copy that nobody has.
 
     Args:
-        single: The actions came in float32.
+        single: The actions, which are in the records, came in float32.
         horizon: Length of an episode in environment steps.
         terminate_on_success: An episode ends when the task is solved.
-        copies: Records of type ``COPY`` with their actions, ``(n_envs,)``.
+        copies: Records of type ``COPY``, ``(n_envs,)``.
         observations: Written, ``(n_envs, 39 or more)``; a row stays as it is where a simulation is unstable.
         rewards: Written as ``dones`` is, ``(n_envs,)``, and ``flags``, ``(n_envs, 4)``, see ``records.FLAGS``.
         mj_step: Address of MuJoCo's function, as ``mj_forward``.
@@ -134,14 +106,20 @@ def step_copies(
         copy = copies[i]
         copy.single = single
         _simulate(copy, mj_step, mj_forward)
-        terminated, truncated = _count(copy, horizon, terminate_on_success)
-        if not copy.unstable:
+        if copy.unstable:
+            # Such a step does not count: the episode is truncated where it was.
+            copy.reward, copy.success = 0.0, False
+            terminated, truncated = False, True
+        else:
+            copy.length += 1
+            copy.episode_return += copy.reward
+            copy.solved |= copy.success
+            terminated = terminate_on_success and copy.success
+            truncated = copy.length >= horizon and not terminated
             for k in range(OBSERVATION_SIZE):
                 observations[i, k] = copy.observation[k]
-        rewards[i] = copy.reward
-        done = terminated or truncated
-        dones[i] = done
-        flags[i, 0], flags[i, 1], flags[i, 2], flags[i, 3] = copy.success, copy.solved, truncated, done
+        rewards[i], dones[i] = copy.reward, terminated or truncated
+        flags[i, 0], flags[i, 1], flags[i, 2], flags[i, 3] = copy.success, copy.solved, truncated, dones[i]
 
 
 @njit(nogil=True)

@@ -58,8 +58,7 @@ def call_mujoco(typing_context: Any, function: Any, model: Any, data: Any) -> _I
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         # An address is passed as a pointer is.
         kind = ir.FunctionType(ir.VoidType(), [_INT64, _INT64]).as_pointer()
-        function, model, data = arguments
-        builder.call(builder.inttoptr(function, kind), [model, data])
+        builder.call(builder.inttoptr(arguments[0], kind), arguments[1:])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate

@@ -17,12 +17,8 @@ PLACES = (
     *("hand", "right_claw", "left_claw", "right_pad", "left_pad", "right_finger", "left_finger"),
     *("object", "object_rotation", "door_angle", "peg_head"),
     *("bottom_right_corner_1", "top_left_corner_1", "bottom_right_corner_2", "top_left_corner_2"),
-    "dial_angle",
-    "nut",
-    "lever_angle",
-    *("second_object", "second_rotation"),
-    "nail_depth",
-    *("stick_end", "touch"),
+    *("dial_angle", "nut", "lever_angle", "second_object", "second_rotation"),
+    *("nail_depth", "stick_end", "touch"),
 )
 """Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joints.
 
@@ -52,14 +48,9 @@ GOAL = {
 REWARDS = {"v2": "reward", "v1": "reward_v1"}
 """The function of a task's module that computes this version of Meta-World's reward."""
 
+_SINGLE = ("observe", "reward_function", "model", "data", "mocap_pos", "mocap_quat", "ctrl")
 ADDRESSES = [
-    ("observe", np.int64),
-    ("reward_function", np.int64),
-    ("model", np.int64),
-    ("data", np.int64),
-    ("mocap_pos", np.int64),
-    ("mocap_quat", np.int64),
-    ("ctrl", np.int64),
+    *((name, np.int64) for name in _SINGLE),
     ("warnings", np.int64, 3),
     ("places", [(name, np.int64) for name in PLACES]),
 ]

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -28,69 +28,14 @@ _SINGLE = np.dtype(np.float32)
 _METHODS = ("set_task", "get_state", "set_state", "render")
 
 
-class StepThreads:
-    """Threads that share the copies of one step among them; which thread steps which copy changes no result.
-
-    Args:
-        step: ``kernel.step_copies``, which runs without the interpreter's lock.
-        arguments: Those that are the same in every step: from ``copies`` up to ``mj_forward``.
-        threads: How many copies are stepped at the same time.
-    """
-
-    def __init__(self, step: Callable[..., None], arguments: tuple[object, ...], threads: int) -> None:
-        self._step, self._threads = step, threads
-        self._next_copy = np.zeros(1, dtype=np.int64)
-        self._arguments = *arguments, self._next_copy.ctypes.data
-        self.running: list[Future[None]] = []
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = 0
-
-    def run(self, *first: object) -> None:
-        """Step all copies, this thread taking its share; ``first`` are the step's arguments before the others."""
-        self._submit(self._threads - 1, first)
-        self._step(*first, *self._arguments)
-        self.wait()
-
-    def start(self, *first: object) -> None:
-        """Begin to step all copies in the background; ``first`` as for ``run``."""
-        self._submit(self._threads, first)
-
-    def wait(self) -> None:
-        """Return when all copies have been stepped."""
-        running, self.running = self.running, []
-        for future in running:
-            future.result()
-
-    def close(self) -> None:
-        """End the threads."""
-        self.wait()
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
-
-    def _submit(self, threads: int, first: tuple[object, ...]) -> None:
-        self._next_copy[0] = 0
-        if threads == 0:
-            return
-        if self._pool is None or self._process != os.getpid():
-            # Threads do not survive a fork: a child that continues with its parent's environment gets its own.
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mtrl-native")
-            self._process = os.getpid()
-        self.running = [self._pool.submit(self._step, *first, *self._arguments) for _ in range(threads)]
-
-
 class NativeVecEnv(VecEnv):
     """Copies of native tasks, all stepped by one call into compiled code.
 
     ``step_async`` starts the step in background threads and ``step_wait`` collects it: what runs in between
     runs at the same time. ``step`` does both and uses the calling thread too.
 
-    Args:
-        tasks: The task set; the place of a task in it is its id.
-        assignment: For each copy the id of the task that it plays first.
-        goals: For each task the random vectors of its 50 goals, ``(50, d)``.
-        seed: Copy *i* draws its goals from a generator with seed ``seed + i``.
-        horizon: And what follows: as for ``make_vec_env``.
+    ``assignment`` says for each copy the id of the task that it plays first, ``goals`` for each task the random
+    vectors of its 50 goals, ``(50, d)``; the other arguments are those of ``make_vec_env``.
     """
 
     def __init__(
@@ -110,7 +55,7 @@ class NativeVecEnv(VecEnv):
         self.tasks, self.render_mode = tuple(tasks), render_mode
         self.horizon, self.terminate_on_success = int(horizon), bool(terminate_on_success)
         n_envs = len(assignment)
-        step, modules = load(tasks, reward)
+        self._step, modules = load(tasks, reward)
         self._models = [TaskModel(*one, reward) for one in zip(tasks, modules, goals, strict=True)]
         self._schedules = [
             metaworld.Schedule(len(tasks), int(task), seed + i) for i, task in enumerate(assignment)
@@ -124,21 +69,22 @@ class NativeVecEnv(VecEnv):
         self._rewards = np.zeros(n_envs, dtype=np.float32)
         self._dones = np.zeros(n_envs, dtype=bool)
         self._flags = np.zeros((n_envs, len(FLAGS)), dtype=bool)
-        self._tasks = [int(task) for task in assignment]
-        self._goals = [0] * n_envs
-        self._started = [0.0] * n_envs
-        self._stepping = False
+        self._tasks, self._goals = [int(task) for task in assignment], [0] * n_envs
+        self._started, self._stepping = [0.0] * n_envs, False
         # MuJoCo empties the processor's caches between two steps, so that each line of Python in a step costs
         # several times what it does in a loop of its own: what stays the same is put together here, once.
+        self._next_copy = np.zeros(1, dtype=np.int64)
         written = self._observations, self._rewards, self._dones, self._flags
-        arguments = self._copies, *written, *mujoco_c.function_addresses()
-        self._threads = StepThreads(step, arguments, max(1, min(threads, n_envs)))
+        addresses = *mujoco_c.function_addresses(), self._next_copy.ctypes.data
+        self._arguments = self._copies, *written, *addresses
+        self._threads, self._process = max(1, min(threads, n_envs)), 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: list[Future[None]] = []
         super().__init__(n_envs, metaworld.observation_space(len(tasks), task_id), metaworld.action_space())
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every copy and return the observations, ``(n_envs, obs_dim)``."""
-        self._threads.wait()
-        self._stepping = False
+        self._wait()
         for i, seed in enumerate(self._seeds):
             if seed is not None:
                 self._schedules[i].reseed(seed)
@@ -149,40 +95,53 @@ class NativeVecEnv(VecEnv):
 
     def step(self, actions: NDArray[np.float32]) -> VecEnvStepReturn:
         """Advance every copy by one environment step; finished ones are reset (see ``step_async``)."""
-        self._threads.run(self._take(actions), self.horizon, self.terminate_on_success)
+        self._step(*self._start(actions, self._threads - 1))
+        self._wait()
         return self._collect()
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Start the step in the background.
-
-        Args:
-            actions: ``(n_envs, 4)``; clipped as Meta-World does.
+        """Start the step in the background; ``actions``, ``(n_envs, 4)``, are clipped as Meta-World does.
 
         Raises:
-            ValueError: The shape is another one; nothing was simulated.
-            ActionNotFiniteError: An action holds NaN or infinity; nothing was simulated.
+            ValueError, ActionNotFiniteError: As ``check_actions``; nothing was simulated.
             RuntimeError: There was no ``reset`` yet, or a step is under way.
         """
-        self._threads.start(self._take(actions), self.horizon, self.terminate_on_success)
+        self._start(actions, self._threads)
         self._stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:
         """Return observations, rewards, dones and infos of the step that ``step_async`` started."""
         if not self._stepping:
             raise RuntimeError("no step is under way: call step_async first")
-        self._threads.wait()
-        self._stepping = False
+        self._wait()
         return self._collect()
 
-    def _take(self, actions: NDArray[np.float32]) -> bool:
-        """Check the actions and keep them for the step; return whether they came in float32."""
+    def _start(self, actions: NDArray[np.float32], threads: int) -> tuple[Any, ...]:
+        """Check the actions, let ``threads`` share the copies of the step, and return the compiled step's arguments.
+
+        Which thread steps which copy changes no result.
+        """
         if self._stepping:
             raise RuntimeError("a step is under way: call step_wait before the next one")
         if None in self._simulations:
             raise RuntimeError("there is no episode yet: call reset first")
         actions = metaworld.check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
         self._actions[...] = actions
-        return actions.dtype == _SINGLE
+        self._next_copy[0] = 0
+        arguments = actions.dtype == _SINGLE, self.horizon, self.terminate_on_success, *self._arguments
+        if threads:
+            if self._pool is None or self._process != os.getpid():
+                # Threads do not survive a fork: a child that continues with its parent's environment gets its own.
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mtrl-native")
+                self._process = os.getpid()
+            self._running = [self._pool.submit(self._step, *arguments) for _ in range(threads)]
+        return arguments
+
+    def _wait(self) -> None:
+        """Return when all copies have been stepped."""
+        running, self._running, self._stepping = self._running, [], False
+        for future in running:
+            future.result()
 
     def _collect(self) -> VecEnvStepReturn:
         rewards, dones = self._rewards.copy(), self._dones.copy()
@@ -198,8 +157,7 @@ class NativeVecEnv(VecEnv):
         return self._observations.copy(), rewards, dones, infos
 
     def _end_episode(self, i: int, info: dict[str, Any]) -> None:
-        copy = self._copies[i]
-        seconds = time.perf_counter() - self._started[i]
+        copy, seconds = self._copies[i], time.perf_counter() - self._started[i]
         info["goal"] = self._goals[i]
         info["episode"] = {"r": float(copy["episode_return"]), "l": int(copy["length"]), "t": seconds}
         info["terminal_observation"] = self._observations[i].copy()
@@ -236,9 +194,6 @@ class NativeVecEnv(VecEnv):
 
     def _who(self, i: int) -> str:
         return f"copy {i} ({self.tasks[self._tasks[i]]})"
-
-    def _set_task(self, i: int, task: int, goal: int | None = None) -> None:
-        self._schedules[i].set_task(task, goal)
 
     def _get_state(self, i: int) -> dict[str, Any]:
         copy = self._copies[i]
@@ -280,18 +235,16 @@ class NativeVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: object, indices: Indices = None, **method_kwargs: object
     ) -> list[Any]:
-        """Call ``set_task``, ``get_state``, ``set_state`` or ``render`` of the copies in ``indices``.
-
-        Raises:
-            AttributeError: Copies have no such method.
-            RuntimeError: A step is under way.
-        """
+        """Call ``set_task``, ``get_state``, ``set_state`` or ``render`` of the copies in ``indices``."""
         if method_name not in _METHODS:
             raise AttributeError(f"a native copy has no method {method_name!r}: it has {', '.join(_METHODS)}")
-        if self._stepping and method_name != "set_task":
+        copies = self._get_indices(indices)
+        if method_name == "set_task":
+            return [self._schedules[i].set_task(*method_args, **method_kwargs) for i in copies]
+        if self._stepping:
             raise RuntimeError(f"a step is under way: call step_wait before {method_name}")
         method = getattr(self, f"_{method_name}")
-        return [method(i, *method_args, **method_kwargs) for i in self._get_indices(indices)]
+        return [method(i, *method_args, **method_kwargs) for i in copies]
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of this object once for each copy in ``indices``."""
@@ -307,8 +260,10 @@ class NativeVecEnv(VecEnv):
 
     def close(self) -> None:
         """Finish a step under way, end the threads and free the simulations."""
-        self._threads.close()
-        self._stepping = False
+        self._wait()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
         self._simulations = [None] * self.num_envs
         for model in self._models:
             model.close()

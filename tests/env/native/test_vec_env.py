@@ -99,7 +99,7 @@ def test_the_step_runs_without_the_interpreter():
     actions = random_actions(1, 200)[0]
     counted = 0
     env.step_async(actions)
-    while env._threads.running and not env._threads.running[0].done():
+    while env._running and not env._running[0].done():
         counted += 1
     env.step_wait()
     assert counted > 50
