@@ -63,7 +63,8 @@ def test_an_action_that_is_no_number_stops_the_copies_before_it_too(env, bad):
         ((True,), "task=True must be a whole number"),
         ((2,), "task 2 is not in the set of 2 tasks"),
         ((-1,), "task -1 is not in the set"),
-        ((0, 50), "goal 50 does not exist"),
+        ((0, 50), "goal 50 does not exist: a task has goals 0 to 49"),
+        ((0, -1), "goal -1 does not exist"),
     ],
 )
 def test_a_task_or_goal_that_is_none_is_refused_and_the_environment_goes_on(env, arguments, sentence):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import stepping
 from stable_baselines3 import SAC as StableBaselinesSAC
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -24,8 +25,7 @@ def env():
 
 
 def play(env, steps=30, seed=0):
-    generator = np.random.default_rng(seed)
-    return [env.step(generator.uniform(-1, 1, (env.num_envs, 4)).astype(np.float32)) for _ in range(steps)]
+    return stepping.play(env, stepping.random_actions(steps, env.num_envs, seed))
 
 
 def test_the_one_hot_passes_through_and_the_rest_is_stable_baselines3s(env):
@@ -60,7 +60,7 @@ def test_each_half_can_be_had_without_the_other(env):
     np.testing.assert_array_equal(reward, observations.get_original_reward())
 
 
-def test_saved_statistics_normalise_as_they_did_without_being_unpickled(env, tmp_path):
+def test_saved_statistics_normalise_as_they_did_without_being_unpickled_and_continue(env, tmp_path):
     own = TaskNormalize(env, observations=True, reward=True, gamma=0.99)
     own.reset()
     play(own)
@@ -69,12 +69,6 @@ def test_saved_statistics_normalise_as_they_did_without_being_unpickled(env, tmp
     saved = Normaliser(read_normaliser(tmp_path / "normaliser.npz"))
     np.testing.assert_array_equal(saved(obs), own.normalize_obs(obs))
     assert np.load(tmp_path / "normaliser.npz", allow_pickle=False)
-
-
-def test_statistics_continue_where_they_were(env):
-    own = TaskNormalize(env, observations=True, reward=True, gamma=0.99)
-    own.reset()
-    play(own)
     state = own.statistics()
     states = env.env_method("get_state")
     expected = play(own, seed=5)

@@ -83,12 +83,8 @@ def unusable() -> str | None:
 def load(modules: Sequence[str], function: str = "") -> list[ModuleType]:
     """Import modules, their code loaded from the cache or compiled into it with a message on stderr.
 
-    Processes that start together wait for the first one's compilation.
-
-    Args:
-        modules: Their full names.
-        function: Which of the functions that compile when they are asked for (``maths.rewards``) is needed,
-            in the modules that have it.
+    Processes that start together wait for the first one's compilation. ``function`` names which of the functions
+    that compile when they are asked for (``maths.rewards``) is needed, in the modules that have it.
 
     Raises:
         RuntimeError: numba finds the cache directory unusable (see ``unusable``).

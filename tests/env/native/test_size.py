@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from tiny_runs import REPOSITORY
 
-ROOT = REPOSITORY
-
 PER_COPY = """
 import numpy as np
 from mtrl.env.make import make_vec_env
@@ -52,7 +50,9 @@ print(seconds, peak)
 def run(code):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell how much memory a process holds")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return [float(value) for value in done.stdout.split()]
 

@@ -4,11 +4,11 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from stepping import assert_same_steps, random_actions
+from stepping import assert_same_steps, play, random_actions
 from tiny_runs import REPOSITORY
 
 from mtrl.env import native
@@ -16,7 +16,6 @@ from mtrl.env.make import choose_backend, make_vec_env
 from mtrl.tasks import MT10, MT50, NATIVE
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
-ROOT = REPOSITORY
 HALF = list(MT10[1::2])
 
 
@@ -156,18 +155,13 @@ def test_a_forked_child_steps_its_parents_environment():
 def test_two_environments_step_in_two_threads_of_one_process():
     envs = [make_vec_env(TASKS, 2, backend="native", threads=2, seed=4, horizon=20) for _ in "ab"]
     actions = random_actions(40, 6)
-    results = {}
 
-    def play(i):
-        envs[i].reset()
-        results[i] = [envs[i].step(action) for action in actions]
+    def play_all(env):
+        env.reset()
+        return play(env, actions)
 
-    threads = [threading.Thread(target=play, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert_same_steps(results[0], results[1])
+    with ThreadPoolExecutor(2) as pool:
+        assert_same_steps(*pool.map(play_all, envs))
     for env in envs:
         env.close()
 
@@ -175,12 +169,13 @@ def test_two_environments_step_in_two_threads_of_one_process():
 RENDER = """
 import mujoco, numpy as np, sys
 from mtrl.env.make import make_vec_env
+options = {"seed": 3, "render_mode": "rgb_array"}
+native = make_vec_env(["door-open-v3"], 2, backend="native", **options)
+assert [name for name in sys.modules if "native.tasks." in name] == ["mtrl.env.native.tasks.door_open"]
 try:
     mujoco.GLContext(8, 8).free()
 except Exception as error:
     sys.exit(f"no OpenGL here: {error}")
-options = {"seed": 3, "render_mode": "rgb_array"}
-native = make_vec_env(["door-open-v3"], 2, backend="native", **options)
 plain = make_vec_env(["door-open-v3"], 2, backend="native", seed=3)
 stock = make_vec_env(["door-open-v3"], 2, backend="stock", workers=1, **options)
 envs = native, plain, stock
@@ -199,11 +194,16 @@ for action in actions[6:]:
 """
 
 
-def test_frames_are_those_of_stock_and_rendering_changes_nothing():
+def test_rewards_of_its_own_tasks_alone_are_loaded_frames_are_those_of_stock_and_rendering_changes_nothing():
     # Which OpenGL MuJoCo uses is decided when it is imported, so before this process could say.
     environment = {"MUJOCO_GL": "egl"} | os.environ
     done = subprocess.run(
-        [sys.executable, "-c", RENDER], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", RENDER],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     if done.stderr.startswith("no OpenGL here"):
         pytest.skip(done.stderr)
@@ -228,23 +228,6 @@ def test_another_metaworld_is_looked_at_and_stock_takes_over_where_a_body_is_mis
     assert "the model of push-v3 is not that of metaworld 0.0.0 (Invalid name 'puck'" in caplog.text
     with pytest.raises(ValueError, match="the native backend cannot be used: the model of push-v3"):
         choose_backend("native", tasks, "v2")
-
-
-LOADED = """
-import sys
-from mtrl.env.make import make_vec_env
-env = make_vec_env(["window-open-v3", "reach-v3"], backend="native")
-env.reset()
-names = [name.removeprefix("mtrl.env.native.tasks.") for name in sys.modules]
-print(*sorted(set(names) - set(sys.modules)))
-"""
-
-
-def test_an_environment_loads_the_rewards_of_its_own_tasks_alone():
-    done = subprocess.run(
-        [sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout.split() == ["reach", "window_open"], done.stderr
 
 
 def test_each_file_is_the_task_that_it_says():
