@@ -16,8 +16,6 @@ from mtrl.env import make as factory
 from mtrl.env import native
 from mtrl.env.native import cache, mujoco_c
 
-ROOT = REPOSITORY
-
 LOAD = "from mtrl.env.native import cache; cache.load(['sample_kernel'])"
 SAMPLE = """
 import numba
@@ -37,7 +35,7 @@ def two(x):
 def start(code, **environment):
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        cwd=ROOT,
+        cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -51,7 +49,7 @@ def sample(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("sample")
     (folder / "sample_kernel.py").write_text(SAMPLE)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{REPOSITORY}")
     yield "sample_kernel"
     sys.modules.pop("sample_kernel", None)
 
@@ -136,57 +134,37 @@ def test_each_checkout_has_a_directory_of_its_own_as_numba_keeps_its_code_apart(
     assert cache.fingerprint(cache.SOURCES) == mine
 
 
-@pytest.fixture
-def unwritable_cache(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "below"))
+def no_symbol():
+    raise AttributeError("undefined symbol: mj_forward")
 
 
 @pytest.fixture
-def no_numba(monkeypatch):
-    find_spec = cache.find_spec
-    monkeypatch.setattr(cache, "find_spec", lambda name: None if name == "numba" else find_spec(name))
+def checked_anew():
+    def forget():
+        mujoco_c.check.cache_clear()
+        mujoco_c._struct.cache_clear()
 
-
-@pytest.fixture
-def disabled_numba(monkeypatch):
-    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
-
-
-@pytest.fixture
-def no_symbol(monkeypatch):
-    def missing():
-        raise AttributeError("undefined symbol: mj_forward")
-
-    monkeypatch.setattr(mujoco_c, "function_addresses", missing)
-    mujoco_c.check.cache_clear()
+    forget()
     yield
-    mujoco_c.check.cache_clear()
+    forget()
 
 
-@pytest.fixture
-def other_layout(monkeypatch):
-    original = mujoco_c.structs.STRUCTS["mjModel"].fields
-    monkeypatch.setattr(mujoco_c.structs.STRUCTS["mjModel"], "fields", original[:40] + original[41:])
-    mujoco_c.check.cache_clear()
-    mujoco_c._struct.cache_clear()
-    yield
-    mujoco_c.check.cache_clear()
-    mujoco_c._struct.cache_clear()
+STRUCT = mujoco_c.structs.STRUCTS["mjModel"]
 
 
 @pytest.mark.parametrize(
-    ("trouble", "sentence"),
+    ("owner", "name", "value", "sentence"),
     [
-        ("unwritable_cache", "set NUMBA_CACHE_DIR"),
-        ("no_numba", "numba is not installed"),
-        ("disabled_numba", "unset NUMBA_DISABLE_JIT"),
-        ("no_symbol", "lacks a symbol"),
-        ("other_layout", "lays out its data"),
+        (cache, "base_directory", lambda: Path(__file__) / "below", "set NUMBA_CACHE_DIR"),
+        (cache, "find_spec", lambda name: None, "numba is not installed"),
+        (numba.config, "DISABLE_JIT", 1, "unset NUMBA_DISABLE_JIT"),
+        (mujoco_c, "function_addresses", no_symbol, "lacks a symbol"),
+        (STRUCT, "fields", STRUCT.fields[:40] + STRUCT.fields[41:], "lays out its data"),
     ],
 )
-def test_stock_takes_over_with_one_warning_line(trouble, sentence, request, caplog):
-    request.getfixturevalue(trouble)
+@pytest.mark.usefixtures("checked_anew")
+def test_stock_takes_over_with_one_warning_line(owner, name, value, sentence, monkeypatch, caplog):
+    monkeypatch.setattr(owner, name, value)
     assert sentence in native.unavailable()
     assert factory.choose_backend("auto", ["reach-v3"], "v2") == "stock"
     assert len(caplog.records) == 1
