@@ -16,26 +16,20 @@ def check_finite(model: BaseAlgorithm) -> None:
         TrainingNotFiniteError: naming the first tensor that holds a NaN or an infinity.
     """
     names, variables = model._get_torch_save_params()
-    tensors: dict[str, torch.Tensor] = {}
-    for name in names:
-        tensors |= _tensors(name, recursive_getattr(model, name).state_dict())
-    tensors |= {name: recursive_getattr(model, name) for name in variables}
-    for name, tensor in tensors.items():
-        if tensor is not None and not bool(torch.isfinite(tensor).all()):
-            raise TrainingNotFiniteError(name, model.num_timesteps, _tasks(model, tensor))
-
-
-def _tensors(name: str, state: Any) -> dict[str, torch.Tensor]:
-    """Return the tensors of a state dict by dotted names."""
-    if torch.is_tensor(state):
-        return {name: state}
-    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
-    return {key: value for part, inner in items for key, value in _tensors(f"{name}.{part}", inner).items()}
-
-
-def _tasks(model: BaseAlgorithm, tensor: torch.Tensor) -> list[int]:
-    """Return the tasks whose numbers are none, where the tensor has one number for each of several tasks."""
+    states = {name: recursive_getattr(model, name).state_dict() for name in names}
+    states |= {name: recursive_getattr(model, name) for name in variables}
     n_tasks = getattr(model, "n_tasks", 1)
-    if n_tasks == 1 or tensor.shape != (n_tasks,):
-        return []
-    return torch.nonzero(~torch.isfinite(tensor.detach())).flatten().tolist()
+    for name, tensor in (entry for part, state in states.items() for entry in _tensors(part, state)):
+        finite = torch.isfinite(tensor.detach())
+        if not bool(finite.all()):
+            per_task = n_tasks > 1 and tensor.shape == (n_tasks,)
+            tasks = torch.nonzero(~finite).flatten().tolist() if per_task else []
+            raise TrainingNotFiniteError(name, model.num_timesteps, tasks)
+
+
+def _tensors(name: str, state: Any) -> list[tuple[str, torch.Tensor]]:
+    """Return the tensors of a state dict with dotted names."""
+    if torch.is_tensor(state):
+        return [(name, state)]
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    return [entry for part, inner in items for entry in _tensors(f"{name}.{part}", inner)]

@@ -52,19 +52,19 @@ class GraphedUpdate:
             return update(learner, batch)
         # New streams and recordings belong to the current GPU.
         with torch.cuda.device(learner.device) if learner.device.type == "cuda" else nullcontext():
-            return self._repeat(learner, batch)
-
-    def _repeat(self, learner: "SAC", batch: Batch) -> torch.Tensor:
-        if self._warmed_up < WARM_UP:
-            self._warmed_up += 1
-            return self._aside(learner, batch)
-        bound_to = _binding(learner, batch)
-        if bound_to != self._bound_to:
-            self._record(learner, batch)
-            self._bound_to = bound_to
-        copy_batch(batch, self._batch)
-        self._graph.replay()
-        return self._losses.clone()
+            if self._warmed_up < WARM_UP:
+                self._warmed_up += 1
+                return self._aside(learner, batch)
+            bound_to = _binding(learner, batch)
+            if bound_to != self._bound_to:
+                # The recording reads the batch from tensors of its own, which every later batch is copied into.
+                self._batch = batch._replace(**{name: each.clone() for name, each in _tensors(batch).items()})
+                self._record(learner)
+                self._bound_to = bound_to
+            for name, tensor in _tensors(self._batch).items():
+                tensor.copy_(getattr(batch, name))
+            self._graph.replay()
+            return self._losses.clone()
 
     def _aside(self, learner: "SAC", batch: Batch) -> torch.Tensor:
         """Make the update eagerly on a stream of its own, as the recording will."""
@@ -75,23 +75,11 @@ class GraphedUpdate:
         torch.cuda.current_stream().wait_stream(stream)
         return losses
 
-    def _record(self, learner: "SAC", batch: Batch) -> None:
-        self._batch = static_copy(batch)
+    def _record(self, learner: "SAC") -> None:
         self._graph = torch.cuda.CUDAGraph()
         # torch's own stream for recordings stays on the device where it was first needed
         with torch.cuda.graph(self._graph, stream=torch.cuda.Stream()):
             self._losses = update(learner, self._batch)
-
-
-def static_copy(batch: Batch) -> Batch:
-    """Return the batch in tensors of its own, for ``copy_batch`` to fill."""
-    return batch._replace(**{name: tensor.clone() for name, tensor in _tensors(batch).items()})
-
-
-def copy_batch(source: Batch, target: Batch) -> None:
-    """Copy the tensors of a batch into those of another of the same shapes."""
-    for name, tensor in _tensors(target).items():
-        tensor.copy_(getattr(source, name))
 
 
 def _tensors(batch: Batch) -> dict[str, torch.Tensor]:

@@ -13,16 +13,8 @@ from mtrl.algo.policies import policy_for
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.rollout import acting_from_the_start
 from mtrl.algo.sac import SAC
-from mtrl.config.types import (
-    OWN_OPTIONS,
-    AlgoConfig,
-    Config,
-    DDPGConfig,
-    MultiheadConfig,
-    SACConfig,
-    TD3Config,
-    load_class,
-)
+from mtrl.config import types
+from mtrl.config.types import AlgoConfig, Config, load_class
 from mtrl.errors import ConfigurationError
 from mtrl.hardware import Hardware
 from mtrl.tasks import ACTION_SIZE
@@ -58,32 +50,24 @@ def arguments_of(cfg: Config, n_envs: int, device: str, compile: str) -> dict[st
     """Return what the typed keys give the algorithm's class besides its policy and environment."""
     algo, n_tasks = cfg.algo, len(cfg.env.tasks)
     train_freq, gradient_steps = update_schedule(algo, n_envs)
-    arguments: dict[str, Any] = {
-        "learning_rate": cfg.learning_rate,
-        "buffer_size": algo.buffer_size,
-        "learning_starts": algo.learning_starts,
-        "batch_size": algo.batch_size,
-        "tau": algo.tau,
-        "gamma": algo.gamma,
-        "train_freq": train_freq,
-        "gradient_steps": gradient_steps,
-        "seed": cfg.seed,
-        "device": device,
-    }
-    if isinstance(algo, DDPGConfig):
+    same = ("buffer_size", "learning_starts", "batch_size", "tau", "gamma")
+    arguments: dict[str, Any] = {name: getattr(algo, name) for name in same}
+    arguments |= {"learning_rate": cfg.learning_rate, "seed": cfg.seed, "device": device}
+    arguments |= {"train_freq": train_freq, "gradient_steps": gradient_steps}
+    if isinstance(algo, types.DDPGConfig):
         deviation = np.full(ACTION_SIZE, algo.action_noise)
         arguments["action_noise"] = NormalActionNoise(np.zeros(ACTION_SIZE), deviation)
-    if isinstance(algo, TD3Config):
+    if isinstance(algo, types.TD3Config):
         names = ("policy_delay", "target_policy_noise", "target_noise_clip")
         arguments |= {name: getattr(algo, name) for name in names}
-    if isinstance(algo, SACConfig):
+    if isinstance(algo, types.SACConfig):
         arguments |= {"ent_coef": algo.ent_coef, "target_entropy": algo.target_entropy}
     if issubclass(load_class(algo.cls), SAC):
         # It makes its replay buffer from its own options.
-        arguments |= {name: getattr(algo, name) for name in OWN_OPTIONS}
+        arguments |= {name: getattr(algo, name) for name in types.OWN_OPTIONS}
         return arguments | {"n_steps": algo.n_steps, "n_tasks": n_tasks, "compile": compile}
     replay = {"n_tasks": n_tasks, "n_steps": algo.n_steps, "gamma": algo.gamma, "seed": cfg.seed}
-    replay["one_hot"] = isinstance(cfg.variant, MultiheadConfig)
+    replay["one_hot"] = isinstance(cfg.variant, types.MultiheadConfig)
     return arguments | {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": replay}
 
 

@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 
-_LEFT_ALONE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
-
 
 def leave_out_the_compiler() -> None:
     """Let optimisers work without torch's compiler, whose import takes 1 to 3 s of every start.
@@ -15,7 +13,7 @@ def leave_out_the_compiler() -> None:
     to mark the method and keep what it made for the calls to come (``torch._compile``). Here that is the method
     itself. Only code compiled around an optimiser would notice the difference, and ours stays outside.
     """
-    for name in _LEFT_ALONE:
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
         if method is not None:
             vars(method).setdefault("__dynamo_disable", method)
@@ -27,9 +25,6 @@ class FusedAdam(torch.optim.Adam):
     For the 6 to 10 tensors of an actor or a critic, torch.optim.Adam spends 0.1 ms a step in Python and
     counts the steps of each tensor apart. Here the lists of tensors are made once and the step count is one
     shared tensor. The arguments are Adam's.
-
-    Raises:
-        ValueError: A second parameter group, or one with options that this optimiser lacks.
     """
 
     def __init__(
@@ -46,22 +41,9 @@ class FusedAdam(torch.optim.Adam):
         self._rate: torch.Tensor | None = None
         self._followed: float | None = None
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take the one group of parameters."""
-        if self.param_groups:
-            raise ValueError("FusedAdam takes one parameter group: use torch.optim.Adam for several")
-        super().add_param_group(param_group)
-        self._check_options()
-
-    def _check_options(self) -> None:
-        for name in ("amsgrad", "maximize", "decoupled_weight_decay"):
-            if self.param_groups[0].get(name):
-                raise ValueError(f"FusedAdam has no {name}: use torch.optim.Adam")
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, also one that torch.optim.Adam saved."""
         super().load_state_dict(state_dict)
-        self._check_options()
         self._lists = None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -71,7 +53,11 @@ class FusedAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Update every parameter from its gradient; ``closure`` must be None."""
+        """Update every parameter from its gradient; ``closure`` must be None.
+
+        Raises:
+            ValueError: Something that only torch.optim.Adam does is asked for.
+        """
         if closure is not None:
             raise ValueError("FusedAdam takes no closure: use torch.optim.Adam")
         params, averages, square_averages, steps = self.tensors()
@@ -96,11 +82,11 @@ class FusedAdam(torch.optim.Adam):
     # torch would wrap every call in a profiler's record, which costs as much as the step
     step.hooked = True
 
-    def follow_learning_rate(self) -> torch.Tensor:
-        """Return the learning rate as a tensor, which ``step`` reads from now on.
+    def follow_learning_rate(self) -> None:
+        """Let ``step`` read the learning rate from a tensor from now on; to be called before every update.
 
-        A CUDA graph repeats the numbers of its recording, but reads tensors at each replay. Must be called before every
-        update: a schedule changes only the number in the parameter group.
+        A CUDA graph repeats the numbers of its recording, but reads tensors at each replay; a schedule changes only the
+        number in the parameter group.
         """
         rate = self.param_groups[0]["lr"]
         if self._rate is None:
@@ -111,12 +97,16 @@ class FusedAdam(torch.optim.Adam):
         if rate != self._followed:
             self._rate.fill_(rate)
             self._followed = rate
-        return self._rate
 
     def tensors(self) -> list[list[torch.Tensor]]:
         """Return parameters, their two averages, and their step counts: the same lists each time."""
         if self._lists is None:
-            params = self.param_groups[0]["params"]
+            group, *others = self.param_groups
+            refused = [name for name in ("amsgrad", "maximize", "decoupled_weight_decay") if group.get(name)]
+            if others or refused:
+                what = "takes one parameter group" if others else f"has no {refused[0]}"
+                raise ValueError(f"FusedAdam {what}: use torch.optim.Adam")
+            params = group["params"]
             count = torch.zeros((), dtype=torch.float32, device=params[0].device)
             if self.state:
                 count.copy_(torch.as_tensor(self.state[params[0]]["step"]))

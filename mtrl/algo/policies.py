@@ -17,14 +17,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
-from mtrl.algo.networks import (
-    ACTOR_OUTPUT,
-    CRITIC_OUTPUT,
-    DeterministicActor,
-    GaussianActor,
-    StackedCritic,
-    initialise,
-)
+from mtrl.algo import networks
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.config.types import MultiheadConfig, VariantConfig
 
@@ -34,9 +27,7 @@ class Architecture:
     """The networks of a stacked policy: what its constructor takes besides stable-baselines3's own arguments."""
 
     actor_layers: Sequence[int] = (256, 256)
-    """Widths of the actor's hidden layers."""
     critic_layers: Sequence[int] = (256, 256)
-    """Widths of the critics' hidden layers."""
     layer_norm: bool = False
     """Normalise the hidden layers of the critics."""
     n_critics: int = 2
@@ -88,39 +79,28 @@ class _StackedPolicy:
         of = self.architecture
         heads = of.n_tasks if of.actor_heads else 1
         actor = self.actor_class(self.observation_space, self.action_space, of.actor_layers, heads)
-        initialise(actor.net, of.initialisation, ACTOR_OUTPUT)
+        networks.initialise(actor.net, of.initialisation, networks.ACTOR_OUTPUT)
         return actor.to(self.device)
 
-    def make_critic(self, features_extractor: Any = None) -> StackedCritic:
+    def make_critic(self, features_extractor: Any = None) -> networks.StackedCritic:
         """Build the critics."""
         of = self.architecture
-        critic = StackedCritic(
-            self.observation_space,
-            self.action_space,
-            of.critic_layers,
-            of.layer_norm,
-            of.n_critics,
-            of.n_tasks if of.critic_heads else 1,
-            of.shared_layers,
-        )
-        initialise(critic.net, of.initialisation, CRITIC_OUTPUT)
+        heads = of.n_tasks if of.critic_heads else 1
+        options = of.critic_layers, of.layer_norm, of.n_critics, heads, of.shared_layers
+        critic = networks.StackedCritic(self.observation_space, self.action_space, *options)
+        networks.initialise(critic.net, of.initialisation, networks.CRITIC_OUTPUT)
         return critic.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "lr_schedule": self._dummy_schedule,
-            "optimizer_class": self.optimizer_class,
-            "optimizer_kwargs": self.optimizer_kwargs,
-            **asdict(self.architecture),
-        }
+        names = ("observation_space", "action_space", "optimizer_class", "optimizer_kwargs")
+        arguments = {name: getattr(self, name) for name in names}
+        return {**arguments, "lr_schedule": self._dummy_schedule, **asdict(self.architecture)}
 
 
 class StackedSACPolicy(_StackedPolicy, SACPolicy):
     """SAC's policy on stacked networks; ``reward_scales`` (n_tasks,) is saved and restored with it."""
 
-    actor_class = GaussianActor
+    actor_class = networks.GaussianActor
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -130,7 +110,7 @@ class StackedSACPolicy(_StackedPolicy, SACPolicy):
 class StackedTD3Policy(_StackedPolicy, TD3Policy):
     """TD3's and DDPG's policy on stacked networks."""
 
-    actor_class = DeterministicActor
+    actor_class = networks.DeterministicActor
 
 
 def policy_for(
@@ -147,26 +127,22 @@ def policy_for(
     actor_layers, critic_layers = list(variant.actor_layers), list(variant.critic_layers)
     own = algorithm.policy_aliases.get("MlpPolicy")
     stacked = isinstance(own, type) and issubclass(own, _StackedPolicy)
-    if not stacked and not heads and not variant.layer_norm and variant.initialisation == "torch":
+    if heads:
+        needed, fix = "variant=multihead", "variant=shared"
+    elif variant.layer_norm:
+        needed, fix = "LayerNorm in the critic", "variant.layer_norm=false"
+    elif variant.initialisation != "torch":
+        needed, fix = f"initialisation={variant.initialisation}", "leave variant.initialisation out"
+    elif not stacked:
         return "MlpPolicy", {"net_arch": {"pi": actor_layers, "qf": critic_layers}}
     if issubclass(algorithm, stable_baselines3.SAC):
         policy = StackedSACPolicy
     elif issubclass(algorithm, stable_baselines3.TD3):
         policy = StackedTD3Policy
     else:
-        if heads:
-            option, fix = "variant=multihead", "variant=shared"
-        elif variant.layer_norm:
-            option, fix = "LayerNorm in the critic", "variant.layer_norm=false"
-        else:
-            option, fix = f"initialisation={variant.initialisation}", "leave variant.initialisation out"
-        raise ValueError(f"{algorithm.__name__} has no {option}: use SAC, TD3 or DDPG, or {fix}")
-    arguments: dict[str, Any] = {
-        "actor_layers": actor_layers,
-        "critic_layers": critic_layers,
-        "layer_norm": variant.layer_norm,
-        "n_tasks": n_tasks,
-    }
+        raise ValueError(f"{algorithm.__name__} has no {needed}: use SAC, TD3 or DDPG, or {fix}")
+    arguments: dict[str, Any] = {"actor_layers": actor_layers, "critic_layers": critic_layers}
+    arguments |= {"layer_norm": variant.layer_norm, "n_tasks": n_tasks}
     if variant.initialisation != "torch":
         arguments["initialisation"] = variant.initialisation
     if heads:

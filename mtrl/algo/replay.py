@@ -7,9 +7,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo.returns import ReturnStatistics
@@ -17,22 +15,22 @@ from mtrl.algo.sampling import EpisodeChain, TaskIndex
 
 
 class TaskSamples(NamedTuple):
-    """A batch: the fields of stable-baselines3's ReplayBufferSamples, the tasks, and how they lie."""
+    """A batch: the fields of stable-baselines3's ReplayBufferSamples, the tasks, and how they lie.
+
+    Each has a row per transition: rewards, dones and discounts (batch, 1), tasks (batch,) of int64. With n-step
+    returns, rewards are discounted sums over n steps, and next observations and dones those of the last of them.
+    """
 
     observations: torch.Tensor
-    """Shape (batch, obs_dim)."""
     actions: torch.Tensor
-    """Shape (batch, action_dim), scaled to -1 .. 1."""
+    """Scaled to -1 .. 1."""
     next_observations: torch.Tensor
-    """Shape (batch, obs_dim); n steps later with n-step returns."""
     dones: torch.Tensor
-    """Shape (batch, 1); 1 where the episode terminated. A time limit does not count."""
+    """1 where the episode terminated. A time limit does not count."""
     rewards: torch.Tensor
-    """Shape (batch, 1); the discounted sum over n steps with n-step returns."""
     discounts: torch.Tensor | None
-    """Shape (batch, 1), gamma to the number of steps summed; None with one-step returns."""
+    """gamma to the number of steps summed; None with one-step returns."""
     tasks: torch.Tensor
-    """Shape (batch,), int64."""
     sorted_by_task: bool
     """Whether the batch holds equally many transitions of every task, in the order of the tasks."""
 
@@ -41,57 +39,17 @@ _KEPT_AS = {"rewards": np.float32, "terminated": np.uint8, "truncated": np.uint8
 """Types in a checkpoint of the columns that are one number wide."""
 
 
-class RowLayout:
-    """Where each part of a transition lies in its row of float32."""
-
-    def __init__(self, obs_dim: int, action_dim: int) -> None:
-        widths = {"observations": obs_dim, "actions": action_dim, "next_observations": obs_dim}
-        widths |= dict.fromkeys(_KEPT_AS, 1)
-        edges = np.cumsum([0, *widths.values()]).tolist()
-        self.columns = dict(zip(widths, map(slice, edges, edges[1:]), strict=True))
-        self.width = edges[-1]
-
-    def pack(self, parts: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
-        """Return rows (n, width) from one array per column.
-
-        Raises:
-            ValueError: They have other widths than this layout.
-        """
-        columns = [np.reshape(parts[name], (len(parts["tasks"]), -1)) for name in self.columns]
-        rows = np.concatenate(columns, axis=1, dtype=np.float32)
-        if rows.shape[1] != self.width:
-            raise ValueError("these transitions have other shapes than the buffer's observations and actions")
-        return rows
-
-    def unpack(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-        """Return rows as one array per column, flags and tasks as integers: what a checkpoint keeps."""
-        parts = {name: rows[:, column] for name, column in self.columns.items()}
-        return parts | {name: parts[name][:, 0].astype(dtype) for name, dtype in _KEPT_AS.items()}
-
-
 class TaskReplayBuffer(ReplayBuffer):
     """Replay buffer whose capacity counts transitions, whatever the number of copies and of tasks.
 
     Transitions are numbered from 0 in the order of their arrival; number ``k`` lies in row ``k % buffer_size``. A
     row is one run of float32, so that a batch is a single gather.
 
-    Args:
-        buffer_size: Capacity in transitions.
-        observation_space: Flat Box.
-        action_space: Flat Box.
-        device: Where the transitions are kept.
-        n_envs: Number of copies, which is how many transitions ``add`` is given at once.
-        optimize_memory_usage: Must be False.
-        n_tasks: Number of tasks; with more than one, each ``info`` must name its ``task_id``.
-        balanced: Draw equally many transitions of each task instead of uniformly.
-        n_steps: Sum the rewards of this many steps of one episode.
-        gamma: Discount inside that sum.
-        seed: Seed of the buffer's own generator.
-        one_hot: Observations end with the one-hot of their task, which then must be that of ``task_id``.
-        measure_returns: Keep statistics of the discounted returns of all that is added.
-
-    Raises:
-        ValueError: ``optimize_memory_usage`` is true.
+    The spaces are flat Boxes; ``add`` is given one transition of each of ``n_envs`` copies. With more than one
+    task, each ``info`` must name its ``task_id``; with ``one_hot``, observations end with the one-hot of that task.
+    ``balanced`` batches hold equally many transitions of each task. With ``n_steps``, the rewards of so many steps of
+    one episode are summed, discounted by ``gamma``. ``measure_returns`` keeps statistics of the discounted returns of
+    all that is added. ``seed`` is that of the buffer's own generator. ``optimize_memory_usage`` must be False.
     """
 
     def __init__(
@@ -112,18 +70,18 @@ class TaskReplayBuffer(ReplayBuffer):
     ) -> None:
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage loses the last observation of an episode: leave it False")
-        # the constructor of stable-baselines3's buffer allocates, so its attributes are set here instead
-        self.observation_space, self.action_space = observation_space, action_space
-        self.obs_shape = observation_space.shape
-        self.action_dim = get_action_dim(action_space)
-        self.device = get_device(device)
-        self.buffer_size, self.n_envs = int(buffer_size), n_envs
+        # the constructor of stable-baselines3's replay buffer allocates, so its parent's is called
+        BaseBuffer.__init__(self, int(buffer_size), observation_space, action_space, device, n_envs)
         self.optimize_memory_usage, self.handle_timeout_termination = False, True
         self.n_tasks, self.balanced, self.n_steps, self.gamma = n_tasks, balanced, n_steps, gamma
         self.one_hot, self.measure_returns = one_hot, measure_returns
 
-        self._layout = RowLayout(int(np.prod(self.obs_shape)), self.action_dim)
-        shape = (self.buffer_size, self._layout.width)
+        obs_dim = int(np.prod(self.obs_shape))
+        widths = {"observations": obs_dim, "actions": self.action_dim, "next_observations": obs_dim}
+        widths |= dict.fromkeys(_KEPT_AS, 1)
+        edges = np.cumsum([0, *widths.values()]).tolist()
+        self._columns = dict(zip(widths, map(slice, edges, edges[1:]), strict=True))
+        shape = (self.buffer_size, edges[-1])
         if self.device.type == "cpu":
             # numpy leaves untouched pages to the operating system, torch.zeros writes them all
             self._storage = torch.from_numpy(np.zeros(shape, dtype=np.float32))
@@ -154,11 +112,19 @@ class TaskReplayBuffer(ReplayBuffer):
     rewards = property(lambda self: self._column("rewards")[:, 0], doc="Shape (buffer_size,), as received.")
     tasks = property(lambda self: self._column("tasks")[:, 0], doc="Task ids as floats, (buffer_size,).")
 
-    def _column(self, name: str, rows: slice | torch.Tensor = slice(None)) -> torch.Tensor:
-        return self._storage[rows, self._layout.columns[name]]
+    def _column(self, name: str) -> torch.Tensor:
+        return self._storage[:, self._columns[name]]
 
     def _on_device(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(values).to(self.device)
+
+    def _pack(self, parts: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+        """Return rows from one array per column."""
+        columns = [np.reshape(parts[name], (len(parts["tasks"]), -1)) for name in self._columns]
+        rows = np.concatenate(columns, axis=1, dtype=np.float32)
+        if rows.shape[1] != self._storage.shape[1]:
+            raise ValueError("these transitions have other shapes than the buffer's observations and actions")
+        return rows
 
     def add(
         self,
@@ -181,12 +147,10 @@ class TaskReplayBuffer(ReplayBuffer):
         n = len(infos)
         timeout = np.fromiter((info.get("TimeLimit.truncated", False) for info in infos), bool, n)
         keep = np.fromiter((not info.get("unstable", False) for info in infos), bool, n)
-        tasks, done = _tasks_of(infos, self.n_tasks), np.asarray(done, dtype=bool)
-        if self.one_hot:
-            _check_one_hot(obs, tasks, self.n_tasks)
+        tasks, done = self._tasks_of(infos, obs), np.asarray(done, dtype=bool)
         parts = {"observations": obs, "actions": action, "next_observations": next_obs, "rewards": reward}
         parts |= {"terminated": done & ~timeout, "truncated": done & timeout, "tasks": tasks}
-        rows = self._layout.pack(parts)
+        rows = self._pack(parts)
 
         self.playing = np.where(done, -1, tasks)
         if self.returns is not None:
@@ -203,7 +167,7 @@ class TaskReplayBuffer(ReplayBuffer):
         """Let no return reach from the newest transition of a copy to its next: the copies were reset."""
         self.playing.fill(-1)
         if self.returns is not None:
-            self.returns.end_episodes()
+            self.returns.current.fill(0.0)
         if self._chain is not None:
             self._chain.newest.fill(-1)
 
@@ -226,9 +190,8 @@ class TaskReplayBuffer(ReplayBuffer):
         Nothing is deleted, so a later call may let in again what this one leaves out. While there are fewer
         than a batch of them, ``sample`` draws from all: a few transitions are not learned by heart.
 
-        Args:
-            since: Number of the first transition to draw, ``total_added`` for those to come alone.
-            tasks: Ids of the tasks to draw, None for all.
+        ``since`` is the number of the first transition to draw, ``total_added`` for those to come alone; ``tasks``
+        has the ids of the tasks to draw, None for all.
         """
         self._restriction = None
         if since == 0 and tasks is None:
@@ -249,51 +212,39 @@ class TaskReplayBuffer(ReplayBuffer):
         """
         if self.total_added == 0:
             raise ValueError("the replay buffer is empty: collect transitions before the first update")
-        rows, balanced = self._draw(batch_size)
-        return self._get_samples(rows, env)._replace(sorted_by_task=balanced)
+        index, balanced = self._index, False
+        if self._restriction is not None and self._restriction.counts().sum() >= batch_size:
+            index = self._restriction
+        if index is None:
+            rows = self._generator.integers(0, self.size(), batch_size)
+        elif self.balanced:
+            rows, balanced = index.sample(batch_size, self._generator)
+        else:
+            rows = index.sample_uniformly(batch_size, self._generator)
+        return self._get_samples(rows % self.buffer_size, env)._replace(sorted_by_task=balanced)
 
     def spread(self, batch_size: int, env: VecNormalize | None = None) -> TaskSamples:
         """Return transitions spread evenly over all that are held; unlike ``sample``, nothing is drawn."""
         rows = np.linspace(0, self.size() - 1, batch_size).astype(np.int64)
         return self._get_samples(rows, env)
 
-    def _draw(self, batch_size: int) -> tuple[NDArray[np.int64], bool]:
-        """Return rows, shape (batch_size,), and whether they are balanced and sorted by task."""
-        index = self._index
-        if self._restriction is not None and self._restriction.counts().sum() >= batch_size:
-            index = self._restriction
-        if index is None:
-            return self._generator.integers(0, self.size(), batch_size), False
-        if self.balanced:
-            numbers, balanced = index.sample(batch_size, self._generator)
-        else:
-            numbers, balanced = index.sample_uniformly(batch_size, self._generator), False
-        return numbers % self.buffer_size, balanced
-
     def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> TaskSamples:
         """Gather the rows ``batch_inds``, shape (batch,)."""
         batch = self._storage.index_select(0, self._on_device(batch_inds))
-        parts = {name: batch[:, column] for name, column in self._layout.columns.items()}
-        if env is not None:
-            parts["observations"] = self._normalised(parts["observations"], env.normalize_obs)
-            parts["rewards"] = self._normalised(parts["rewards"], env.normalize_reward)
+        parts = {name: batch[:, column] for name, column in self._columns.items()}
         discounts = None
         if self._chain is not None:
             last, parts["rewards"], discounts = self._sum_rewards(batch_inds, env)
-            parts["next_observations"] = self._column("next_observations", last)
-            parts["terminated"] = self._column("terminated", last)
+            for name in ("next_observations", "terminated"):
+                parts[name] = self._storage[last, self._columns[name]]
+        elif env is not None:
+            parts["rewards"] = self._normalised(parts["rewards"], env.normalize_reward)
         if env is not None:
-            parts["next_observations"] = self._normalised(parts["next_observations"], env.normalize_obs)
-        return TaskSamples(
-            parts["observations"],
-            parts["actions"],
-            parts["next_observations"],
-            parts["terminated"],
-            parts["rewards"],
-            discounts,
-            parts["tasks"][:, 0].long(),
-            sorted_by_task=False,
-        )
+            for name in ("observations", "next_observations"):
+                parts[name] = self._normalised(parts[name], env.normalize_obs)
+        order = ("observations", "actions", "next_observations", "terminated", "rewards")
+        tasks = parts["tasks"][:, 0].long()
+        return TaskSamples(*(parts[name] for name in order), discounts, tasks, sorted_by_task=False)
 
     def _normalised(self, values: torch.Tensor, function: Any) -> torch.Tensor:
         return torch.as_tensor(function(values.cpu().numpy()), dtype=torch.float32, device=self.device)
@@ -309,7 +260,7 @@ class TaskReplayBuffer(ReplayBuffer):
         met, length = self._chain.ahead(rows, self.n_steps)
         steps = np.arange(self.n_steps)
         weights = np.where(steps < length[:, None], self.gamma**steps, 0.0).astype(np.float32)
-        flat = met * self._storage.shape[1] + self._layout.columns["rewards"].start
+        flat = met * self._storage.shape[1] + self._columns["rewards"].start
         rewards = self._storage.view(-1)[self._on_device(flat)]
         if env is not None:
             rewards = self._normalised(rewards, env.normalize_reward)
@@ -336,17 +287,17 @@ class TaskReplayBuffer(ReplayBuffer):
             held = f"{oldest:,} to {self.total_added:,}"
             raise ValueError(f"transitions {low:,} to {high:,} are not in the buffer, which holds {held}")
         rows = np.arange(low, high) % self.buffer_size
-        parts = self._layout.unpack(self._storage[self._on_device(rows)].cpu().numpy())
+        values = self._storage[self._on_device(rows)].cpu().numpy()
+        parts = {name: values[:, column] for name, column in self._columns.items()}
+        parts |= {name: parts[name][:, 0].astype(dtype) for name, dtype in _KEPT_AS.items()}
         if self._chain is not None:
-            parts["previous"] = self._chain.previous(rows)
+            parts["previous"] = self._chain.previous[rows]
         return parts
 
     def restore(self, oldest: int, parts: Iterable[Mapping[str, NDArray[np.generic]]]) -> None:
         """Hold the transitions from number ``oldest`` on, and no others.
 
-        Args:
-            oldest: Number of the first.
-            parts: The transitions as ``rows`` returned them, in order; one part is in memory at a time.
+        The ``parts`` are as ``rows`` returned them, in order; one is in memory at a time.
 
         Raises:
             ValueError: They do not fit this buffer.
@@ -359,7 +310,7 @@ class TaskReplayBuffer(ReplayBuffer):
             numbers = np.arange(self.total_added, self.total_added + len(rows["tasks"]))
             if self.total_added + len(numbers) - oldest > self.buffer_size:
                 raise ValueError(f"the transitions do not fit a buffer of {self.buffer_size:,}")
-            self._write(self._layout.pack(rows), np.asarray(rows["tasks"], dtype=np.int64), numbers)
+            self._write(self._pack(rows), np.asarray(rows["tasks"], dtype=np.int64), numbers)
             if self._chain is not None:
                 self._chain.restore(numbers, np.asarray(rows["previous"]), oldest)
 
@@ -384,33 +335,30 @@ class TaskReplayBuffer(ReplayBuffer):
             self.returns.set_state(state["returns"])
         self.restrict(**(state.get("restriction") or {}))
 
-
-def _tasks_of(infos: list[dict[str, Any]], n_tasks: int) -> NDArray[np.int64]:
-    """Return the task of each copy's transition, shape (n_envs,); 0 where there is a single one."""
-    if n_tasks == 1:
-        return np.zeros(len(infos), dtype=np.int64)
-    missing = [copy for copy, info in enumerate(infos) if "task_id" not in info]
-    if missing:
-        raise ValueError(
-            f"the info of copy {missing[0]} lacks task_id, which a buffer of {n_tasks} tasks needs"
-        )
-    tasks = np.fromiter((info["task_id"] for info in infos), np.int64, len(infos))
-    unknown = np.flatnonzero((tasks < 0) | (tasks >= n_tasks))
-    if len(unknown):
-        raise ValueError(
-            f"copy {unknown[0]} plays the task {tasks[unknown[0]]}, which is none of the {n_tasks} tasks of this "
-            "buffer: n_tasks must be the number of tasks of the environments"
-        )
-    return tasks
-
-
-def _check_one_hot(obs: NDArray[np.float32], tasks: NDArray[np.int64], n_tasks: int) -> None:
-    """Refuse observations, (n_envs, obs_dim), that do not end with the one-hot of their task."""
-    ends = np.reshape(obs, (len(tasks), -1))[:, -n_tasks:]
-    differing = np.flatnonzero((ends != np.eye(n_tasks, dtype=ends.dtype)[tasks]).any(axis=1))
-    if len(differing):
-        copy = differing[0]
-        raise ValueError(
-            f"the observation of copy {copy} ends with {ends[copy].tolist()}, which is not the one-hot of its task "
-            f"{tasks[copy]} among {n_tasks}: heads per task need it"
-        )
+    def _tasks_of(self, infos: list[dict[str, Any]], obs: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the task of each copy's transition, shape (n_envs,); 0 where there is a single one."""
+        n_tasks = self.n_tasks
+        if n_tasks == 1:
+            tasks = np.zeros(len(infos), dtype=np.int64)
+        elif missing := [copy for copy, info in enumerate(infos) if "task_id" not in info]:
+            raise ValueError(
+                f"the info of copy {missing[0]} lacks task_id, which a buffer of {n_tasks} tasks needs"
+            )
+        else:
+            tasks = np.fromiter((info["task_id"] for info in infos), np.int64, len(infos))
+        unknown = np.flatnonzero((tasks < 0) | (tasks >= n_tasks))
+        if len(unknown):
+            raise ValueError(
+                f"copy {unknown[0]} plays the task {tasks[unknown[0]]}, which is none of the {n_tasks} tasks of "
+                "this buffer: n_tasks must be the number of tasks of the environments"
+            )
+        if self.one_hot:
+            ends = np.reshape(obs, (len(tasks), -1))[:, -n_tasks:]
+            differing = np.flatnonzero((ends != np.eye(n_tasks, dtype=ends.dtype)[tasks]).any(axis=1))
+            if len(differing):
+                copy = differing[0]
+                raise ValueError(
+                    f"the observation of copy {copy} ends with {ends[copy].tolist()}, which is not the one-hot of "
+                    f"its task {tasks[copy]} among {n_tasks}: heads per task need it"
+                )
+        return tasks

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 LARGEST = 10.0
 """Scaled returns stay within plus and minus this (the range of the critics of FastTD3 and BRC)."""
+_SAVED = ("current", "counts", "means", "squares", "largest")
 
 
 class ReturnStatistics:
@@ -17,18 +18,12 @@ class ReturnStatistics:
     Rewards are divided by max(standard deviation, largest absolute value / 10) of the returns, as in FastTD3 (2025).
     BRC ("Bigger, Regularized, Categorical", 2025), from which FastTD3 took the division by task, divides by the
     largest alone, measures returns to the end of the episode, and extends truncated ones by the mean reward.
-
-    Args:
-        n_tasks: Number of tasks.
-        n_envs: Number of copies.
-        gamma: Discount of a step.
     """
 
     def __init__(self, n_tasks: int, n_envs: int, gamma: float) -> None:
         self.gamma = gamma
         self.current = np.zeros(n_envs)
-        self.counts, self.means = np.zeros(n_tasks), np.zeros(n_tasks)
-        self.squares, self.largest = np.zeros(n_tasks), np.zeros(n_tasks)
+        self.counts, self.means, self.squares, self.largest = np.zeros((4, n_tasks))
 
     def add(self, rewards: NDArray[np.float64], tasks: NDArray[np.int64], ends: NDArray[np.bool_]) -> None:
         """Add one vector step, all shapes (n_envs,); ``ends`` marks the last step of an episode."""
@@ -50,10 +45,6 @@ class ReturnStatistics:
         """Multiply the rewards of ``task`` by no more than ``factor``, which its critic has learned with."""
         self.largest[task] = LARGEST / factor
 
-    def end_episodes(self) -> None:
-        """Begin every copy's return anew: the copies were reset."""
-        self.current.fill(0.0)
-
     def factors(self) -> NDArray[np.float64]:
         """Return what the rewards of each task are multiplied by, shape (n_tasks,); 1 for a task without returns."""
         deviation = np.sqrt(self.squares / np.maximum(self.counts, 1))
@@ -68,6 +59,3 @@ class ReturnStatistics:
         """Continue exactly where ``get_state`` was called."""
         for name in _SAVED:
             setattr(self, name, np.array(state[name], dtype=np.float64))
-
-
-_SAVED = ("current", "counts", "means", "squares", "largest")

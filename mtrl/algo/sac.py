@@ -1,26 +1,30 @@
 """Soft actor-critic for many tasks: stable-baselines3's, its update made lean, with what many tasks need."""
 
+import time
 import warnings
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3 import SAC as StableBaselinesSAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv
 
+from mtrl.algo.finite import check_finite
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.algo.rollout import OverlappedRollouts
+from mtrl.algo.rollout import WorkWhileStepping
 from mtrl.algo.update import move_targets, prepare, update
 from mtrl.errors import TrainingNotFiniteError
 
 
-class SAC(OverlappedRollouts, StableBaselinesSAC):
+class SAC(StableBaselinesSAC):
     """SAC with options for many tasks; with all of them left alone it makes stable-baselines3's update.
 
     The further arguments are stable-baselines3's, in its order. The options are those of ``algo=sac``, which
@@ -33,11 +37,22 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         compile: ``off``, ``inductor`` (torch.compile), or ``cuda_graph`` (the update is recorded once and
             replayed). It belongs to the machine, as ``device`` does, and is not saved with the model.
 
+    With ``overlap``, the updates that stable-baselines3 would make after a rollout are made during the first
+    vector step of the next one, after its actions were chosen. The transitions of that step are not in the
+    buffer yet, so the order of everything is fixed. How many updates are due follows from ``num_timesteps``
+    alone, so a checkpoint between two rollouts needs no note of them; only the very last rollout has no updates
+    after it.
+
     Raises:
         ValueError: Options that contradict each other, in one sentence.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": StackedSACPolicy}
+    learning_seconds: float = 0.0
+    """Seconds spent in updates so far, which overlap hides inside the steps of the environments."""
+    _learning: bool = False
+    _updates_due: int = 0
+    _working_env: WorkWhileStepping | None = None
 
     def __init__(
         self,
@@ -59,20 +74,13 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         **kwargs: Any,
     ) -> None:
         super().__init__(policy, env, *args, _init_setup_model=False, **kwargs)
-        self.n_tasks = n_tasks
         # An option that the update reads must also be in graph.py:_binding, or a CUDA graph replays the old value.
-        self.temperature = temperature
-        self.balanced_batches = balanced_batches
-        self.max_gradient_norm = max_gradient_norm
-        self.reward_scaling = reward_scaling
-        self.reward_scale = reward_scale
-        self.max_reward_ratio = max_reward_ratio
-        self.reward_scales_every = reward_scales_every
-        self.adam_epsilon = adam_epsilon
-        self.overlap = overlap
-        self.compile = compile
-        if self.replay_buffer_class is None:
-            self.replay_buffer_class = TaskReplayBuffer
+        self.n_tasks, self.temperature, self.balanced_batches = n_tasks, temperature, balanced_batches
+        self.reward_scaling, self.reward_scale = reward_scaling, reward_scale
+        self.max_reward_ratio, self.reward_scales_every = max_reward_ratio, reward_scales_every
+        self.max_gradient_norm, self.adam_epsilon = max_gradient_norm, adam_epsilon
+        self.overlap, self.compile = overlap, compile
+        self.replay_buffer_class = self.replay_buffer_class or TaskReplayBuffer
         if _init_setup_model:
             self._setup_model()
 
@@ -83,11 +91,24 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             given = self.policy_kwargs.get("optimizer_kwargs") or {}
             self.policy_kwargs["optimizer_kwargs"] = {"eps": self.adam_epsilon} | given
         if self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer()
+            heads = self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")
+            options = {"n_tasks": self.n_tasks, "one_hot": bool(heads), "balanced": self.balanced_batches}
+            options |= {
+                "n_steps": self.n_steps,
+                "gamma": self.gamma,
+                "seed": self.seed,
+                "n_envs": self.n_envs,
+            }
+            options |= {"measure_returns": self.reward_scaling == "return"}
+            options |= {"device": self.device, "optimize_memory_usage": self.optimize_memory_usage}
+            spaces, options = (self.observation_space, self.action_space), options | self.replay_buffer_kwargs
+            self.replay_buffer = self.replay_buffer_class(self.buffer_size, *spaces, **options)
         with warnings.catch_warnings():
             # it does apply: the buffer above was given it
             warnings.filterwarnings("ignore", message=".*is ignored because a custom `replay_buffer_class`.*")
             super()._setup_model()
+        if self.overlap and self.train_freq.unit is not TrainFrequencyUnit.STEP:
+            raise ValueError("overlap needs train_freq in steps, not in episodes")
         self.has_heads = self.actor.n_heads > 1 or self.critic.n_heads > 1
         self.actor_parameters = list(self.actor.parameters())
         self.critic_parameters = list(self.critic.parameters())
@@ -96,9 +117,8 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         if self.ent_coef_optimizer is not None:
             if self.temperature == "per_task":
                 self.log_ent_coef = self.log_ent_coef.detach().repeat(self.n_tasks).requires_grad_(True)
-            self.ent_coef_optimizer = FusedAdam(
-                [self.log_ent_coef], lr=self.lr_schedule(1), eps=self.adam_epsilon
-            )
+            rate = self.lr_schedule(1)
+            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=rate, eps=self.adam_epsilon)
         self._update = GraphedUpdate() if self.compile == "cuda_graph" else update
         if self.compile == "inductor":
             # the optimisers stay outside: torch.compile breaks its graph at every backward
@@ -108,26 +128,31 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
 
     def _check_options(self) -> None:
         """Refuse what would silently learn something else than was asked for; ``mtrl.checks`` refuses the rest."""
-        for name, choices in (
-            ("temperature", ("shared", "per_task")),
-            ("reward_scaling", ("none", "per_task", "return")),
-            ("compile", ("off", "inductor", "cuda_graph")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)} is not one of {', '.join(choices)}")
-        policy_tasks = self.policy_kwargs.get("n_tasks", self.n_tasks)
-        if policy_tasks != self.n_tasks:
-            raise ValueError(
-                f"the policy is made for {policy_tasks} tasks, the learner for n_tasks={self.n_tasks}"
-            )
+        choices = {
+            "temperature": ("shared", "per_task"),
+            "reward_scaling": ("none", "per_task", "return"),
+            "compile": ("off", "inductor", "cuda_graph"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)} is not one of {', '.join(known)}")
+        tasks, buffer = self.policy_kwargs.get("n_tasks", self.n_tasks), self.replay_buffer_class
+        if tasks != self.n_tasks:
+            raise ValueError(f"the policy is made for {tasks} tasks, the learner for n_tasks={self.n_tasks}")
         if self.temperature == "per_task" and not str(self.ent_coef).startswith("auto"):
             raise ValueError("a temperature per task is learned: leave ent_coef at auto")
         if self.compile == "cuda_graph" and self.device.type != "cuda":
             raise ValueError("compile=cuda_graph needs a CUDA device: use compile=off")
-        if not issubclass(self.replay_buffer_class, TaskReplayBuffer):
-            raise ValueError(
-                f"{self.replay_buffer_class.__name__} knows no tasks: leave replay_buffer_class out"
-            )
+        if not issubclass(buffer, TaskReplayBuffer):
+            raise ValueError(f"{buffer.__name__} knows no tasks: leave replay_buffer_class out")
+
+    def learn(self, *args: Any, **kwargs: Any) -> "SAC":
+        """Train as stable-baselines3's ``learn`` does; the arguments are the same."""
+        self._learning = True
+        try:
+            return super().learn(*args, **kwargs)
+        finally:
+            self._learning = False
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         before = self._last_obs
@@ -137,14 +162,58 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
             self.replay_buffer.end_episodes()
         return result
 
-    def _make_replay_buffer(self) -> TaskReplayBuffer:
-        heads = self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")
-        options = {"n_tasks": self.n_tasks, "one_hot": bool(heads), "balanced": self.balanced_batches}
-        options |= {"n_steps": self.n_steps, "gamma": self.gamma, "seed": self.seed, "n_envs": self.n_envs}
-        options |= {"measure_returns": self.reward_scaling == "return"}
-        options |= {"device": self.device, "optimize_memory_usage": self.optimize_memory_usage}
-        spaces = self.observation_space, self.action_space
-        return self.replay_buffer_class(self.buffer_size, *spaces, **(options | self.replay_buffer_kwargs))
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Collect as stable-baselines3 does; with ``overlap``, the first step hides the due updates."""
+        if not self.overlap:
+            return super().collect_rollouts(env, *args, **kwargs)
+        if self._working_env is None or self._working_env.venv is not env:
+            self._working_env = WorkWhileStepping(env, self._make_due_updates)
+        if self.num_timesteps > max(self.learning_starts, 0):
+            per_rollout = self.train_freq.frequency * env.num_envs
+            self._updates_due = self.gradient_steps if self.gradient_steps >= 0 else per_rollout
+        return super().collect_rollouts(self._working_env, *args, **kwargs)
+
+    def _make_due_updates(self) -> None:
+        due, self._updates_due = self._updates_due, 0
+        if due:
+            self._make_updates(due, self.batch_size)
+
+    def _sample_action(self, *args: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        action, buffer_action = super()._sample_action(*args)
+        finite = np.isfinite(action).all(axis=1)
+        if not finite.all():
+            check_finite(self)
+            copy = int(np.argmin(finite))
+            task = int(self.replay_buffer.playing[copy])
+            tasks = [task] if task >= 0 else []
+            raise TrainingNotFiniteError(f"action of copy {copy}", self.num_timesteps, tasks)
+        return action, buffer_action
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Make ``gradient_steps`` updates, which an overlapping ``learn`` leaves to its next vector step.
+
+        Raises:
+            TrainingNotFiniteError: A loss is NaN or infinite.
+        """
+        if not (self.overlap and self._learning):
+            self._make_updates(gradient_steps, batch_size)
+
+    def _make_updates(self, gradient_steps: int, batch_size: int) -> None:
+        started = time.perf_counter()
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.optimizers())
+        if gradient_steps < 1:
+            return
+        total = torch.zeros(4 + len(self.temperatures()), device=self.device)
+        for step in range(gradient_steps):
+            if self.reward_scaling != "none" and (self._n_updates + step) % self.reward_scales_every == 0:
+                self._measure_reward_scales()
+            total += self._update(self, prepare(self, batch_size))
+            if step % self.target_update_interval == 0:
+                move_targets(self)
+        self._n_updates += gradient_steps
+        self._record(total / gradient_steps)
+        self.learning_seconds += time.perf_counter() - started
 
     def optimizers(self) -> list[FusedAdam]:
         """Return the optimisers of actor, critics and, where it is learned, temperature."""
@@ -162,40 +231,18 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
         if self.max_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm, foreach=True)
 
-    def make_updates(self, gradient_steps: int, batch_size: int) -> None:
-        """Make ``gradient_steps`` updates from batches of ``batch_size``.
-
-        Raises:
-            TrainingNotFiniteError: A loss is NaN or infinite.
-        """
-        self.policy.set_training_mode(True)
-        self._update_learning_rate(self.optimizers())
-        if gradient_steps < 1:
-            return
-
-        total = torch.zeros(4 + len(self.temperatures()), device=self.device)
-        for step in range(gradient_steps):
-            if self.reward_scaling != "none" and (self._n_updates + step) % self.reward_scales_every == 0:
-                self._measure_reward_scales()
-            total += self._update(self, prepare(self, batch_size))
-            if step % self.target_update_interval == 0:
-                move_targets(self)
-        self._n_updates += gradient_steps
-        self._record(total / gradient_steps)
-
     def _measure_reward_scales(self) -> None:
         """Set the factor on each task's rewards from what was collected."""
         if self.reward_scaling == "return":
             factors = self.replay_buffer.returns.factors()
-            self.policy.reward_scales.copy_(torch.from_numpy(factors * self.reward_scale))
-            return
-        means = self.replay_buffer.mean_reward_per_task()
-        means[np.isnan(means)] = largest = max(np.nanmax(means), 0.0)
-        # Without max_reward_ratio, a task without any reward would have an infinite ratio.
-        ratios = np.ones(self.n_tasks)
-        if largest > 0:
-            ratios = largest / np.maximum(means, largest / self.max_reward_ratio)
-        self.policy.reward_scales.copy_(torch.from_numpy(ratios * self.reward_scale))
+        else:
+            means = self.replay_buffer.mean_reward_per_task()
+            means[np.isnan(means)] = largest = max(np.nanmax(means), 0.0)
+            # Without max_reward_ratio, a task without any reward would have an infinite ratio.
+            factors = np.ones(self.n_tasks)
+            if largest > 0:
+                factors = largest / np.maximum(means, largest / self.max_reward_ratio)
+        self.policy.reward_scales.copy_(torch.from_numpy(factors * self.reward_scale))
 
     def _record(self, means: torch.Tensor) -> None:
         """Log the means over one call of ``train``, as stable-baselines3 does."""
@@ -218,8 +265,9 @@ class SAC(OverlappedRollouts, StableBaselinesSAC):
                 record(f"train/ent_coef/{task}", temperature)
 
     def _excluded_save_params(self) -> list[str]:
+        ours = ["_update", "_working_env", "_learning", "learning_seconds", "compile"]
         parameters = [f"{part}_parameters" for part in ("actor", "critic", "target")]
-        return [*super()._excluded_save_params(), *parameters, "_update", "compile"]
+        return [*super()._excluded_save_params(), *parameters, *ours]
 
 
 def record_q_value(model: OffPolicyAlgorithm) -> None:

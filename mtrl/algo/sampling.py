@@ -10,19 +10,14 @@ class TaskIndex:
     """A queue of transition numbers per task; a ring overwrites the oldest, so each queue loses its front.
 
     Memory grows and shrinks with the transitions held, at most 16 bytes each, not with tasks times capacity.
-
-    Args:
-        n_tasks: Number of tasks.
-        since: Number of the first transition to take in.
-        tasks: Ids of the tasks whose transitions to take in, None for all.
+    Transitions before number ``since``, and those of tasks other than ``tasks`` (None: all), are not taken in.
     """
 
     def __init__(self, n_tasks: int, since: int = 0, tasks: Sequence[int] | None = None) -> None:
         self.since, self.tasks = since, sorted(range(n_tasks) if tasks is None else tasks)
         self._allowed = np.isin(np.arange(n_tasks), self.tasks)
         self._numbers = [np.zeros(0, dtype=np.int64) for _ in range(n_tasks)]
-        self._start = np.zeros(n_tasks, dtype=np.int64)
-        self._end = np.zeros(n_tasks, dtype=np.int64)
+        self._start, self._end = np.zeros((2, n_tasks), dtype=np.int64)
 
     def counts(self) -> NDArray[np.int64]:
         """Return how many transitions each task has, shape (n_tasks,)."""
@@ -62,9 +57,8 @@ class TaskIndex:
     def sample(self, batch_size: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], bool]:
         """Draw equally many numbers of each task, with replacement, sorted by task.
 
-        Returns:
-            The numbers (batch_size,), and whether every task has its equal share. While a task has none, the
-            others share the batch as equally as it divides.
+        While a task has none, the others share the batch as equally as it divides. Returns the numbers
+        (batch_size,), and whether every task has its equal share.
 
         Raises:
             ValueError: ``batch_size`` is not a multiple of the number of tasks.
@@ -105,18 +99,15 @@ class EpisodeChain:
 
     Copies add their transitions in turns, episodes end, and transitions are dropped, so neighbours in the
     ring are not neighbours in time. What a transition follows is known when it is added and never changes;
-    what follows it is not, so a checkpoint keeps the former and the latter is made from it.
-
-    Args:
-        capacity: Rows of the ring; transition ``k`` lies in row ``k % capacity``.
-        n_envs: Number of copies.
+    what follows it is not, so a checkpoint keeps the former and the latter is made from it. Transition ``k`` lies
+    in row ``k % capacity``.
     """
 
     def __init__(self, capacity: int, n_envs: int) -> None:
         self._capacity = capacity
-        # offsets to the neighbours, 0 where there is none
         self._next = np.zeros(capacity, dtype=np.int32)
-        self._previous = np.zeros(capacity, dtype=np.int32)
+        self.previous = np.zeros(capacity, dtype=np.int32)
+        """Each row's offset to the one before it, 0 where there is none; ``_next`` is that to the one after it."""
         self.newest = np.full(n_envs, -1, dtype=np.int64)
         """Number of each copy's newest transition, -1 where the next one follows none, shape (n_envs,)."""
 
@@ -124,20 +115,19 @@ class EpisodeChain:
         """Link one vector step, all shapes (n_envs,); a transition not kept breaks its episode."""
         rows = numbers % self._capacity
         self._next[rows[keep]] = 0
-        self._previous[rows[keep]] = 0
+        self.previous[rows[keep]] = 0
         # a predecessor that this very step overwrites is gone
         linked = keep & (self.newest >= 0) & (self.newest > numbers[-1] - self._capacity)
         offset = (numbers - self.newest)[linked]
         self._next[self.newest[linked] % self._capacity] = offset
-        self._previous[rows[linked]] = offset
+        self.previous[rows[linked]] = offset
         self.newest = np.where(keep & ~done, numbers, -1)
 
     def ahead(self, rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Follow each row for ``n`` steps, or to the end of its episode or the newest transition.
 
-        Returns:
-            The rows met, shape (batch, n), the last one repeated where there are no more; how many were met,
-            (batch,).
+        Returns the rows met, shape (batch, n), the last one repeated where there are no more, and how many were
+        met, (batch,).
         """
         met = np.empty((len(rows), n), dtype=np.int64)
         met[:, 0] = rows
@@ -148,13 +138,9 @@ class EpisodeChain:
             length += offset > 0
         return met, length
 
-    def previous(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return each row's offset to the one before it, 0 for none."""
-        return self._previous[rows]
-
     def restore(self, numbers: NDArray[np.int64], previous: NDArray[np.int32], oldest: int) -> None:
-        """Link transitions by what ``previous`` returned for them, in order; the ring begins at ``oldest``."""
-        self._previous[numbers % self._capacity] = previous
+        """Link transitions by what ``previous`` was of them, in order; the ring begins at ``oldest``."""
+        self.previous[numbers % self._capacity] = previous
         linked = (previous > 0) & (numbers - previous >= oldest)
         offset = previous[linked]
         self._next[(numbers[linked] - offset) % self._capacity] = offset

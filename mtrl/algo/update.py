@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from mtrl.algo.networks import SORTED, Grouping, group_by_task
 
@@ -11,16 +12,15 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """What one update learns from."""
+    """What one update learns from; ``tasks`` (batch,) is the task of each transition."""
 
-    observations: torch.Tensor
-    actions: torch.Tensor
-    next_observations: torch.Tensor
-    continues: torch.Tensor
+    observations: Tensor
+    actions: Tensor
+    next_observations: Tensor
+    continues: Tensor
     """Discount of the next value, 0 where the episode terminated, shape (batch, 1)."""
-    rewards: torch.Tensor
-    tasks: torch.Tensor
-    """Task of each transition, shape (batch,)."""
+    rewards: Tensor
+    tasks: Tensor
     grouping: Grouping | None
     """Where the heads per task find their transitions; None without heads."""
 
@@ -37,18 +37,13 @@ def prepare(learner: "SAC", batch_size: int) -> Batch:
     grouping = None
     if learner.has_heads:
         grouping = SORTED if data.sorted_by_task else group_by_task(data.tasks, learner.n_tasks)
+    continues = (1 - data.dones) * discounts
     return Batch(
-        data.observations,
-        data.actions,
-        data.next_observations,
-        (1 - data.dones) * discounts,
-        rewards,
-        data.tasks,
-        grouping,
+        data.observations, data.actions, data.next_observations, continues, rewards, data.tasks, grouping
     )
 
 
-def update(learner: "SAC", batch: Batch) -> torch.Tensor:
+def update(learner: "SAC", batch: Batch) -> Tensor:
     """Make one update from ``batch``.
 
     As in stable-baselines3: the temperature first, the critics towards the soft target of the old
@@ -58,20 +53,54 @@ def update(learner: "SAC", batch: Batch) -> torch.Tensor:
         Losses of actor, critic and temperature, the mean Q-value of the batch, and the temperatures it was made
         with, shape (5,) or (4 + n_tasks,), on the device.
     """
-    actions, log_prob = learner.actor.action_log_prob(batch.observations, _grouping(learner.actor, batch))
+    actions, log_prob = learner.actor.action_log_prob(batch.observations, batch.grouping)
     log_prob = log_prob.unsqueeze(1)
     temperatures = learner.temperatures()
     temperature = temperatures if temperatures.shape[0] == 1 else temperatures[batch.tasks].unsqueeze(1)
     temperature_loss = temperature.new_zeros(())
     if learner.ent_coef_optimizer is not None:
-        temperature_loss = _update_temperature(learner, batch, log_prob.detach())
+        temperature_loss = update_temperature(learner, batch, log_prob.detach())
     critic_loss, q_value = update_critics(learner, batch, temperature)
-    actor_loss = _update_actor(learner, batch, actions, log_prob, temperature)
+    actor_loss = update_actor(learner, batch, actions, log_prob, temperature)
     return torch.cat([torch.stack([actor_loss, critic_loss, temperature_loss, q_value]), temperatures])
 
 
-def _update_temperature(learner: "SAC", batch: Batch, log_prob: torch.Tensor) -> torch.Tensor:
-    """Move the temperatures towards the target entropy.
+def update_critics(learner: "SAC", batch: Batch, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the critics towards the soft Bellman target; return their loss and mean Q-value."""
+    critic = learner.critic
+    with torch.no_grad():
+        next_actions, next_log_prob = learner.actor.action_log_prob(batch.next_observations, batch.grouping)
+        next_q = learner.critic_target.q_values(batch.next_observations, next_actions, batch.grouping)
+        next_value = next_q.amin(0) - temperature * next_log_prob.unsqueeze(1)
+        target = torch.addcmul(batch.rewards, batch.continues, next_value)
+
+    q_values = critic.q_values(batch.observations, batch.actions, batch.grouping)
+    # the loss is half the mean squared error, summed over the critics; its gradient is known, too
+    error = q_values.detach() - target
+    loss = error.square().sum() * (0.5 / target.shape[0])
+    critic.optimizer.zero_grad()
+    q_values.backward(error / target.shape[0], inputs=learner.critic_parameters)
+    learner.clip_gradient(learner.critic_parameters)
+    critic.optimizer.step()
+    return loss, q_values.detach().mean()
+
+
+def update_actor(
+    learner: "SAC", batch: Batch, actions: Tensor, log_prob: Tensor, temperature: Tensor
+) -> Tensor:
+    """Move the actor towards actions of high value and entropy; return its loss."""
+    q_values = learner.critic.q_values(batch.observations, actions, batch.grouping)
+    loss = (temperature * log_prob - q_values.amin(0)).mean()
+    learner.actor.optimizer.zero_grad()
+    # naming the actor's parameters leaves the critics alone: no gradient of theirs is computed
+    loss.backward(inputs=learner.actor_parameters)
+    learner.clip_gradient(learner.actor_parameters)
+    learner.actor.optimizer.step()
+    return loss.detach()
+
+
+def update_temperature(learner: "SAC", batch: Batch, log_prob: Tensor) -> Tensor:
+    """Move the temperatures towards the target entropy; return the loss.
 
     The gradient of the loss, -(log_temperature * (log_prob + target_entropy)).mean(), needs no autograd.
     """
@@ -89,49 +118,7 @@ def _update_temperature(learner: "SAC", batch: Batch, log_prob: torch.Tensor) ->
     return loss
 
 
-def update_critics(
-    learner: "SAC", batch: Batch, temperature: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move the critics towards the soft Bellman target; return their loss and mean Q-value."""
-    critic, grouping = learner.critic, _grouping(learner.critic, batch)
-    with torch.no_grad():
-        next_actions, next_log_prob = learner.actor.action_log_prob(
-            batch.next_observations, _grouping(learner.actor, batch)
-        )
-        next_q = learner.critic_target.q_values(batch.next_observations, next_actions, grouping)
-        next_value = next_q.amin(0) - temperature * next_log_prob.unsqueeze(1)
-        target = torch.addcmul(batch.rewards, batch.continues, next_value)
-
-    q_values = critic.q_values(batch.observations, batch.actions, grouping)
-    # the loss is half the mean squared error, summed over the critics; its gradient is known, too
-    error = q_values.detach() - target
-    loss = error.square().sum() * (0.5 / target.shape[0])
-    critic.optimizer.zero_grad()
-    q_values.backward(error / target.shape[0], inputs=learner.critic_parameters)
-    learner.clip_gradient(learner.critic_parameters)
-    critic.optimizer.step()
-    return loss, q_values.detach().mean()
-
-
-def _update_actor(
-    learner: "SAC", batch: Batch, actions: torch.Tensor, log_prob: torch.Tensor, temperature: torch.Tensor
-) -> torch.Tensor:
-    """Move the actor towards actions of high value and entropy; return its loss."""
-    q_values = learner.critic.q_values(batch.observations, actions, _grouping(learner.critic, batch))
-    loss = (temperature * log_prob - q_values.amin(0)).mean()
-    learner.actor.optimizer.zero_grad()
-    # naming the actor's parameters leaves the critics alone: no gradient of theirs is computed
-    loss.backward(inputs=learner.actor_parameters)
-    learner.clip_gradient(learner.actor_parameters)
-    learner.actor.optimizer.step()
-    return loss.detach()
-
-
 def move_targets(learner: "SAC") -> None:
     """Move the target critics a share ``tau`` towards the critics."""
     with torch.no_grad():
         torch._foreach_lerp_(learner.target_parameters, learner.critic_parameters, learner.tau)
-
-
-def _grouping(network: torch.nn.Module, batch: Batch) -> Grouping | None:
-    return batch.grouping if network.n_heads > 1 else None

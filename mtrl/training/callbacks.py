@@ -19,8 +19,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo.finite import check_finite
-from mtrl.algo.rollout import OverlappedRollouts
-from mtrl.algo.sac import record_q_value
+from mtrl.algo.sac import SAC, record_q_value
 from mtrl.checkpoint.model import save_model
 from mtrl.checkpoint.state import Stateful
 from mtrl.checkpoint.store import Checkpoint, Store
@@ -214,7 +213,7 @@ class LoggingCallback(RunCallback):
 
     def count_learning(self) -> None:
         """Count the time of the updates: as the learner measured it, or all the time between two rollouts."""
-        if isinstance(self.model, OverlappedRollouts):
+        if isinstance(self.model, SAC):
             self.clock.add("learning", self.model.learning_seconds - self._learning_seconds)
             self._learning_seconds = self.model.learning_seconds
         elif self._learning_since is not None:

@@ -3,14 +3,13 @@
 import copy
 import math
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from drift import envs
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.nn import functional as F
 
 from mtrl import algo
@@ -22,7 +21,7 @@ from mtrl.config.types import OPTIONS
 
 torch.set_num_threads(1)
 
-TASKS, OBS = 4, 5
+TASKS, OBS = 4, 6
 SPACE = spaces.Box(-np.inf, np.inf, (OBS + TASKS,), np.float32)
 ACTION = spaces.Box(-1, 1, (2,), np.float32)
 
@@ -168,29 +167,6 @@ def test_initial_weights_are_those_of_metaworld_algorithms_where_asked_for():
         StackedSACPolicy(SPACE, ACTION, lambda _: 1e-3, initialisation="jax")
 
 
-class Line(gym.Env):
-    """Steps of a random walk, with the one-hot of its task where asked for."""
-
-    action_space = ACTION
-
-    def __init__(self, task, one_hot):
-        self.task, self.one_hot = task, np.eye(TASKS)[task] if one_hot else np.zeros(0)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (OBS + len(self.one_hot),), np.float32)
-
-    def _obs(self):
-        return np.concatenate([self.state, self.one_hot]).astype(np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps, self.state = 0, self.np_random.normal(size=OBS)
-        return self._obs(), {}
-
-    def step(self, action):
-        self.steps += 1
-        self.state += 0.1 * self.np_random.normal(size=OBS)
-        return self._obs(), float(action[0]), False, self.steps == 15, {"task_id": self.task}
-
-
 ALGORITHMS = {
     "sac": algo.SAC,
     "td3": stable_baselines3.TD3,
@@ -210,21 +186,14 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, name, tmp_path):
     algo_class, asked = ALGORITHMS[algorithm], VARIANTS[name]
-    one_hot = asked.task_id
     policy, kwargs = policy_for(algo_class, asked, TASKS)
-    model = algo_class(
-        policy,
-        DummyVecEnv([lambda task=task: Line(task, one_hot) for task in range(TASKS)]),
-        policy_kwargs=kwargs,
-        buffer_size=400,
-        learning_starts=40,
-        batch_size=20,
-        replay_buffer_class=TaskReplayBuffer,
-        **({} if algo_class is algo.SAC else {"replay_buffer_kwargs": {"n_tasks": TASKS, "seed": 0}}),
-        **({"n_tasks": TASKS} if algo_class is algo.SAC else {}),
-        seed=0,
-        device="cpu",
-    ).learn(100)
+    options = {"n_tasks": TASKS}
+    if algo_class is not algo.SAC:
+        buffer_options = {"n_tasks": TASKS, "seed": 0}
+        options = {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": buffer_options}
+    options |= {"buffer_size": 400, "learning_starts": 40, "batch_size": 20, "seed": 0, "device": "cpu"}
+    env = envs(TASKS, copies=1, one_hot=asked.task_id)
+    model = algo_class(policy, env, policy_kwargs=kwargs, **options).learn(100)
     alone = build_policy(algo_class, asked, TASKS, model.observation_space, ACTION).state_dict()
     shapes = {key: value.shape for key, value in model.policy.state_dict().items()}
     assert {key: value.shape for key, value in alone.items()} == shapes
@@ -250,7 +219,7 @@ def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, nam
 def test_ddpg_keeps_a_single_critic():
     asked = variant("multihead", critic=[8], shared_layers=0)
     policy, kwargs = policy_for(stable_baselines3.DDPG, asked, TASKS)
-    env = DummyVecEnv([lambda: Line(0, True)])
+    env = envs(TASKS, copies=1)
     model = stable_baselines3.DDPG(policy, env, policy_kwargs=kwargs, buffer_size=10, device="cpu")
     alone = build_policy(stable_baselines3.DDPG, asked, TASKS, SPACE, ACTION)
     for made in (model.policy, alone):
@@ -325,8 +294,10 @@ def test_fused_adam_refuses_what_it_would_not_do():
         with pytest.raises(TypeError, match=option):
             FusedAdam(weights, **{option: True})
     with pytest.raises(ValueError, match="has no maximize"):
-        FusedAdam([{"params": weights, "maximize": True}])
+        FusedAdam([{"params": weights, "maximize": True}]).step()
     with pytest.raises(ValueError, match="one parameter group"):
-        FusedAdam([{"params": weights[:1]}, {"params": weights[1:], "lr": 1.0}])
+        FusedAdam([{"params": weights[:1]}, {"params": weights[1:], "lr": 1.0}]).step()
+    loaded = FusedAdam(weights)
+    loaded.load_state_dict(torch.optim.Adam(weights, amsgrad=True).state_dict())
     with pytest.raises(ValueError, match="has no amsgrad"):
-        FusedAdam(weights).load_state_dict(torch.optim.Adam(weights, amsgrad=True).state_dict())
+        loaded.step()
