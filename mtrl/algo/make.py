@@ -1,6 +1,7 @@
 """From the configuration to a stable-baselines3 agent: the one place that knows all arguments."""
 
 from fractions import Fraction
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -11,7 +12,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo.policies import policy_for
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.algo.rollout import acting_from_the_start
 from mtrl.algo.sac import SAC
 from mtrl.config import types
 from mtrl.config.types import AlgoConfig, Config, load_class
@@ -44,6 +44,20 @@ def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorit
         raise ConfigurationError(
             f"algo.cls={cfg.algo.cls} refuses {given} ({reason}): correct the value"
         ) from error
+
+
+@cache
+def acting_from_the_start(algorithm: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
+    """Return ``algorithm`` for a policy that can act already: it acts from the first step on.
+
+    stable-baselines3 draws random actions until ``learning_starts``, which here only says when updates begin.
+    """
+
+    class ActingFromTheStart(algorithm):
+        def _sample_action(self, learning_starts: int, *args: Any, **kwargs: Any) -> Any:
+            return super()._sample_action(0, *args, **kwargs)
+
+    return ActingFromTheStart
 
 
 def arguments_of(cfg: Config, n_envs: int, device: str, compile: str) -> dict[str, Any]:

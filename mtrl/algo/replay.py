@@ -212,21 +212,26 @@ class TaskReplayBuffer(ReplayBuffer):
         """
         if self.total_added == 0:
             raise ValueError("the replay buffer is empty: collect transitions before the first update")
-        index, balanced = self._index, False
-        if self._restriction is not None and self._restriction.counts().sum() >= batch_size:
-            index = self._restriction
-        if index is None:
-            rows = self._generator.integers(0, self.size(), batch_size)
-        elif self.balanced:
-            rows, balanced = index.sample(batch_size, self._generator)
-        else:
-            rows = index.sample_uniformly(batch_size, self._generator)
-        return self._get_samples(rows % self.buffer_size, env)._replace(sorted_by_task=balanced)
+        rows, balanced = self._draw(batch_size)
+        return self._get_samples(rows, env)._replace(sorted_by_task=balanced)
 
     def spread(self, batch_size: int, env: VecNormalize | None = None) -> TaskSamples:
         """Return transitions spread evenly over all that are held; unlike ``sample``, nothing is drawn."""
         rows = np.linspace(0, self.size() - 1, batch_size).astype(np.int64)
         return self._get_samples(rows, env)
+
+    def _draw(self, batch_size: int) -> tuple[NDArray[np.int64], bool]:
+        """Return rows, shape (batch_size,), and whether they are balanced and sorted by task."""
+        index, balanced = self._index, False
+        if self._restriction is not None and self._restriction.counts().sum() >= batch_size:
+            index = self._restriction
+        if index is None:
+            return self._generator.integers(0, self.size(), batch_size), False
+        if self.balanced:
+            numbers, balanced = index.sample(batch_size, self._generator)
+        else:
+            numbers = index.sample_uniformly(batch_size, self._generator)
+        return numbers % self.buffer_size, balanced
 
     def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> TaskSamples:
         """Gather the rows ``batch_inds``, shape (batch,)."""

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,16 +13,33 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, TrainFrequencyUnit
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from mtrl.algo.finite import check_finite
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy
 from mtrl.algo.replay import TaskReplayBuffer
-from mtrl.algo.rollout import WorkWhileStepping
 from mtrl.algo.update import move_targets, prepare, update
 from mtrl.errors import TrainingNotFiniteError
+
+
+class WorkWhileStepping(VecEnvWrapper):
+    """Calls ``work`` while the environments step: between ``step_async`` and ``step_wait`` of every vector step."""
+
+    def __init__(self, venv: VecEnv, work: Callable[[], None]) -> None:
+        super().__init__(venv)
+        self.work = work
+
+    def reset(self) -> VecEnvObs:
+        """Reset the environments."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Work, then wait for the environments."""
+        self.work()
+        return self.venv.step_wait()
 
 
 class SAC(StableBaselinesSAC):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from drift import envs
+from drift import assert_continues_alike, envs
 from gymnasium import spaces
-from stable_baselines3.common.logger import Logger
 from torch.nn import functional as F
 
 from mtrl import algo
@@ -18,8 +17,6 @@ from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy, StackedTD3Policy, build_policy, policy_for
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.config.types import OPTIONS
-
-torch.set_num_threads(1)
 
 TASKS, OBS = 4, 6
 SPACE = spaces.Box(-np.inf, np.inf, (OBS + TASKS,), np.float32)
@@ -197,23 +194,7 @@ def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, nam
     alone = build_policy(algo_class, asked, TASKS, model.observation_space, ACTION).state_dict()
     shapes = {key: value.shape for key, value in model.policy.state_dict().items()}
     assert {key: value.shape for key, value in alone.items()} == shapes
-    model.save(tmp_path / "model.zip")
-    loaded = algo_class.load(tmp_path / "model.zip", env=model.env)
-    buffer = model.replay_buffer
-    loaded.replay_buffer.restore(0, [buffer.rows(0, buffer.total_added)])
-    loaded.replay_buffer.set_state(buffer.get_state())
-    obs = model.env.reset()
-    assert np.array_equal(
-        model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
-    )
-    for each in (model, loaded):
-        each.set_logger(Logger(None, []))
-        torch.manual_seed(0)
-        before = {name: value.clone() for name, value in each.policy.named_parameters()}
-        each.train(2, 20)
-    assert any(not torch.equal(before[name], value) for name, value in loaded.policy.named_parameters())
-    for name, value in loaded.policy.named_parameters():
-        assert torch.equal(value, dict(model.policy.named_parameters())[name]), name
+    assert_continues_alike(model, tmp_path)
 
 
 def test_ddpg_keeps_a_single_critic():

@@ -10,46 +10,35 @@ from transitions import ACTION, OBS, buffer, fill, vector_steps
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.hardware import replay_bytes
 
-torch.set_num_threads(1)
-
 FULL = fill(buffer(), vector_steps(4))
 
 
 def test_every_transition_is_held_in_order_until_it_is_overwritten():
+    """A time limit does not count as a termination."""
     steps = list(vector_steps(50, tasks=(0, 2, 1)))
     held = fill(buffer(size=100, n_tasks=3), steps)
     assert (held.total_added, held.size()) == (150, 100)
     rows = held.rows(50, 150)
-    flat = {
-        "observations": np.concatenate([step[0] for step in steps])[50:],
-        "next_observations": np.concatenate([step[1] for step in steps])[50:],
-        "actions": np.concatenate([step[2] for step in steps])[50:],
-        "rewards": np.concatenate([step[3] for step in steps])[50:],
+    obs, next_obs, actions, rewards, done = (
+        np.concatenate(each)[50:] for each in list(zip(*steps, strict=True))[:5]
+    )
+    timeout = np.array([info.get("TimeLimit.truncated", False) for step in steps for info in step[5]])[50:]
+    expected = {"observations": obs, "next_observations": next_obs, "actions": actions, "rewards": rewards}
+    expected |= {
+        "terminated": done & ~timeout,
+        "truncated": done & timeout,
         "tasks": np.tile([0, 2, 1], 50)[50:],
     }
-    for name, expected in flat.items():
-        assert np.array_equal(rows[name], expected), name
-    done = np.concatenate([step[4] for step in steps])[50:]
-    timeout = np.array([info.get("TimeLimit.truncated", False) for step in steps for info in step[5]])[50:]
-    assert np.array_equal(rows["terminated"], done & ~timeout)
-    assert np.array_equal(rows["truncated"], done & timeout)
+    assert expected.keys() == rows.keys()
+    for name, values in expected.items():
+        assert np.array_equal(rows[name], values), name
+    batch = held._get_samples(np.arange(50, 150) % 100)
+    assert np.array_equal(batch.dones[:, 0].numpy(), done & ~timeout)
+    assert np.array_equal(batch.rewards[:, 0].numpy(), rewards)
+    assert (done & ~timeout).any()
+    assert (done & timeout).any()
     with pytest.raises(ValueError, match=r"holds 50 to 150"):
         held.rows(49, 150)
-
-
-def test_time_limit_does_not_count_as_a_termination():
-    held = buffer(n_envs=2)
-    infos = [{"TimeLimit.truncated": True}, {}]
-    held.add(
-        np.zeros((2, 5)),
-        np.ones((2, 5)),
-        np.zeros((2, 2)),
-        np.array([1.0, 2.0]),
-        np.array([True, True]),
-        infos,
-    )
-    batch = held.sample(200)
-    assert set(map(tuple, torch.cat([batch.rewards, batch.dones], 1).tolist())) == {(1.0, 0.0), (2.0, 1.0)}
 
 
 def test_uniform_sampling_gives_each_transition_the_same_chance_whatever_its_task():
@@ -78,16 +67,13 @@ def test_balanced_sampling_is_sorted_equal_and_exact_with_unequal_copies():
 
 
 def test_balanced_batch_is_shared_by_the_tasks_that_have_transitions():
-    held = fill(buffer(200, 2, n_tasks=3, balanced=True), vector_steps(10, 2, (2, 0)))
+    held = fill(buffer(20, 2, n_tasks=3, balanced=True), vector_steps(10, 2, (2, 0)))
     batch = held.sample(9)
     assert not batch.sorted_by_task
     assert batch.tasks.tolist() == [0] * 5 + [2] * 4
-
-
-def test_balanced_sampling_forgets_a_task_whose_transitions_were_overwritten():
-    held = fill(buffer(20, 2, n_tasks=2, balanced=True), vector_steps(10, 2, (0, 1)))
+    # Those of both tasks are overwritten.
     fill(held, vector_steps(10, 2, (1, 1)))
-    assert held._index.counts().tolist() == [0, 20]
+    assert held._index.counts().tolist() == [0, 20, 0]
     assert held.sample(6).tasks.tolist() == [1] * 6
 
 
@@ -159,7 +145,7 @@ def test_segment_written_early_still_learns_what_followed_it():
 
 def test_memory_is_known_before_it_is_allocated():
     held = fill(buffer(1000, 3, n_tasks=3, balanced=True, n_steps=3), vector_steps(600, tasks=(0, 1, 1)))
-    used = held._storage.numel() * 4 + held._chain._next.nbytes + held._chain._previous.nbytes
+    used = held._storage.numel() * 4 + held._chain._next.nbytes + held._chain.previous.nbytes
     used += sum(numbers.nbytes for numbers in held._index._numbers)
     needed = replay_bytes(1000, 5, 2, balanced=True, n_steps=3)
     assert 0.75 * needed < used < 1.01 * needed
@@ -216,17 +202,19 @@ def test_impossible_requests_are_refused(make, message):
         make()
 
 
-def test_info_without_a_task_is_refused_where_there_are_several():
-    held = buffer(n_envs=1, n_tasks=2)
-    with pytest.raises(ValueError, match="copy 0 lacks task_id"):
-        held.add(np.zeros((1, 5)), np.zeros((1, 5)), np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), [{}])
-
-
-@pytest.mark.parametrize("task", [-1, 2, 7])
-def test_task_that_is_none_of_the_buffers_is_refused(task):
-    step = next(vector_steps(1, tasks=(0, task, 1)))
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [({}, "copy 1 lacks task_id")]
+    + [
+        ({"task_id": task}, f"copy 1 plays the task {task}, which is none of the 2 tasks")
+        for task in (-1, 2, 7)
+    ],
+)
+def test_task_that_is_none_of_the_buffers_is_refused(info, message):
+    step = next(vector_steps(1, tasks=(0, 0, 1)))
+    step[5][1] = info
     held = buffer(n_tasks=2, balanced=True)
-    with pytest.raises(ValueError, match=f"copy 1 plays the task {task}, which is none of the 2 tasks"):
+    with pytest.raises(ValueError, match=message):
         held.add(*step)
     assert held.size() == 0
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from drift import ACTIONS, OBS, envs
+from drift import ACTIONS, OBS, assert_continues_alike, assert_equal, envs, weights
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
@@ -19,8 +19,6 @@ from mtrl.algo.replay import TaskSamples
 from mtrl.algo.sac import SAC
 from mtrl.algo.update import prepare, update
 from mtrl.errors import TrainingNotFiniteError
-
-torch.set_num_threads(1)
 
 
 def sac(n_tasks=1, copies=2, one_hot=True, layers=(32, 32), **options):
@@ -117,17 +115,6 @@ def test_200_updates_equal_those_of_stable_baselines3_parameter_by_parameter(dty
         torch.set_default_dtype(torch.float32)
 
 
-def parameters(model):
-    tensors = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    return tensors | {"log_ent_coef": model.log_ent_coef.detach().clone()}
-
-
-def assert_equal(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
-
-
 EVERYTHING = {
     "temperature": "per_task",
     "balanced_batches": True,
@@ -142,23 +129,7 @@ EVERYTHING = {
 def test_saved_and_loaded_model_with_every_option_acts_and_updates_the_same(tmp_path):
     model = sac(n_tasks=3, **EVERYTHING).learn(200)
     assert model._n_updates > 20
-    model.save(tmp_path / "model.zip")
-    loaded = SAC.load(tmp_path / "model.zip", env=envs(3))
-    assert_equal(parameters(model), parameters(loaded))
-    buffer = model.replay_buffer
-    low = buffer.total_added - buffer.size()
-    loaded.replay_buffer.restore(low, [buffer.rows(low, buffer.total_added)])
-    loaded.replay_buffer.set_state(buffer.get_state())
-    obs = model.env.reset()
-    assert np.array_equal(
-        model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
-    )
-    for each in (model, loaded):
-        each.set_logger(Logger(None, []))
-        torch.manual_seed(0)
-        each.train(3, 48)
-    assert_equal(parameters(model), parameters(loaded))
-    assert model.logger.name_to_value == loaded.logger.name_to_value
+    assert_continues_alike(model, tmp_path)
 
 
 def test_model_of_a_gpu_run_loads_on_a_processor(tmp_path):
@@ -311,7 +282,7 @@ def test_overlapped_run_updates_on_what_was_collected_before_the_step():
         plain.num_timesteps += 2
         plain._store_transition(plain.replay_buffer, buffer_actions, new_obs, rewards, dones, infos)
     assert model._n_updates == plain._n_updates == 2 * (80 - 21)
-    assert_equal(parameters(model), parameters(plain))
+    assert_equal(weights(model), weights(plain))
 
 
 def test_overlapped_run_cut_in_two_equals_one_in_one_piece():
@@ -320,15 +291,15 @@ def test_overlapped_run_cut_in_two_equals_one_in_one_piece():
     last = halves._last_obs
     halves.learn(100, reset_num_timesteps=False)
     assert last is not None
-    assert_equal(parameters(whole), parameters(halves))
+    assert_equal(weights(whole), weights(halves))
 
 
 def test_without_overlap_learn_updates_after_every_rollout():
     model = sac(gradient_steps=-1).learn(100)
     assert model._n_updates == 100 - 40
-    before = parameters(model)
+    before = weights(model)
     model.train(0)
-    assert_equal(before, parameters(model))
+    assert_equal(before, weights(model))
 
 
 @pytest.mark.parametrize(
@@ -486,7 +457,7 @@ def test_recording_is_made_anew_only_for_what_it_cannot_read(change, anew):
             model._current_progress_remaining = remaining
             model.train(2, 48)
         models.append(model)
-    assert_equal(*map(parameters, models))
+    assert_equal(*map(weights, models))
     assert way.recorded == (2 if anew else 1)
 
 

@@ -7,34 +7,16 @@ import torch
 from mtrl.algo.sac import SAC
 from mtrl.env.make import make_vec_env
 
-torch.set_num_threads(1)
-
 TASKS = ["reach-v3", "push-v3"]
 
 
 def learned(backend, **arguments):
     env = make_vec_env(TASKS, [2, 1], seed=1, backend=backend, horizon=30, **arguments)
     try:
-        model = SAC(
-            "MlpPolicy",
-            env,
-            n_tasks=2,
-            balanced_batches=True,
-            temperature="per_task",
-            overlap=True,
-            gradient_steps=2,
-            learning_starts=60,
-            batch_size=32,
-            buffer_size=1000,
-            policy_kwargs={
-                "actor_layers": [32],
-                "critic_layers": [32],
-                "critic_heads": True,
-                "shared_layers": 0,
-            },
-            seed=2,
-            device="cpu",
-        ).learn(300)
+        networks = {"actor_layers": [32], "critic_layers": [32], "critic_heads": True, "shared_layers": 0}
+        options = {"n_tasks": 2, "balanced_batches": True, "temperature": "per_task", "overlap": True}
+        options |= {"gradient_steps": 2, "learning_starts": 60, "batch_size": 32, "buffer_size": 1000}
+        model = SAC("MlpPolicy", env, policy_kwargs=networks, seed=2, device="cpu", **options).learn(300)
         rows = model.replay_buffer.rows(0, 300)
         return rows, {name: value.clone() for name, value in model.policy.state_dict().items()}
     finally:

@@ -7,8 +7,6 @@ import pytest
 import torch
 from transitions import buffer, fill, vector_steps
 
-torch.set_num_threads(1)
-
 TASKS = (0, 2, 1, 2)
 
 
