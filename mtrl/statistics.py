@@ -10,24 +10,18 @@ spread: intervals over runs raise ValueError.
 import math
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Interval = tuple[float, float]
+"""Lower and upper end of a confidence interval."""
 
 _CONFIDENCE = 0.95
 _TAIL = 50 * (1 - _CONFIDENCE)
 _CHUNK = 2_000_000
 """Elements of a resampled array held at once: 16 MB."""
-
-
-class Interval(NamedTuple):
-    """Lower and upper end of a confidence interval."""
-
-    low: float
-    high: float
 
 
 def wilson_interval(successes: ArrayLike, episodes: ArrayLike) -> tuple[Array, Array]:
@@ -68,14 +62,27 @@ def interquartile_mean(scores: ArrayLike) -> Array:
     return np.asarray(pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1))
 
 
-def stratified_bootstrap(
-    scores: ArrayLike, aggregate: Callable[[Array], Array] = interquartile_mean, repetitions: int = 2000
+def bootstrap_interval(
+    statistic: Callable[..., Array], *groups: ArrayLike, repetitions: int = 2000
 ) -> Interval:
-    """Return the percentile interval of ``aggregate`` over runs drawn with replacement for each task.
+    """Return the percentile interval of a statistic of ``groups``, runs of each drawn with replacement for each task.
 
-    ``aggregate`` maps ``(n, runs, tasks)`` to ``(n,)``.
+    The groups are ``(runs, tasks)``; ``statistic`` maps arrays ``(n, runs, tasks)``, one of each, to ``(n,)``.
     """
-    return _bootstrap(aggregate, repetitions, scores)
+    scores = [_of_several_runs(group) for group in groups]
+    generator = np.random.default_rng(0)
+    # Comparing two groups holds every pair of their runs.
+    most = max(1, _CHUNK // (scores[0].size * math.prod(map(len, scores[1:]))))
+    values = []
+    for start in range(0, repetitions, most):
+        samples = []
+        for group in scores:
+            runs, tasks = group.shape
+            drawn = generator.integers(runs, size=(min(most, repetitions - start), runs, tasks))
+            samples.append(group[drawn, np.arange(tasks)])
+        values.append(statistic(*samples))
+    low, high = np.percentile(np.concatenate(values), [_TAIL, 100 - _TAIL])
+    return float(low), float(high)
 
 
 def bootstrap_band(scores: ArrayLike, repetitions: int = 1000) -> tuple[Array, Array]:
@@ -104,11 +111,6 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Array:
     if first.shape[-1] != second.shape[-1]:
         raise ValueError("the two groups have different numbers of tasks: compare them on the same tasks")
     return np.asarray(((first > second) + 0.5 * (first == second)).mean(axis=(-3, -2, -1)))
-
-
-def improvement_interval(ours: ArrayLike, theirs: ArrayLike, repetitions: int = 2000) -> Interval:
-    """Return the bootstrap interval of ``probability_of_improvement``, each side resampled by itself."""
-    return _bootstrap(probability_of_improvement, repetitions, ours, theirs)
 
 
 def area_between_curves(
@@ -142,21 +144,3 @@ def _of_several_runs(scores: ArrayLike) -> Array:
     if len(array) < 2:
         raise ValueError("one run has no spread over seeds: an interval needs two runs or more")
     return array
-
-
-def _bootstrap(statistic: Callable[..., Array], repetitions: int, *scores: ArrayLike) -> Interval:
-    """Return the percentile interval of a statistic of groups, runs of each drawn with replacement for each task."""
-    groups = [_of_several_runs(group) for group in scores]
-    generator = np.random.default_rng(0)
-    # Comparing two groups holds every pair of their runs.
-    most = max(1, _CHUNK // (groups[0].size * math.prod(map(len, groups[1:]))))
-    values = []
-    for start in range(0, repetitions, most):
-        samples = []
-        for group in groups:
-            runs, tasks = group.shape
-            drawn = generator.integers(runs, size=(min(most, repetitions - start), runs, tasks))
-            samples.append(group[drawn, np.arange(tasks)])
-        values.append(statistic(*samples))
-    low, high = np.percentile(np.concatenate(values), [_TAIL, 100 - _TAIL])
-    return Interval(float(low), float(high))

@@ -12,20 +12,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mtrl.errors import REFUSED
 from mtrl.rundir.run import Run, read_runs
 
-_COLOURS = {
-    "finished": "green",
-    "running": "cyan",
-    "interrupted": "yellow",
-    "silent": "yellow",
-    "failed": "red",
-    "died": "red",
-}
+_COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "silent": "yellow"}
+_COLOURS |= {"failed": "red", "died": "red"}
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -66,12 +60,9 @@ def latest_success(run: Run) -> float | None:
 
 def render(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the table of ``summary`` rows for the terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    for name in ("step", "success", "steps/s", "ETA"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("host")
+    numbers = [Column(name, justify="right", no_wrap=True) for name in ("step", "success", "steps/s", "ETA")]
+    columns = (Column("run", overflow="fold"), Column("state", no_wrap=True), *numbers, "host")
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     # The folders that all runs share are not repeated in every row; a single run keeps its whole path.
     parts = [row["run"].split("/") for row in rows]
     folders = zip(*(part[:-1] for part in parts), strict=False)
@@ -114,15 +105,12 @@ def duration(seconds: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and return the exit code: 0, or 2 if no directory holds a run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mtrl.status", description=(__doc__ or "").partition("\n")[0]
-    )
+    what = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m mtrl.status", description=what)
     parser.add_argument(
-        "directories", nargs="*", default=["outputs"], metavar="DIR", help="runs, or what holds them"
+        "directories", nargs="*", default=["outputs"], metavar="DIR", help="runs or folders of runs"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object a run instead of the table"
-    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a run, no table")
     options = parser.parse_args(arguments)
     runs, problems = read_runs(options.directories)
     rows = [summary(run) for run in runs]

@@ -63,8 +63,9 @@ def test_damage_is_reported_on_standard_error_and_the_rest_is_shown(tmp_path, ca
     assert len(captured.err.splitlines()) == 3
 
 
-def test_a_directory_without_runs_is_refused_with_one_sentence(tmp_path):
-    command = [sys.executable, "-m", "mtrl.status", str(tmp_path)]
+@pytest.mark.parametrize("module", ["mtrl.status", "mtrl.report"])
+def test_a_directory_without_runs_is_refused_with_one_sentence(tmp_path, module):
+    command = [sys.executable, "-m", module, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{tmp_path} holds no run: a run directory has a config.yaml and a status.json\n"

@@ -47,10 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out is None and root == Path(root.anchor):
         return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
     out = options.out or root / "report"
+    title = f"Report on {root.name}"
     try:
-        page = write_report(
-            study, out, f"Report on {root.name}", notices, options.thresholds, options.reference
-        )
+        page = write_report(study, out, title, notices, options.thresholds, options.reference)
     except OSError as error:
         return _refuse(f"{out} cannot be written ({error.strerror}): choose another place with --out DIR")
     for comparison in study.comparisons:
@@ -67,29 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput. The report shows "
         "what the runs logged, and their last model at the end; python -m mtrl.evaluation plays the best one.",
     )
-    parser.add_argument(
-        "directories",
-        nargs="*",
-        metavar="DIR",
-        help="runs, directories that hold runs, or the directory of a sweep; outputs by default",
-    )
+    where = "runs, directories that hold runs, or the directory of a sweep; outputs by default"
+    parser.add_argument("directories", nargs="*", metavar="DIR", help=where)
     parser.add_argument(
         "--out", type=Path, help="where to write; report/ under the given directory by default"
     )
-    parser.add_argument(
-        "--reference",
-        action="store_true",
-        help="set published results beside ours; without DIR and without runs, print them alone",
-    )
+    beside = "set published results beside ours; without DIR and without runs, print them alone"
+    parser.add_argument("--reference", action="store_true", help=beside)
     parser.add_argument("--at-step", type=float, help="use nothing after this environment step")
-    parser.add_argument(
-        "--thresholds",
-        type=float,
-        nargs="+",
-        default=(0.5, 0.8, 0.95),
-        metavar="RATE",
-        help="success rates from 0 to 1",
-    )
+    rates = {"type": float, "nargs": "+", "default": (0.5, 0.8, 0.95), "metavar": "RATE"}
+    parser.add_argument("--thresholds", **rates, help="success rates from 0 to 1")
     return parser
 
 

@@ -47,8 +47,8 @@ class Result:
         self.interquartile_interval: Interval | None = None
         self.mean_interval: Interval | None = None
         if len(last) > 1:
-            self.interquartile_interval = statistics.stratified_bootstrap(scores)
-            self.mean_interval = statistics.stratified_bootstrap(scores, statistics.mean_score)
+            self.interquartile_interval = statistics.bootstrap_interval(statistics.interquartile_mean, scores)
+            self.mean_interval = statistics.bootstrap_interval(statistics.mean_score, scores)
 
 
 class Band:
@@ -97,23 +97,21 @@ class Pair(NamedTuple):
 
 def pairs(comparison: Comparison, goals: str) -> list[Pair]:
     """Compare the groups, the better one first: each with each, or all with the best if there are many."""
-    scores = [(group, group.scores(goals)) for group in comparison.evaluated(goals)]
-    scores.sort(key=lambda scored: -float(scored[1].mean()))
-    curves = []
-    for group, _ in scores:
-        band = Band(group, goals)
-        curves.append((band.steps[: band.whole], band.mean[: band.whole]))
+    scores = {group.label: group.scores(goals) for group in comparison.evaluated(goals)}
+    bands = [Band(group, goals) for group in comparison.evaluated(goals)]
+    bands.sort(key=lambda band: -float(scores[band.group.label].mean()))
+    improvement = statistics.probability_of_improvement
     found = []
-    for index, (first, ours) in enumerate(scores[:1] if len(scores) > _MANY_GROUPS else scores):
-        for other, (second, theirs) in enumerate(scores[index + 1 :], start=index + 1):
+    for index, first in enumerate(bands[:1] if len(bands) > _MANY_GROUPS else bands):
+        for second in bands[index + 1 :]:
+            both = scores[first.group.label], scores[second.group.label]
             interval = lead = None
-            if min(len(ours), len(theirs)) > 1:
-                interval = statistics.improvement_interval(ours, theirs)
-            (steps, values), (other_steps, other_values) = curves[index], curves[other]
-            if max(steps[0], other_steps[0]) < min(steps[-1], other_steps[-1]):
-                lead = statistics.area_between_curves(steps, values, other_steps, other_values)
-            probability = float(statistics.probability_of_improvement(ours, theirs))
-            found.append(Pair(first, second, probability, interval, lead))
+            if min(map(len, both)) > 1:
+                interval = statistics.bootstrap_interval(improvement, *both)
+            curves = [part[: band.whole] for band in (first, second) for part in (band.steps, band.mean)]
+            if max(curves[0][0], curves[2][0]) < min(curves[0][-1], curves[2][-1]):
+                lead = statistics.area_between_curves(*curves)
+            found.append(Pair(first.group, second.group, float(improvement(*both)), interval, lead))
     return found
 
 
@@ -151,15 +149,11 @@ def forgetting(group: Group, goals: str) -> Array:
     """
     drops = []
     for curves in group.curves(goals):
-        until_final = [rates[np.isfinite(rates)] for rates in curves.success[:, : curves.final() + 1]]
-        best = [np.convolve(rates, np.ones(3) / 3, "valid").max() for rates in until_final]
-        drops.append(
-            [
-                max(0.0, float(top - rates[-1])) if len(rates) > 3 else 0.0
-                for top, rates in zip(best, until_final, strict=True)
-            ]
-        )
-    return np.mean(drops, axis=0)
+        for rates in curves.success[:, : curves.final() + 1]:
+            known = rates[np.isfinite(rates)]
+            best = np.convolve(known, np.ones(3) / 3, "valid").max() if len(known) > 3 else known[-1]
+            drops.append(max(0.0, float(best - known[-1])))
+    return np.reshape(drops, (len(group.curves(goals)), -1)).mean(axis=0)
 
 
 def stage_starts(group: Group) -> list[tuple[int, float]]:

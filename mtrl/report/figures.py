@@ -2,12 +2,13 @@
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -19,7 +20,8 @@ from matplotlib.transforms import Bbox, ScaledTranslation, blended_transform_fac
 from mtrl.report import analysis
 from mtrl.report.analysis import Band, Pair, Result
 from mtrl.report.published import Published
-from mtrl.report.study import GOALS, Comparison, Group
+from mtrl.report.study import Comparison, Group
+from mtrl.report.tables import Piece
 from mtrl.status import count
 
 STYLE = Path(__file__).with_name("report.mplstyle")
@@ -42,37 +44,37 @@ _Row = tuple[str, float, Sequence[float] | None, int | None]
 """Label, value, interval and series of a row in a plot of intervals; the series is None for what was published."""
 
 
-class Picture:
-    """A figure of the report.
+class Picture(Piece):
+    """A figure of the report; what is as wide as the page has a narrower drawing for telephones.
 
-    Args:
-        name: Stem of its files.
-        title: Its heading.
-        note: How to read it.
-        draw: The drawing by its width in pixels; the first of ``widths`` is that of the files.
-        legend: Label and series of each group, None for what was published; empty where the drawing names its rows.
-        widths: One width, or one for a desktop and one for a telephone.
-        drawings: What stands on the page, by CSS class; drawn in ``widths`` by default.
+    ``legend`` are label and series of each group, None for what was published; it is empty where the drawing names
+    its rows. ``panels`` are drawings of single tasks for the page, which arranges them as it has room.
     """
 
     def __init__(
         self,
-        name: str,
-        title: str,
-        note: str,
+        kind: str,
+        comparison: Comparison,
+        goals: str | None,
         draw: _Draw,
         legend: Sequence[tuple[str, int | None]] = (),
-        widths: Sequence[int] = (_WIDE, _NARROW),
-        drawings: dict[str, Markup] | None = None,
+        width: int = _WIDE,
+        panels: Mapping[str, _Draw] | None = None,
     ) -> None:
-        self.name, self.title, self.note, self.legend = name, title, note, legend
-        self._draw, self._width = draw, widths[0]
-        kinds = ("wide", "narrow") if len(widths) > 1 else ("",)
-        self.drawings = drawings or {
-            kind: _inline(draw, width, f"{name}-{width}", title)
-            for kind, width in zip(kinds, widths, strict=True)
-        }
-        self.files = [f"figures/{name}.{kind}" for kind in ("png", "svg")]
+        super().__init__(f"{kind} figure", comparison, goals)
+        self.legend, self._draw, self._width = legend, draw, width
+        self.files = [f"figures/{self.name}.{suffix}" for suffix in ("png", "svg")]
+        # What stands on the page, by CSS class.
+        self.drawings: dict[str, Markup] = {}
+        if panels:
+            drawn = [
+                _inline(panel, _PANEL, f"{self.name}-{index}", f"success on {task} over steps")
+                for index, (task, panel) in enumerate(panels.items())
+            ]
+            self.drawings["panels"] = Markup().join(drawn)
+        else:
+            for css, size in {"wide": _WIDE, "narrow": _NARROW}.items() if width == _WIDE else [("", width)]:
+                self.drawings[css] = _inline(draw, size, f"{self.name}-{size}", self.title)
 
     def write(self, out: Path) -> None:
         """Write the files, on white and with the legend above."""
@@ -117,7 +119,7 @@ def curves(comparison: Comparison, goals: str, entries: Sequence[Published]) -> 
     end = max(float(band.steps[-1]) for band in bands)
     # What was measured on other goals, or begins beyond the end of the axis, cannot be drawn here.
     known = [e for e in entries if e.curve and e.goals == goals and e.curve[0][0] <= end]
-    note = "Mean over tasks of the deterministic policy's success; thin lines are single seeds."
+    note = ""
     if any(band.low is not None for band in bands):
         note += " Bands are stratified bootstrap 95 % intervals of the mean."
     if any(band.whole < len(band.steps) for band in bands):
@@ -143,36 +145,26 @@ def curves(comparison: Comparison, goals: str, entries: Sequence[Published]) -> 
         return figure
 
     legend = [*_legend(groups), *((f"{entry.method} (published)", None) for entry in known)]
-    title = f"Success while learning, {GOALS[goals]}"
-    return Picture(f"{comparison.slug}-{goals}-curves", title, note, draw, legend)
+    picture = Picture("curves", comparison, goals, draw, legend)
+    picture.note += note
+    return picture
 
 
 def panels(comparison: Comparison, goals: str) -> Picture:
     """Return the curves of each task: a panel each on the page, all in one figure for the files."""
     groups = comparison.evaluated(goals)
-    name = f"{comparison.slug}-{goals}-tasks"
-    bands = [
-        (task, [Band(group, goals, index) for group in groups]) for index, task in enumerate(comparison.tasks)
-    ]
-    drawn = [
-        _inline(partial(_draw_panels, [one]), _PANEL, f"{name}-{index}", f"success on {one[0]} over steps")
-        for index, one in enumerate(bands)
-    ]
-    return Picture(
-        name,
-        f"Each task while learning, {GOALS[goals]}",
-        "Mean over seeds of each task's success, with bootstrap 95 % intervals.",
-        partial(_draw_panels, bands),
-        _legend(groups),
-        widths=(_PANEL * min(len(bands), 4),),
-        drawings={"panels": Markup().join(drawn)},
-    )
+    bands = {
+        task: [Band(group, goals, index) for group in groups] for index, task in enumerate(comparison.tasks)
+    }
+    draw, width = partial(_draw_panels, bands), _PANEL * min(len(bands), 4)
+    panels = {task: partial(_draw_panels, {task: found}) for task, found in bands.items()}
+    return Picture("tasks", comparison, goals, draw, _legend(groups), width, panels)
 
 
-def _draw_panels(bands: Sequence[tuple[str, Sequence[Band]]], width: int) -> Figure:
+def _draw_panels(bands: Mapping[str, Sequence[Band]], width: int) -> Figure:
     columns = width // _PANEL
     figure = _figure(width, -(-len(bands) // columns) * _PANEL_HEIGHT)
-    for index, (task, found) in enumerate(bands):
+    for index, (task, found) in enumerate(bands.items()):
         line, column = divmod(index, columns)
         axes = _axes(figure, column * _PANEL + 40, line * _PANEL_HEIGHT + 26, _PANEL - 52, _PANEL_HEIGHT - 50)
         _draw_bands(axes, found, thin=False)
@@ -192,31 +184,26 @@ def final(comparison: Comparison, goals: str, results: Sequence[Result]) -> Pict
         figure = _figure(width, block * len(tasks) + 36)
         left = min(14 + 6.4 * max(map(len, tasks)), 0.46 * width)
         axes = _axes(figure, left, 4, width - left - 16, block * len(tasks) + 4)
-        for t in range(len(tasks)):
-            for g, result in enumerate(results):
-                y, value, tint = -t * block - g * bar, result.tasks[t], _colour(result.group.series)
-                ends = [result.low[t], result.high[t]]
-                axes.barh(y, value, height=bar - 2.5, color=tint, alpha=0.28, linewidth=0)
-                axes.plot([value, value], [y - bar / 2 + 1.2, y + bar / 2 - 1.2], color=tint, linewidth=2)
-                axes.plot(ends, [y, y], color=tint, linewidth=1.3, solid_capstyle="butt", clip_on=False)
+        for g, result in enumerate(results):
+            y, tint = -np.arange(len(tasks)) * block - g * bar, _colour(result.group.series)
+            axes.barh(y, result.tasks, height=bar - 2.5, color=tint, alpha=0.28, linewidth=0)
+            axes.vlines(result.tasks, y - bar / 2 + 1.2, y + bar / 2 - 1.2, color=tint, linewidth=2)
+            axes.hlines(y, result.low, result.high, color=tint, linewidth=1.3, clip_on=False)
         axes.set_yticks([-t * block - (len(results) - 1) * bar / 2 for t in range(len(tasks))], tasks)
         axes.tick_params(axis="y", labelcolor=_INK)
         axes.set_ylim(-len(tasks) * block + bar / 2 + 4, bar / 2 + 4)
         _percent_axis(axes.xaxis, axes.set_xlim)
         return figure
 
-    note = "Lines are Wilson 95 % intervals over the episodes of all seeds: how well each rate is measured."
-    title = f"Final success of each task, {GOALS[goals]}"
     legend = _legend([result.group for result in results])
-    return Picture(f"{comparison.slug}-{goals}-final", title, note, draw, legend)
+    return Picture("final", comparison, goals, draw, legend)
 
 
 def interquartile_means(comparison: Comparison, goals: str, results: Sequence[Result]) -> Picture:
     """Return the interquartile mean of every group, the best first."""
     rows = [(r.group.label, r.interquartile_mean, r.interquartile_interval, r.group.series) for r in results]
     draw = partial(_draw_intervals, sorted(rows, key=lambda row: -row[1]))
-    note = "IQM over runs and tasks, with its stratified bootstrap 95 % interval over seeds."
-    return Picture(f"{comparison.slug}-{goals}-iqm", "Interquartile mean", note, draw, widths=(_NARROW,))
+    return Picture("iqm", comparison, goals, draw, width=_NARROW)
 
 
 def improvement(comparison: Comparison, goals: str, pairs: Sequence[Pair]) -> Picture:
@@ -224,9 +211,8 @@ def improvement(comparison: Comparison, goals: str, pairs: Sequence[Pair]) -> Pi
     rows = [
         (f"{p.first.label}  over  {p.second.label}", p.probability, p.interval, p.first.series) for p in pairs
     ]
-    name, title = f"{comparison.slug}-{goals}-improvement", "Probability of improvement"
-    note = "The two differ where the interval leaves out 50 %."
-    return Picture(name, title, note, partial(_draw_intervals, rows, reference=0.5), widths=(_NARROW,))
+    draw = partial(_draw_intervals, rows, reference=0.5)
+    return Picture("improvement", comparison, goals, draw, width=_NARROW)
 
 
 def reference(comparison: Comparison, results: Sequence[Result], entries: Sequence[Published]) -> Picture:
@@ -240,8 +226,7 @@ def reference(comparison: Comparison, results: Sequence[Result], entries: Sequen
         ends = None if low == high else entry.success
         rows.append((f"{entry.method}, {count(entry.steps)} steps", (low + high) / 2, ends, None))
     draw = partial(_draw_intervals, sorted(rows, key=lambda row: -row[1]))
-    note = "Coloured: measured here (mean). Grey: as published, under the protocols in the table below."
-    return Picture(f"{comparison.slug}-published", "Among published results", note, draw)
+    return Picture("published", comparison, None, draw)
 
 
 def _draw_intervals(rows: Sequence[_Row], width: int, reference: float | None = None) -> Figure:

@@ -7,22 +7,22 @@ from pathlib import Path
 
 @dataclass(slots=True, frozen=True)
 class Published:
-    """One published success rate on a task set (MT10, MT3 or a task), and the protocol it was measured by."""
+    """One published success rate on a task set (MT10, MT3 or a task), and the protocol it was measured by.
+
+    Both ends of ``success`` are equal where a single number was published; its ``aggregate`` over runs and tasks is
+    "IQM" or "mean". ``steps`` are environment steps over all tasks, ``goals`` None where nobody says them, and
+    ``curve`` (step, success) points of the learning curve.
+    """
 
     set: str
     method: str
     success: tuple[float, float]
-    """Lower and upper end; equal where a single number was published."""
     aggregate: str
-    """Over runs and tasks: "IQM" or "mean"."""
     steps: int
-    """Environment steps, over all tasks."""
     protocol: str
     source: str
     goals: str | None = None
-    """"train" or "heldout"; None where nobody says."""
     curve: tuple[tuple[float, float], ...] = ()
-    """(step, success) points of the learning curve."""
 
     @property
     def figure(self) -> str:

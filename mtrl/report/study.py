@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,7 @@ _TELLING = (*_PLAIN, "curriculum.name", "transfer.source")
 """The keys that people name a group by, the first ones first; of a group that stands alone, the plain ones."""
 
 
-@dataclass(slots=True)
-class Member:
+class Member(NamedTuple):
     """A run with its curves by kind of goals."""
 
     run: Run
@@ -41,15 +40,16 @@ class Member:
 
 @dataclass(slots=True)
 class Group:
-    """Runs that differ in the seed alone, by seed."""
+    """Runs that differ in the seed alone, by seed.
+
+    ``label`` tells it from the other groups of its comparison, ``settings`` are what decides what is learned, by
+    dotted keys, and ``series`` is its place among the groups, which decides its colour.
+    """
 
     label: str
-    """Tells it from the other groups of its comparison."""
     settings: dict[str, Any]
-    """What decides what is learned, dotted keys."""
     members: list[Member]
     series: int
-    """Its place among the groups, which decides its colour."""
 
     def curves(self, goals: str) -> list[Curves]:
         """Return the curves of the members that were evaluated on these goals."""
@@ -86,6 +86,11 @@ class Comparison:
         """The kinds of goals that any group was evaluated on, training goals first."""
         return [goals for goals in GOALS if self.evaluated(goals)]
 
+    @property
+    def horizon_text(self) -> str:
+        """The horizon in words."""
+        return f"horizon {self.horizon}" if self.horizon else "unknown horizon"
+
 
 @dataclass(slots=True)
 class Study:
@@ -94,14 +99,14 @@ class Study:
     comparisons: list[Comparison]
     runs: list[Run]
 
-    def groups(self) -> list[tuple[str, Group]]:
-        """Return every group with a name that distinguishes it from all others of the study."""
+    def groups(self) -> dict[str, Group]:
+        """Return every group by a name that distinguishes it from all others of the study."""
         several = len(self.comparisons) > 1
-        return [
-            (f"{comparison.heading}: {group.label}" if several else group.label, group)
+        return {
+            f"{comparison.heading}: {group.label}" if several else group.label: group
             for comparison in self.comparisons
             for group in comparison.groups
-        ]
+        }
 
 
 def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
@@ -167,13 +172,8 @@ def _heading(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
     if len({other.reward for other in alike}) > 1:
         words.append(f"{comparison.reward} reward")
     if len({other.horizon for other in alike}) > 1:
-        words.append(horizon_text(comparison))
+        words.append(comparison.horizon_text)
     return ", ".join(words)
-
-
-def horizon_text(comparison: Comparison) -> str:
-    """Return the horizon of a comparison in words."""
-    return f"horizon {comparison.horizon}" if comparison.horizon else "unknown horizon"
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
@@ -213,7 +213,7 @@ def _group_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
             chosen.append(key)
     if not chosen:
         names = [_part(key, settings[0]) for key in _PLAIN if settings[0].get(key) not in (None, "none")]
-        return [" · ".join(dict.fromkeys(names)) or "all runs"] * len(settings)
+        return _numbered([" · ".join(dict.fromkeys(names)) or "all runs"] * len(settings))
     for shown in (map(_shortened, settings), settings):
         labels = [" · ".join(_part(key, values) for key in chosen) for values in shown]
         if len(set(labels)) == len(labels):

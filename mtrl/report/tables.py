@@ -1,36 +1,40 @@
 """The tables of a report: what stands in which row, and how a table becomes CSV."""
 
 import csv
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtrl.config.values import flatten
-from mtrl.report import analysis
+from mtrl.report import analysis, study
 from mtrl.report.analysis import Pair, Result
 from mtrl.report.published import Published
-from mtrl.report.study import (
-    FEW_SEEDS,
-    GOALS,
-    Comparison,
-    Group,
-    Study,
-    differing_keys,
-    learning_settings,
-    plural,
-    setting_text,
-)
+from mtrl.report.study import GOALS, Comparison, Group, Study, setting_text
+from mtrl.rundir.run import Run
 from mtrl.status import count, duration
 
+_WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
+"""Titles of tables and figures, and notes on how to read them."""
 _NOTICEABLE = 0.1
 """A loss of success beyond ten points is marked."""
-
 _MANY_RUNS = 12
 """The page shows a longer list of runs folded."""
+
+
+class Piece:
+    """A table or a figure: its name (the stem of its files), its title, and a note on how to read it."""
+
+    def __init__(self, kind: str, comparison: Comparison | None, goals: str | None) -> None:
+        words = _WORDS[kind]
+        parts = (comparison and comparison.slug, goals, kind.removesuffix(" figure"))
+        self.name = "-".join(filter(None, parts))
+        self.title: str = words["title"].format(goals=goals and GOALS[goals])
+        self.note: str = words["note"]
 
 
 class Cell(NamedTuple):
@@ -49,23 +53,24 @@ DASH = Cell("–")
 """An empty cell."""
 
 
-class Table:
+class Table(Piece):
     """One table; its rows all have the same columns, the first of which names the row.
 
-    Args:
-        name: Stem of its CSV file.
-        title: Its heading.
-        rows: Cells by the heading of their column: a cell, a group, a whole number, a text, or None for a dash.
-        note: How to read it, one or two sentences.
-        folded: Whether the page shows it closed.
+    ``rows`` hold by the heading of their column a cell, a group, a whole number, a text, or None for a dash; a
+    ``folded`` table is closed on the page.
     """
 
     def __init__(
-        self, name: str, title: str, rows: Iterable[Mapping[str, Any]], note: str = "", folded: bool = False
+        self,
+        kind: str,
+        rows: Iterable[Mapping[str, Any]],
+        comparison: Comparison | None = None,
+        goals: str | None = None,
+        folded: bool = False,
     ) -> None:
-        self.name, self.title, self.note, self.folded = name, title, note, folded
+        super().__init__(kind, comparison, goals)
         self.rows = [{column: _cell(value) for column, value in row.items()} for row in rows]
-        self.files = [f"tables/{name}.csv"]
+        self.folded, self.files = folded, [f"tables/{self.name}.csv"]
 
     def numeric(self, column: str) -> bool:
         """Return whether a column holds numbers, which stand at its right."""
@@ -94,9 +99,7 @@ def _cell(value: Any) -> Cell:
         return value
     if isinstance(value, Group):
         return Cell(value.label, series=value.series)
-    if value is None or value == "":
-        return DASH
-    return Cell(str(value), value if isinstance(value, int) else None)
+    return DASH if value in (None, "") else Cell(str(value), value if isinstance(value, int) else None)
 
 
 def _value(cell: Cell, part: str) -> Any:
@@ -119,23 +122,16 @@ def _percent(rate: float | None, interval: Sequence[float] | None = None) -> Cel
     return Cell(text, {name: round(float(v), 6) for name, v in (("", rate), ("low", low), ("high", high))})
 
 
-def _number(value: float | None) -> Cell:
-    """Return a number as text of a fitting length, a dash for none."""
+def _number(value: float | None, digits: int = 4, write: Callable[[float], str] | None = None) -> Cell:
+    """Return a number as ``write`` words it, by default with a fitting length; a dash for none."""
     if value is None or not math.isfinite(value):
         return DASH
-    return Cell(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}", round(float(value), 4))
+    text = write(value) if write else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    return Cell(text, round(float(value), digits))
 
 
-def _points(difference: float, alarm: bool = False) -> Cell:
-    return Cell(f"{100 * difference:+.1f} points", round(difference, 6), alarm=alarm)
-
-
-def _time(seconds: float | None) -> Cell:
-    return DASH if seconds is None else Cell(duration(seconds), round(seconds, 1))
-
-
-def _steps(steps: float) -> Cell:
-    return Cell(count(steps), steps)
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f} points"
 
 
 def result_table(comparison: Comparison, goals: str, results: Sequence[Result]) -> Table:
@@ -143,27 +139,21 @@ def result_table(comparison: Comparison, goals: str, results: Sequence[Result]) 
     rows = []
     for result in results:
         low, high = result.steps
-        steps = count(low) if low == high else f"{count(low)} to {count(high)}"
+        steps = " to ".join(dict.fromkeys((count(low), count(high))))
         sampled = analysis.mean_logged(result.group, "training", "success_rate", lambda rates: rates[-1])
         rows.append(
             {
                 "group": result.group,
-                "seeds": Cell(str(result.seeds), result.seeds, alarm=result.seeds < FEW_SEEDS),
+                "seeds": Cell(str(result.seeds), result.seeds, alarm=result.seeds < study.FEW_SEEDS),
                 "steps": Cell(steps, {"from": low, "to": high}),
                 "episodes a task": result.episodes,
                 "IQM": _percent(result.interquartile_mean, result.interquartile_interval),
                 "mean": _percent(result.mean, result.mean_interval),
-                "worst task": _percent(float(result.tasks.min())),
+                "worst task": _percent(result.tasks.min()),
                 "sampled policy": _percent(sampled),
             }
         )
-    note = (
-        "Success rate of the deterministic policy, in full episodes, at the newest evaluation of each run. "
-        "IQM is the mean of the middle half of all runs and tasks; brackets are stratified bootstrap 95 % "
-        "intervals over seeds. The last column is the success of training episodes, with sampled actions. "
-        "The table shows the last model, not the best one; python -m mtrl.evaluation plays the best one."
-    )
-    return Table(f"{comparison.slug}-{goals}-results", f"Final success on {GOALS[goals]}", rows, note)
+    return Table("results", rows, comparison, goals)
 
 
 def task_table(comparison: Comparison, goals: str, results: Sequence[Result]) -> Table:
@@ -179,11 +169,7 @@ def task_table(comparison: Comparison, goals: str, results: Sequence[Result]) ->
         for i, task in enumerate(comparison.tasks)
         for result in results
     ]
-    note = (
-        "Brackets are Wilson 95 % intervals over all episodes: they do not contain the spread between seeds."
-    )
-    title = f"Each task on {GOALS[goals]}"
-    return Table(f"{comparison.slug}-{goals}-tasks", title, rows, note, folded=True)
+    return Table("tasks", rows, comparison, goals, folded=True)
 
 
 def threshold_table(comparison: Comparison, goals: str, thresholds: Sequence[float]) -> Table:
@@ -200,12 +186,7 @@ def threshold_table(comparison: Comparison, goals: str, thresholds: Sequence[flo
                 text += f" ({found['runs']} of {found['of']} runs)"
             row[f"{100 * threshold:g} %"] = Cell(text, found)
         rows.append(row)
-    note = (
-        "First evaluation whose mean success over tasks is at least this: environment steps and wall-clock "
-        "time of training, medians over the runs that got there."
-    )
-    title = "Steps and time to a success rate"
-    return Table(f"{comparison.slug}-{goals}-thresholds", title, rows, note)
+    return Table("thresholds", rows, comparison, goals)
 
 
 def pair_table(comparison: Comparison, goals: str, pairs: Sequence[Pair]) -> Table:
@@ -215,15 +196,11 @@ def pair_table(comparison: Comparison, goals: str, pairs: Sequence[Pair]) -> Tab
             "group": pair.first,
             "over": pair.second,
             "probability of improvement": _percent(pair.probability, pair.interval),
-            "mean lead while learning": None if pair.lead is None else _points(pair.lead),
+            "mean lead while learning": _number(pair.lead, 6, _points),
         }
         for pair in pairs
     ]
-    note = (
-        "Chance that a run of the first beats one of the second on a task, averaged over tasks, ties "
-        "counting half. The lead is the area between the two learning curves over their common steps."
-    )
-    return Table(f"{comparison.slug}-{goals}-pairs", "One group against another", rows, note)
+    return Table("pairs", rows, comparison, goals)
 
 
 def forgetting_table(comparison: Comparison, goals: str) -> Table:
@@ -234,11 +211,7 @@ def forgetting_table(comparison: Comparison, goals: str) -> Table:
         drops = analysis.forgetting(group, goals)
         for row, drop in zip(rows, [*drops, drops.mean()], strict=False):
             row[group.label] = Cell(f"{100 * drop:.1f}", round(float(drop), 6), alarm=drop > _NOTICEABLE)
-    note = (
-        "Percentage points between the best success so far (mean of three evaluations in a row) and the "
-        "last, mean over seeds. A few points are the noise of evaluation."
-    )
-    return Table(f"{comparison.slug}-{goals}-forgetting", "Forgetting", rows, note, folded=True)
+    return Table("forgetting", rows, comparison, goals, folded=True)
 
 
 def transfer_table(comparison: Comparison) -> Table:
@@ -247,21 +220,10 @@ def transfer_table(comparison: Comparison) -> Table:
     for group in comparison.groups:
         for task, rates in analysis.kept_skills(group).items():
             before, after = np.mean(rates, axis=0).tolist()
-            rows.append(
-                {
-                    "group": group,
-                    "task of the source": task,
-                    "seeds": len(rates),
-                    "before": _percent(before),
-                    "after": _percent(after),
-                    "change": _points(after - before, alarm=before - after > _NOTICEABLE),
-                }
-            )
-    note = (
-        "Success of the deterministic policy on the tasks of the run that training began from: before the "
-        "first update, which is what the source could do, and at the end. Means over seeds."
-    )
-    return Table(f"{comparison.slug}-transfer", "What was kept of the source", rows, note)
+            change = _number(after - before, 6, _points)._replace(alarm=before - after > _NOTICEABLE)
+            row = {"group": group, "task of the source": task, "seeds": len(rates)}
+            rows.append(row | {"before": _percent(before), "after": _percent(after), "change": change})
+    return Table("transfer", rows, comparison)
 
 
 def reference_table(
@@ -273,7 +235,7 @@ def reference_table(
             "method": Cell(f"this report: {result.group.label}", series=result.group.series),
             "IQM": _percent(result.interquartile_mean, result.interquartile_interval),
             "mean": _percent(result.mean, result.mean_interval),
-            "steps": _steps(result.steps[1]),
+            "steps": Cell(count(result.steps[1]), result.steps[1]),
             "protocol": _own_protocol(comparison, goals, result),
             "source": "measured here",
         }
@@ -283,35 +245,25 @@ def reference_table(
     for entry in published:
         low, high = entry.success
         success = Cell(entry.figure, {"": (low + high) / 2, "low": low, "high": high})
-        rows.append(
-            {
-                "method": entry.method,
-                "IQM": success if entry.aggregate == "IQM" else None,
-                "mean": None if entry.aggregate == "IQM" else success,
-                "steps": _steps(entry.steps),
-                "protocol": entry.protocol,
-                "source": entry.source,
-            }
-        )
-    note = (
-        "Figures of other protocols are measured differently: reward version, goals, horizon, policy and "
-        "simulator are named, and a difference in them can outweigh a difference in method."
-    )
-    return Table(f"{comparison.slug}-reference", "Beside published results", rows, note)
+        row = {"method": entry.method, "IQM": None, "mean": None, entry.aggregate: success}
+        row |= {"steps": Cell(count(entry.steps), entry.steps), "protocol": entry.protocol}
+        rows.append(row | {"source": entry.source})
+    return Table("reference", rows, comparison)
 
 
 def _own_protocol(comparison: Comparison, goals: str, result: Result) -> str:
     what = f"{comparison.reward} reward, {result.episodes} episodes a task, {GOALS[goals]}, deterministic"
-    words = f"{what}, horizon {comparison.horizon}, success at any step, {plural(result.seeds, 'seed')}"
+    seeds = study.plural(result.seeds, "seed")
+    words = f"{what}, horizon {comparison.horizon}, success at any step, {seeds}"
     settings = result.group.settings
     transferred = settings.get("transfer.source") or settings.get("transfer.train")
     return f"{words}; steps without its source's" if transferred else words
 
 
-def throughput_table(study: Study) -> Table:
+def throughput_table(groups: Mapping[str, Group]) -> Table:
     """Return the speed of every group and where its time went."""
     rows = []
-    for name, group in study.groups():
+    for name, group in groups.items():
         timed = [(member.run.step, member.run.seconds) for member in group.members if member.run.seconds]
         speeds = [step / seconds for step, seconds in timed]
         row = {
@@ -322,25 +274,24 @@ def throughput_table(study: Study) -> Table:
         }
         for part in ("environment", "learning", "evaluation"):
             share = analysis.mean_logged(group, "timing", part, np.mean)
-            row[part] = DASH if share is None else Cell(f"{100 * share:.0f} %", round(share, 4))
-        row["time, all runs"] = _time(sum(seconds for _, seconds in timed) if timed else None)
+            row[part] = _number(share, 4, lambda share: f"{100 * share:.0f} %")
+        row["time, all runs"] = _number(sum(seconds for _, seconds in timed) or None, 1, duration)
         row["machine"] = ", ".join(sorted({member.run.host for member in group.members} - {""}))
         rows.append(row)
-    note = "Environment steps per second of wall-clock time over whole runs, restarts included; their mean."
-    return Table("throughput", "Throughput", rows, note)
+    return Table("throughput", rows)
 
 
-def run_table(study: Study) -> Table:
+def run_table(whole: Study) -> Table:
     """Return every run with its state."""
     places = {
-        id(member.run): (f"{comparison.heading}: {group.label}", group.series)
-        for comparison in study.comparisons
+        member.run.path: (f"{comparison.heading}: {group.label}", group.series)
+        for comparison in whole.comparisons
         for group in comparison.groups
         for member in group.members
     }
     rows = []
-    for run in study.runs:
-        name, series = places.get(id(run), ("left out", None))
+    for run in whole.runs:
+        name, series = places.get(run.path, ("left out", None))
         total = run.total_steps
         steps = f"{count(run.step)} of {count(total)}" if total else count(run.step)
         rows.append(
@@ -350,56 +301,47 @@ def run_table(study: Study) -> Table:
                 "seed": run.seed,
                 "state": Cell(run.state, alarm=run.state not in ("finished", "running")),
                 "steps": Cell(steps, {"": run.step, "of": total}),
-                "time": _time(run.seconds),
+                "time": _number(run.seconds, 1, duration),
                 "starts": len(run.starts),
                 "machine": run.host,
                 "version": run.version,
             }
         )
-    return Table("runs", "Runs", rows, folded=len(rows) > _MANY_RUNS)
+    return Table("runs", rows, folded=len(rows) > _MANY_RUNS)
 
 
-def settings_table(study: Study) -> Table:
+def settings_table(groups: Mapping[str, Group]) -> Table:
     """Return the settings in which the groups differ."""
-    groups = study.groups()
-    rows = [
-        {"setting": key}
-        | {
-            name: setting_text(group.settings[key]) if key in group.settings else None
-            for name, group in groups
-        }
-        for key in differing_keys([group.settings for _, group in groups])
-    ]
-    note = "Settings that change what is learned and that differ between groups; all others are equal."
-    return Table("settings", "Differences in the configuration", rows, note)
+    rows = []
+    for key in study.differing_keys([group.settings for group in groups.values()]):
+        row: dict[str, Any] = {"setting": key}
+        for name, group in groups.items():
+            row[name] = setting_text(group.settings[key]) if key in group.settings else None
+        rows.append(row)
+    return Table("settings", rows)
 
 
-def common_settings_table(study: Study) -> Table:
+def common_settings_table(runs: Sequence[Run]) -> Table:
     """Return the settings that all runs share."""
-    first, *others = (learning_settings(run) for run in study.runs)
+    first, *others = map(study.learning_settings, runs)
     rows = [
         {"setting": key, "value": setting_text(value)}
         for key, value in first.items()
         if all(key in settings and repr(settings[key]) == repr(value) for settings in others)
     ]
-    return Table("common-settings", "Settings that all runs share", rows, folded=True)
+    return Table("common-settings", rows, folded=True)
 
 
-def environment_table(study: Study) -> Table:
+def environment_table(runs: Sequence[Run]) -> Table:
     """Return versions and machines, with the number of runs that each value holds for."""
     found: dict[str, Counter[str]] = {}
-    for run in study.runs:
+    for run in runs:
         for key, value in flatten(run.environment).items():
-            if not {"command", "time"} & set(key.split(".")):
+            if key not in ("command", "time"):
                 found.setdefault(key, Counter())[setting_text(value)] += 1
-    total = len(study.runs)
-    rows = [
-        {
-            "what": key,
-            "value": Cell(value, alarm=len(values) > 1),
-            "runs": "all" if number == total else f"{number} of {total} runs",
-        }
-        for key, values in found.items()
-        for value, number in values.items()
-    ]
-    return Table("versions", "Versions and machines", rows, folded=True)
+    rows = []
+    for key, values in found.items():
+        for value, number in values.items():
+            which = "all" if number == len(runs) else f"{number} of {len(runs)} runs"
+            rows.append({"what": key, "value": Cell(value, alarm=len(values) > 1), "runs": which})
+    return Table("versions", rows, folded=True)

@@ -14,7 +14,7 @@ from run_directories import MT3, write_run
 from tiny_runs import REPOSITORY
 
 from mtrl import statistics
-from mtrl.report import analysis
+from mtrl.report import analysis, figures
 from mtrl.report.__main__ import main
 from mtrl.report.published import published
 from mtrl.report.study import build_study, comparison_notices, study_notices
@@ -25,20 +25,19 @@ from mtrl.tasks import MT10
 TWO = ("reach-v3", "push-v3")
 
 
-def study_of(root, **options):
+def study_of(root):
     runs, problems = read_runs([root])
     assert problems == []
-    return build_study(runs, **options)
-
-
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    return build_study(runs)
 
 
 def comparison_of(root):
     (comparison,) = study_of(root).comparisons
     return comparison
+
+
+def members(comparison):
+    return {group.label: [member.run.seed for member in group.members] for group in comparison.groups}
 
 
 def report(root, *options):
@@ -50,12 +49,13 @@ def page_of(root, *options):
     return (report(root, *options) / "index.html").read_text()
 
 
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def table(root, name):
     return rows(root / "report" / "tables" / f"{name}.csv")
-
-
-def members(comparison):
-    return {group.label: [member.run.seed for member in group.members] for group in comparison.groups}
 
 
 @pytest.fixture(scope="module")
@@ -107,57 +107,60 @@ def test_runs_with_episodes_of_other_lengths_that_are_evaluated_alike_stand_in_o
     write_run(tmp_path, "a")
     write_run(tmp_path, "b", horizon=200, overrides={"evaluation.horizon": 500})
     comparison = comparison_of(tmp_path)
-    assert comparison.horizon == 500
-    assert list(members(comparison)) == ["horizon=200", "horizon=500"]
+    assert (comparison.horizon, list(members(comparison))) == (500, ["horizon=200", "horizon=500"])
 
 
-def test_other_rewards_horizons_and_tasks_stand_in_separate_comparisons_and_it_is_said(tmp_path):
+def test_other_rewards_horizons_and_tasks_stand_in_separate_comparisons_that_are_told_apart(tmp_path):
     write_run(tmp_path, "a")
     write_run(tmp_path, "b", reward="v1")
     write_run(tmp_path, "c", horizon=200)
-    write_run(tmp_path, "d", tasks=("reach-v3",))
+    write_run(tmp_path, "d", tasks=TWO)
+    write_run(tmp_path, "e", tasks=("reach-v3", "door-open-v3"))
+    write_run(tmp_path, "f", tasks=("door-open-v3",), reward="v1")
     study = study_of(tmp_path)
-    assert [(c.title, c.reward, c.horizon) for c in study.comparisons] == [
-        ("MT3", "v2", 500),
-        ("MT3", "v1", 500),
-        ("MT3", "v2", 200),
-        ("reach-v3", "v2", 500),
+    assert [(c.title, c.reward, c.horizon, c.heading) for c in study.comparisons] == [
+        ("MT3", "v2", 500, "MT3, v2 reward, horizon 500"),
+        ("MT3", "v1", 500, "MT3, v1 reward, horizon 500"),
+        ("MT3", "v2", 200, "MT3, v2 reward, horizon 200"),
+        ("2 tasks", "v2", 500, "2 tasks (reach, push)"),
+        ("2 tasks", "v2", 500, "2 tasks (reach, door-open)"),
+        ("door-open-v3", "v1", 500, "door-open-v3"),
     ]
     assert "differ in tasks, reward version and horizon" in study_notices(study)[0]
     page = page_of(tmp_path)
     assert "which makes success rates incomparable" in page
-    for place, name in enumerate(("mt3", "mt3", "mt3", "reach-v3"), start=1):
-        assert len(rows(tmp_path / "report" / "tables" / f"{place}-{name}-train-results.csv")) == 1
+    headings = [comparison.heading for comparison in study.comparisons]
+    assert re.findall(r'<a href="#[^"]*">([^<]*)</a>', page) == [*headings, "Runs, speed and settings"]
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", page)[:-1] == headings
+    for place, name in enumerate((*["mt3"] * 3, *["2-tasks"] * 2, "door-open-v3"), start=1):
+        assert len(table(tmp_path, f"{place}-{name}-train-results")) == 1
+    assert len({row["group"] for row in table(tmp_path, "runs")}) == 6
 
 
-def test_training_and_held_out_goals_are_never_mixed(sweep):
-    train = table(sweep, "mt3-train-results")
-    heldout = table(sweep, "mt3-heldout-results")
-    assert [row["group"] for row in train] == ["multihead", "shared"]
-    assert [row["group"] for row in heldout] == ["shared"]
-    runs = [Run(sweep / "shared-00000000" / f"seed={seed}") for seed in (1, 2, 3)]
-    for kind, found in (("train", train[1]), ("heldout", heldout[0])):
+def test_training_and_held_out_goals_are_never_mixed_and_intervals_are_over_seeds_or_episodes(sweep):
+    results = {goals: table(sweep, f"mt3-{goals}-results") for goals in ("train", "heldout")}
+    assert [[row["group"] for row in found] for found in results.values()] == [
+        ["multihead", "shared"],
+        ["shared"],
+    ]
+    for goals, found in results.items():
         finals = []
-        for run in runs:
-            logged = run.evaluation
-            last = logged.take((logged["goals"] == kind) & (logged["step"] == 200_000))
-            finals.append([float(last["success_rate"][last["task"] == task][0]) for task in MT3])
-        assert float(found["mean"]) == pytest.approx(np.mean(finals), abs=1e-5)
-        assert float(found["IQM"]) == pytest.approx(statistics.interquartile_mean(finals), abs=1e-5)
-        interval = statistics.stratified_bootstrap(finals)
-        assert (float(found["IQM low"]), float(found["IQM high"])) == pytest.approx(interval, abs=1e-5)
-
-
-def test_the_wilson_interval_of_a_task_pools_the_episodes_of_its_seeds(sweep):
-    found = table(sweep, "mt3-train-tasks")
-    row = next(row for row in found if (row["task"], row["group"]) == ("push-v3", "shared"))
-    wanted = ("200000", "push-v3", "train")
-    logged = [r for path in sweep.glob("shared-*/*/evaluation.csv") for r in rows(path)]
-    rates = [float(r["success_rate"]) for r in logged if (r["step"], r["task"], r["goals"]) == wanted]
-    assert len(rates) == 3
-    low, high = map(float, statistics.wilson_interval(10 * sum(rates), 30))
-    assert float(row["success"]) == pytest.approx(np.mean(rates), abs=1e-5)
-    assert (float(row["success low"]), float(row["success high"])) == pytest.approx((low, high), abs=1e-5)
+        for path in sorted(sweep.glob("shared-*/*/evaluation.csv")):
+            last = [row for row in rows(path) if (row["goals"], row["step"]) == (goals, "200000")]
+            rates = {row["task"]: float(row["success_rate"]) for row in last}
+            finals.append([rates[task] for task in MT3])
+        expected = [np.mean(finals), float(statistics.interquartile_mean(finals))]
+        expected += statistics.bootstrap_interval(statistics.interquartile_mean, finals)
+        shown = [float(found[-1][name]) for name in ("mean", "IQM", "IQM low", "IQM high")]
+        assert shown == pytest.approx(expected, abs=1e-5)
+        # The interval of a task pools the episodes of its seeds.
+        pushes = np.array(finals)[:, MT3.index("push-v3")]
+        low, high = map(float, statistics.wilson_interval(10 * pushes.sum(), 30))
+        tasks = {(row["task"], row["group"]): row for row in table(sweep, f"mt3-{goals}-tasks")}
+        shown = [
+            float(tasks["push-v3", "shared"][name]) for name in ("success", "success low", "success high")
+        ]
+        assert shown == pytest.approx([pushes.mean(), low, high], abs=1e-5)
 
 
 def test_the_better_group_is_said_to_be_better(sweep):
@@ -170,18 +173,15 @@ def test_the_better_group_is_said_to_be_better(sweep):
 def test_time_to_a_threshold_is_that_of_the_logs(sweep):
     found = table(sweep, "mt3-train-thresholds")[0]
     expected = []
-    for path in sorted(sweep.glob("multihead-*/*")):
+    for path in sweep.glob("multihead-*/*"):
         by_step = {}
         for row in rows(path / "evaluation.csv"):
-            by_step.setdefault(int(row["step"]), []).append(float(row["success_rate"]))
-        first = min(step for step, rates in by_step.items() if np.mean(rates) >= 0.5)
-        seconds = next(
-            float(row["seconds"]) for row in rows(path / "timing.csv") if int(row["step"]) == first
-        )
-        expected.append((first, seconds))
-    steps, seconds = np.median(expected, axis=0)
-    assert (float(found["50 % steps"]), float(found["50 % seconds"])) == pytest.approx((steps, seconds))
-    assert (found["50 % runs"], found["50 % of"]) == ("3", "3")
+            by_step.setdefault(row["step"], []).append(float(row["success_rate"]))
+        first = next(step for step, rates in by_step.items() if np.mean(rates) >= 0.5)
+        seconds = next(row["seconds"] for row in rows(path / "timing.csv") if row["step"] == first)
+        expected.append((float(first), float(seconds)))
+    shown = [float(found[f"50 % {name}"]) for name in ("steps", "seconds", "runs", "of")]
+    assert shown == pytest.approx([*np.median(expected, axis=0), 3, 3])
 
 
 def test_stages_of_a_curriculum_are_marked_where_they_begin(sweep):
@@ -217,6 +217,7 @@ def test_runs_of_unequal_length_are_said_to_be_and_can_be_compared_at_one_step(t
     said = " ".join(comparison_notices(comparison))
     assert "1 failed" in said
     assert "between 80k and 200k steps" in said
+    assert "compare at one budget" in said
     assert "compare at one budget" not in page_of(tmp_path, "--at-step", "8e4")
     (row,) = table(tmp_path, "mt3-train-results")
     assert (float(row["steps from"]), float(row["steps to"])) == (80_000, 80_000)
@@ -232,10 +233,8 @@ def test_an_official_evaluation_beside_a_short_one_at_the_same_step_wins(tmp_pat
 
 
 def test_fewer_than_three_seeds_are_warned_of(tmp_path):
-    for seed in (1, 2):
-        write_run(tmp_path, "two", seed)
-    for seed in (1, 2, 3):
-        write_run(tmp_path, "three", seed, overrides={"algo.gamma": 0.9})
+    for name, seed in (("two", 1), ("two", 2), ("three", 1), ("three", 2), ("three", 3)):
+        write_run(tmp_path, name, seed, overrides={"algo.gamma": 0.9} if name == "three" else {})
     said = comparison_notices(comparison_of(tmp_path))
     assert [notice for notice in said if "seeds" in notice] == [
         "gamma=0.99 has only 2 seeds: fewer than 3 say little about the spread."
@@ -254,8 +253,7 @@ def test_the_interval_of_a_task_holds_its_mean_where_seeds_played_unlike_numbers
 
 def test_one_seed_has_no_interval_over_seeds(tmp_path):
     write_run(tmp_path)
-    result = analysis.Result(comparison_of(tmp_path).groups[0], "train")
-    assert result.interquartile_interval is None
+    assert analysis.Result(comparison_of(tmp_path).groups[0], "train").interquartile_interval is None
     text = (report(tmp_path) / "report.md").read_text()
     assert "[" not in text.split("### Success")[0].split("episodes a task")[1]
 
@@ -290,16 +288,17 @@ def test_runs_without_any_evaluation_still_give_a_report(tmp_path, capsys):
     assert "no run has a complete evaluation yet" in capsys.readouterr().err
 
 
-def test_one_bad_directory_does_not_keep_the_others_from_being_reported(tmp_path, capsys):
-    write_run(tmp_path, "good")
-    bad = write_run(tmp_path, "bad")
+def test_what_cannot_be_read_is_said_and_neither_stops_the_rest_nor_decides_where_it_goes(tmp_path, capsys):
+    write_run(tmp_path / "runs", "good")
+    bad = write_run(tmp_path / "runs", "bad")
     (bad / "config.yaml").write_text("{")
     (tmp_path / "empty").mkdir()
-    assert main([str(tmp_path), str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 0
+    assert main([str(tmp_path / name) for name in ("runs", "empty")] + ["/nowhere"]) == 0
     errors = capsys.readouterr().err
     assert f"{bad} is left out: its config.yaml cannot be read" in errors
     assert "empty holds no run" in errors
-    assert len(rows(tmp_path / "out" / "tables" / "runs.csv")) == 1
+    assert "/nowhere does not exist" in errors
+    assert len(table(tmp_path / "runs", "runs")) == 1
 
 
 def test_a_run_of_another_version_is_named(tmp_path):
@@ -329,11 +328,6 @@ def test_what_cannot_be_reported_is_refused_with_one_sentence(tmp_path, capsys, 
     assert printed.out == ""
     (line,) = printed.err.splitlines()
     assert sentence in line
-
-
-def test_the_command_ends_with_the_code_of_a_refusal(tmp_path):
-    command = [sys.executable, "-m", "mtrl.report", str(tmp_path / "none")]
-    assert subprocess.run(command, capture_output=True, cwd=REPOSITORY).returncode == 2
 
 
 def test_a_run_of_the_trainer_is_reported_as_it_logged_it(train, tmp_path):
@@ -392,17 +386,17 @@ def test_names_from_a_run_directory_cannot_inject_markup(tmp_path):
 
 def test_every_figure_is_there_as_png_and_svg_and_every_number_as_csv(sweep):
     folder = sweep / "report"
-    text = (folder / "report.md").read_text()
-    pictures = re.findall(r"\]\((figures/[^)]+)\)", text)
+    pictures = re.findall(r"\]\((figures/[^)]+)\)", (folder / "report.md").read_text())
     drawn = ("curves", "tasks", "final", "iqm")
-    expected = [f"mt3-{goals}-{name}" for goals in ("train", "heldout") for name in drawn]
-    expected += ["mt3-train-improvement", "mt3-published"]
-    assert {Path(picture).stem for picture in pictures} == set(expected)
+    expected = {f"mt3-{goals}-{name}" for goals in ("train", "heldout") for name in drawn}
+    assert {Path(picture).stem for picture in pictures} == expected | {
+        "mt3-train-improvement",
+        "mt3-published",
+    }
     for picture in pictures:
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (folder / picture).with_suffix(".svg").read_text()
-    raw = rows(folder / "tables" / "curves.csv")
-    assert len(raw) == sum(len(run.evaluation) for run in study_of(sweep).runs)
+    assert len(table(sweep, "curves")) == sum(len(run.evaluation) for run in study_of(sweep).runs)
     for path in (folder / "tables").iterdir():
         assert len({len(row) for row in csv.reader(path.open(newline=""))}) == 1, path
 
@@ -420,9 +414,8 @@ def test_published_results_stand_beside_ours_with_their_protocol(sweep):
     found = table(sweep, "mt3-reference")
     ours = [row for row in found if row["source"] == "measured here"]
     theirs = {row["method"]: row for row in found if row not in ours}
-    assert [row["method"] for row in ours] == [
-        f"this report: {name}" for name in ("multihead", *["shared"] * 2)
-    ]
+    names = ("multihead", "shared", "shared")
+    assert [row["method"] for row in ours] == [f"this report: {name}" for name in names]
     assert all("v2 reward, 10 episodes a task" in row["protocol"] for row in ours)
     assert float(theirs["SAC, one-hot"]["mean"]) == 0.6
     assert all("v1 reward, 100 episodes a task, one seed" in row["protocol"] for row in theirs.values())
@@ -454,13 +447,6 @@ def test_the_directory_of_a_sweep_is_reported_and_holds_the_report(tmp_path):
     (folder / "plan.txt").write_text("\n".join(["2 runs:", *(f"  {name}" for name in names)]))
     assert len(rows(report(folder) / "tables/runs.csv")) == 2
     assert status_main([str(folder), "--json"]) == 0
-
-
-def test_a_name_that_leads_nowhere_is_said_and_decides_nothing(tmp_path, capsys):
-    run = write_run(tmp_path)
-    assert main([str(run), "/nowhere"]) == 0
-    assert "/nowhere does not exist" in capsys.readouterr().err
-    assert len(rows(run / "report" / "tables" / "runs.csv")) == 1
 
 
 def test_published_results_are_printed_alone_where_there_is_no_run(tmp_path, monkeypatch, capsys):
@@ -513,41 +499,17 @@ def test_the_same_tasks_in_another_order_are_the_same_tasks(tmp_path):
     assert "differ in reward version, which" in said
 
 
-def test_comparisons_of_one_set_are_told_apart_in_headings_and_links(tmp_path):
-    write_run(tmp_path, "a")
-    write_run(tmp_path, "b", reward="v1")
-    write_run(tmp_path, "c", horizon=200)
-    write_run(tmp_path, "d", tasks=TWO)
-    write_run(tmp_path, "e", tasks=("reach-v3", "door-open-v3"))
-    write_run(tmp_path, "f", tasks=("door-open-v3",), reward="v1")
-    expected = [
-        "MT3, v2 reward, horizon 500",
-        "MT3, v1 reward, horizon 500",
-        "MT3, v2 reward, horizon 200",
-        "2 tasks (reach, push)",
-        "2 tasks (reach, door-open)",
-        "door-open-v3",
-    ]
-    assert [comparison.heading for comparison in study_of(tmp_path).comparisons] == expected
-    page = page_of(tmp_path)
-    assert re.findall(r'<a href="#[^"]*">([^<]*)</a>', page) == [*expected, "Runs, speed and settings"]
-    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", page)[:-1] == expected
-    groups = [row["group"] for row in table(tmp_path, "runs")]
-    assert len(set(groups)) == 6
-
-
-def drawn(root, goals):
-    page = (report(root, "--reference") / "index.html").read_text()
-    section = rf"<section><h3>Success while learning, {goals} goals</h3>.*?</section>"
-    return re.search(section, page, re.DOTALL)[0]
-
-
 def test_a_published_curve_is_drawn_and_named_where_it_was_measured_and_lies_inside(tmp_path):
     write_run(tmp_path / "long", tasks=MT10, total_steps=3_000_000, every=500_000, goals=("train", "heldout"))
-    assert "MTMHSAC, width 2048 (published)" in drawn(tmp_path / "long", "training")
-    assert "published" not in drawn(tmp_path / "long", "held-out")
     write_run(tmp_path / "short", tasks=MT10, total_steps=900_000, every=100_000)
-    assert "published" not in drawn(tmp_path / "short", "training")
+
+    def drawn(name, goals):
+        figure = figures.curves(comparison_of(tmp_path / name), goals, published("MT10"))
+        assert ("published" in figure.note) == (len(figure.legend) > 1)
+        return [label for label, _ in figure.legend[1:]]
+
+    assert drawn("long", "train") == ["MTMHSAC, width 2048 (published)"]
+    assert drawn("long", "heldout") == drawn("short", "train") == []
 
 
 def test_steps_of_a_transfer_say_whether_they_count_those_of_its_source(tmp_path):
@@ -639,25 +601,16 @@ def test_in_a_browser_no_label_overlaps_and_nothing_overflows(sweep, tmp_path, w
     (tmp_path / "page.html").write_text(page + MEASURE)
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars --dump-dom"
     flags += " --disable-background-networking --disable-component-update --disable-sync"
-    if dark:
-        flags += " --blink-settings=preferredColorScheme=0"
-    command = [
-        BROWSER,
-        *flags.split(),
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--window-size={width},900",
-    ]
-    done = subprocess.run(
-        [*command, f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True, timeout=120
-    )
+    flags += f" --user-data-dir={tmp_path / 'profile'} --window-size={width},900"
+    flags += " --blink-settings=preferredColorScheme=0" if dark else ""
+    command = [BROWSER, *flags.split(), f"file://{tmp_path / 'page.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     encoded = re.search(r'data-found="([^"]+)"', done.stdout)
     assert encoded, done.stderr[-2000:]
     found = json.loads(html.unescape(encoded[1]))
     assert found["inner"] == width
     assert found["drawings"] >= 12
-    assert found["clashes"] == []
-    assert found["outside"] == []
-    assert found["small"] == []
+    assert [found[name] for name in ("clashes", "outside", "small")] == [[], [], []]
     assert found["width"] <= 0
     light = [sum(map(int, re.findall(r"\d+", found[name])[:3])) for name in ("paper", "ink")]
     assert (light[0] < light[1]) == dark
