@@ -5,9 +5,8 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mtrl.config.types import Config, HardwareConfig
 from mtrl.errors import ConfigurationError
@@ -24,10 +23,6 @@ class Hardware:
     threads: int
     torch_threads: int
     compile: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the choices as plain values."""
-        return asdict(self)
 
 
 def wait_without_spinning() -> None:
@@ -46,9 +41,9 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
-        mmap_threshold, trim_threshold = -3, -1
-        mallopt(mmap_threshold, 64 * 2**20)
-        mallopt(trim_threshold, 2**30)
+        # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
+        mallopt(-3, 64 * 2**20)
+        mallopt(-1, 2**30)
 
 
 _WORTH_THREADS = 5e7
@@ -58,11 +53,8 @@ _WORTH_THREADS = 5e7
 def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bool = True) -> Hardware:
     """Resolve every ``auto`` and null of ``cfg`` for this machine; set torch's threads and what memory is kept.
 
-    Args:
-        cfg: What was asked for.
-        backend: The environment backend that simulates the run's tasks, "native" or "stock".
-        work: Multiplications of passing one batch through every network, see ``update_work``.
-        compiles: Whether the algorithm can compile its update.
+    ``backend`` simulates the run's tasks, ``work`` is its ``update_work``; ``compiles`` says whether the algorithm
+    can compile its update.
     """
     import torch
 
@@ -72,8 +64,8 @@ def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bo
     torch_threads = cfg.torch_threads or automatic
     torch.set_num_threads(torch_threads)
     keep_freed_memory()
-    compiled = compilation(cfg.compile, chosen, compiles=compiles)
-    return Hardware(chosen, backend, cfg.workers, cfg.threads or cores, torch_threads, compiled)
+    compile = compilation(cfg.compile, chosen, compiles=compiles)
+    return Hardware(chosen, backend, cfg.workers, cfg.threads or cores, torch_threads, compile)
 
 
 def device(cfg: HardwareConfig) -> str:
@@ -94,12 +86,11 @@ def compilation(asked: str, device: str, *, compiles: bool = True) -> str:
 
 def update_work(cfg: Config) -> float:
     """Return the multiplications of passing one batch through actor and both critics."""
-    inputs = OBSERVATION_SIZE + ACTION_SIZE
-    weights = 0
-    for networks, layers in ((1, cfg.variant.actor_layers), (2, cfg.variant.critic_layers)):
-        widths = [inputs, *layers]
-        weights += networks * sum(a * b for a, b in itertools.pairwise(widths))
-    return float(cfg.algo.batch_size * weights)
+    actor, critic = (
+        sum(a * b for a, b in itertools.pairwise([OBSERVATION_SIZE + ACTION_SIZE, *layers]))
+        for layers in (cfg.variant.actor_layers, cfg.variant.critic_layers)
+    )
+    return float(cfg.algo.batch_size * (actor + 2 * critic))
 
 
 def available_cores() -> int:
@@ -124,8 +115,7 @@ def cuda_available(device: str) -> bool:
     """Return whether torch sees the CUDA device named ("cuda" or "cuda:1")."""
     import torch
 
-    index = int(device.split(":")[1]) if ":" in device else 0
-    return torch.cuda.is_available() and index < torch.cuda.device_count()
+    return torch.cuda.is_available() and int(device.partition(":")[2] or 0) < torch.cuda.device_count()
 
 
 def mps_available() -> bool:
@@ -144,7 +134,7 @@ def replay_bytes(
     # Two observations, the action, the reward, two ends of an episode and the task.
     row = 4 * (2 * obs_dim + action_dim + 4)
     # A queue of transition numbers doubles when it is full.
-    return buffer_size * (row + (16 if balanced else 0) + (8 if n_steps > 1 else 0))
+    return buffer_size * (row + 16 * balanced + 8 * (n_steps > 1))
 
 
 _FITS_ANY_GPU = 2**30
@@ -174,18 +164,16 @@ def free_memory() -> int:
     """Return the bytes of memory that can still be had, of the machine or of this process's control groups."""
     membership = Path("/proc/self/cgroup")
     named = membership.read_text() if membership.is_file() else ""
-    available = _entry(Path("/proc/meminfo"), "MemAvailable:")
+    kilobytes = _entry(Path("/proc/meminfo"), "MemAvailable:")
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    machine = whole if available is None else available * 1024
+    machine = whole if kilobytes is None else kilobytes * 1024
     return min([machine, *group_memory(named, Path("/sys/fs/cgroup"))])
 
 
 def group_memory(membership: str, mounted: Path) -> list[int]:
     """Return the bytes that are free in each control group with a limit, from a process's own to the root.
 
-    Args:
-        membership: ``/proc/<pid>/cgroup``; only groups of version 2 count.
-        mounted: Where the groups are mounted.
+    Of ``membership``, a ``/proc/<pid>/cgroup``, only groups of version 2 count; ``mounted`` is where the groups are.
     """
     own = next((line.removeprefix("0::") for line in membership.splitlines() if line.startswith("0::")), "/")
     free = []

@@ -38,35 +38,55 @@ _SOLVED, _OPEN, _GROUND = (76, 175, 80), (200, 200, 200), (24, 24, 24)
 _MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
 _PACKAGES = {"imageio": "imageio", "imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 
+Picture = NDArray[np.uint8]
+"""``(height, width, 3)``."""
+
 
 @dataclass(slots=True)
 class Tile:
     """What is written below the picture of a task."""
 
     task: str
-    step: int = 0
     total: float = 0.0
     solved_at: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the video and return the exit code: 0, or 2 with one sentence if that cannot be done."""
-    options = _parse(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m mtrl.play", description="One video of all tasks of a run, side by side."
+    )
+    add_source_options(parser, several=False)
+    parser.add_argument("--out", type=Path, help="the mp4 to write; play.mp4 in the run directory by default")
+    parser.add_argument("--episodes", type=int, default=1, help="of each task, one after the other")
+    parser.add_argument("--size", type=int, default=320, help="pixels of a task's picture, each way")
+    parser.add_argument("--every", type=int, default=4, help="environment steps from picture to picture")
+    words = "play to the horizon even if every task is solved"
+    parser.add_argument("--full", action="store_true", help=words)
+    options = parser.parse_args(arguments)
+    for name, least in (("episodes", 1), ("size", 64), ("every", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name}: give at least {least}")
     try:
-        missing = [name for name, module in _PACKAGES.items() if find_spec(module) is None]
+        missing = ", ".join(name for name, module in _PACKAGES.items() if find_spec(module) is None)
         if missing:
             raise ConfigurationError(
-                f"{', '.join(missing)} is missing: install it with pip install 'mtrl-metaworld[video]'"
+                f"{missing} is missing: install it with pip install 'mtrl-metaworld[video]'"
             )
         choose_graphics()
-        source = _one_run(options.run)
+        sources, problems = find_sources([options.run])
+        if problems:
+            raise ConfigurationError(problems[0])
+        source = max(sources, key=lambda path: last_written(Path(path)))
+        if len(sources) > 1:
+            held = f"{options.run} holds {len(sources)} runs"
+            print(f"mtrl: {held}: this is {source}, the one written last", file=sys.stderr)
         policy = read_source(source, options)
         goals = policy.goals_to_play(options.goals)
         note = policy.version_note(source)
         if note is not None:
             print(f"mtrl: {note}", file=sys.stderr)
-        folder = Path(source) if Path(source).is_dir() else policy.model.parent
-        out = options.out or folder / "play.mp4"
+        out = options.out or (Path(source) if Path(source).is_dir() else policy.model.parent) / "play.mp4"
         pictures = frames(policy, goals, options.size, options.every, options.episodes, options.full)
         write_mp4(pictures, out, STEPS_PER_SECOND / options.every)
     except (RunEndedError, ValueError) as error:
@@ -76,58 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m mtrl.play", description="One video of all tasks of a run, side by side."
-    )
-    add_source_options(parser, several=False)
-    parser.add_argument("--out", type=Path, help="the mp4 to write; play.mp4 in the run directory by default")
-    parser.add_argument("--episodes", type=int, default=1, help="of each task, one after the other")
-    parser.add_argument("--size", type=int, default=320, help="pixels of a task's picture, each way")
-    parser.add_argument("--every", type=int, default=4, help="environment steps from picture to picture")
-    parser.add_argument(
-        "--full", action="store_true", help="play to the horizon even if every task is solved"
-    )
-    options = parser.parse_args(arguments)
-    for name, least in (("episodes", 1), ("size", 64), ("every", 1)):
-        if getattr(options, name) < least:
-            parser.error(f"--{name}: give at least {least}")
-    return options
-
-
-def _one_run(word: str) -> str:
-    """Return the run to show: of a directory that holds several, the one written last."""
-    sources, problems = find_sources([word])
-    if problems:
-        raise ConfigurationError(problems[0])
-    newest = max(sources, key=lambda path: last_written(Path(path)))
-    if len(sources) > 1:
-        print(
-            f"mtrl: {word} holds {len(sources)} runs: this is {newest}, the one written last", file=sys.stderr
-        )
-    return newest
-
-
 def frames(
-    policy: "Policy", goals: str, size: int, every: int, episodes: int = 1, full: bool = False
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield pictures ``(height, width, 3)`` of ``policy`` playing all its tasks in a grid.
+    policy: "Policy", goals: str, size: int, every: int, episodes: int, full: bool
+) -> Iterator[Picture]:
+    """Yield pictures of ``policy`` playing all its tasks in a grid, for the options of the same names.
 
-    Args:
-        policy: A loaded policy.
-        goals: "train" or "heldout"; episode *i* of a task plays goal *i* mod 50.
-        size: Pixels of a task's picture, each way.
-        every: Environment steps from picture to picture.
-        episodes: Episodes of each task.
-        full: Play to the horizon even if every task is solved.
+    Episode *i* of a task plays goal *i* mod 50 of ``goals``, "train" or "heldout".
     """
     env = policy.make_env(1, goals, backend="stock", workers=1)
     with closing(env), closing(Camera(size)) as camera:
         for episode in range(episodes):
             for task in range(len(policy.tasks)):
                 env.env_method("set_task", task, episode % GOALS, indices=[task])
-            obs = env.reset()
-            tiles = [Tile(task) for task in policy.tasks]
+            obs, tiles = env.reset(), [Tile(task) for task in policy.tasks]
             left = round(_HOLD * STEPS_PER_SECOND)
             # The last step resets the environments, so its pictures would show the next episode.
             for step in range(policy.horizon):
@@ -136,22 +117,19 @@ def frames(
                     yield grid(pictures, tiles, size)
                 obs, rewards, _, infos = env.step(policy.act(obs))
                 for tile, reward, info in zip(tiles, rewards, infos, strict=True):
-                    tile.step += 1
                     tile.total += float(reward)
                     if info["success"] and tile.solved_at is None:
-                        tile.solved_at = tile.step
-                if not full and all(tile.solved_at is not None for tile in tiles):
-                    left -= 1
-                    if left <= 0:
-                        break
+                        tile.solved_at = step + 1
+                left -= all(tile.solved_at is not None for tile in tiles)
+                if not full and left <= 0:
+                    break
 
 
-def grid(pictures: Sequence[NDArray[np.uint8]], tiles: Sequence[Tile], size: int) -> NDArray[np.uint8]:
+def grid(pictures: Sequence[Picture], tiles: Sequence[Tile], size: int) -> Picture:
     """Return the pictures ``(size, size, 3)`` in a grid, each above the text of its tile."""
     from PIL import Image, ImageDraw
 
     columns = math.ceil(math.sqrt(len(tiles) * 16 / 9)) if len(tiles) > 3 else len(tiles)
-    columns = min(columns, len(tiles))
     bar = 2 * round(size * _BAR / 2)
     width, height = 2 * (columns * size // 2), 2 * (math.ceil(len(tiles) / columns) * (size + bar) // 2)
     sheet = Image.new("RGB", (width, height), _GROUND)
@@ -182,13 +160,8 @@ def _caption(tile: Tile, width: int, height: int) -> "Image":
     return fine.reduce(scale)
 
 
-def write_mp4(pictures: Iterable[NDArray[np.uint8]], out: Path, rate: float) -> None:
-    """Write ``pictures``, each ``(height, width, 3)`` of even sizes, to ``out``.
-
-    Args:
-        pictures: One after the other; they may be made while they are written.
-        out: The file; its directory is made.
-        rate: Pictures in a second.
+def write_mp4(pictures: Iterable[Picture], out: Path, rate: float) -> None:
+    """Write ``pictures`` of even sizes, ``rate`` a second, to ``out``; they may be made while they are written.
 
     Raises:
         EncoderError: There is no encoder, or it does not work.

@@ -129,7 +129,7 @@ def test_a_run_of_another_version_is_named_and_the_last_model_is_shown_if_asked_
 @pytest.mark.parametrize("size", [160, 200, 320])
 def test_the_words_below_a_picture_stay_apart(size):
     pytest.importorskip("PIL")
-    sheet = grid([np.zeros((size, size, 3), np.uint8)], [Tile("reach-v3", 3, 1234.0)], size)
+    sheet = grid([np.zeros((size, size, 3), np.uint8)], [Tile("reach-v3", 1234.0)], size)
     height = (len(sheet) - size) // 2
     inked = (sheet[-height:].max(axis=(0, 2)) > 60).astype(int)
     starts, ends = np.flatnonzero(np.diff(inked) == 1), np.flatnonzero(np.diff(inked) == -1)
@@ -144,7 +144,7 @@ def test_the_grid_holds_every_picture_with_its_text_below(tasks):
     pytest.importorskip("PIL")
     size = 160
     pictures = [np.full((size, size, 3), 50 + 4 * task, np.uint8) for task in range(tasks)]
-    tiles = [Tile("a-v3", 3, 1.0, solved_at=3 if task == 0 else None) for task in range(tasks)]
+    tiles = [Tile("a-v3", 1.0, solved_at=3 if task == 0 else None) for task in range(tasks)]
     sheet = grid(pictures, tiles, size)
     height, width, _ = sheet.shape
     assert height % 2 == width % 2 == 0, "the encoder wants even sizes"

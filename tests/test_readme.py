@@ -306,11 +306,11 @@ SMALL = {
     parameters(of_module("mtrl.benchmark"), lambda one: arguments(one)[0] == "env" or "--rounds" in one),
 )
 def test_a_benchmark_runs(command, monkeypatch, tmp_path, capsys):
-    from mtrl.benchmark import learners, start
+    from mtrl.benchmark import learner, start
     from mtrl.benchmark.__main__ import main
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(learners, "TRANSITIONS", 300)
+    monkeypatch.setattr(learner, "TRANSITIONS", 300)
     # It starts the command itself and compiles everything, which others do above.
     monkeypatch.setattr(start, "_start", lambda words, cache: 1.0)
     monkeypatch.setattr(start, "_load", lambda cache: 1.0)

@@ -13,14 +13,18 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
+import mujoco
 import numpy as np
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from mtrl.benchmark.pairing import medians, ratio, take_turns
+from mtrl.benchmark.pairing import Block, medians, ratio, take_turns
+from mtrl.env.make import make_vec_env
+from mtrl.env.metaworld import StockEnv, goal_set, metaworld_task
 from mtrl.hardware import available_cores
 from mtrl.tasks import HORIZON, MT10
 
-_SEED = 0
-_GOAL = 0
+_SEED = _GOAL = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,51 +42,37 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     Of the keys, ``native_over_physics`` and ``native_over_stock`` (DummyVecEnv) are of the MT10 set on one
     thread; ``mean_native_over_physics`` is the mean over the tasks measured singly.
     """
-    sets = {}
+    sets, result = {}, {key: getattr(arguments, key) for key in ("rounds", "copies", "threads")}
     for name, tasks in ({task: [task] for task in arguments.tasks} | {"MT10": list(MT10)}).items():
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         threads = arguments.threads if name == "MT10" else 1
         sets[name] = _measure(tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc)
-    keys = ("native_over_physics", "native_over_stock", "threads_over_one")
-    result = {
-        "rounds": arguments.rounds,
-        "copies": arguments.copies,
-        "threads": arguments.threads,
-        "sets": sets,
-    }
-    result |= {key: sets["MT10"][key] for key in keys if key in sets["MT10"]}
+    result["sets"] = sets
+    for key in ("native_over_physics", "native_over_stock", "threads_over_one"):
+        if key in sets["MT10"]:
+            result[key] = sets["MT10"][key]
     if arguments.tasks:
-        singles = [sets[task]["native_over_physics"] for task in arguments.tasks]
-        result["mean_native_over_physics"] = mean(singles)
+        result["mean_native_over_physics"] = mean(
+            sets[task]["native_over_physics"] for task in arguments.tasks
+        )
     return result
 
 
 def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subproc: bool) -> dict[str, float]:
-    from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
-
-    from mtrl.env.make import make_vec_env
-    from mtrl.env.metaworld import StockEnv, goal_set
-
-    shape = (HORIZON, len(tasks) * copies, 4)
-    actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    envs: dict[str, VecEnv] = {
-        "native": make_vec_env(tasks, copies, seed=_SEED, backend="native", threads=1),
-        "stock": make_vec_env(tasks, copies, seed=_SEED, backend="stock", workers=1),
-    }
+    assignment = [task for task in range(len(tasks)) for _ in range(copies)]
+    actions = np.random.default_rng(0).uniform(-1, 1, (HORIZON, len(assignment), 4)).astype(np.float32)
+    make = partial(make_vec_env, tasks, copies, seed=_SEED)
+    envs = {"native": make(backend="native", threads=1), "stock": make(backend="stock", workers=1)}
     if threads > 1:
-        envs["threads"] = make_vec_env(tasks, copies, seed=_SEED, backend="native", threads=threads)
+        envs["threads"] = make(backend="native", threads=threads)
     if subproc:
         goals = [goal_set(task, _SEED) for task in tasks]
-        make_envs = [
-            partial(StockEnv, tuple(tasks), goals, task=task, seed=0)
-            for task in range(len(tasks))
-            for _ in range(copies)
-        ]
-        envs["subproc"] = SubprocVecEnv(make_envs, start_method="forkserver")
-    contenders = {"physics": _physics(tasks, copies, actions)}
-    contenders |= {name: _episode(env, actions, copies) for name, env in envs.items()}
+        makers = [partial(StockEnv, tuple(tasks), goals, task=task, seed=0) for task in assignment]
+        envs["subproc"] = SubprocVecEnv(makers, start_method="forkserver")
+    sides = {"physics": _physics([tasks[task] for task in assignment], actions)}
+    sides |= {name: _episodes(env, assignment, actions) for name, env in envs.items()}
     try:
-        rates = take_turns(contenders, rounds)
+        rates = take_turns(sides, rounds)
     finally:
         for env in envs.values():
             env.close()
@@ -95,62 +85,58 @@ def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subpr
     return row
 
 
-def _episode(env: Any, actions: np.ndarray, copies: int) -> Callable[[], float]:
-    """Return a block: a whole episode of every copy, and the resets after it."""
-    for i in range(env.num_envs):
-        env.env_method("set_task", i // copies, _GOAL, indices=[i])
-    env.reset()
+def _block(actions: np.ndarray, play: Callable[[], None], begin: Callable[[], None] = lambda: None) -> Block:
+    """Return a block that plays ``actions``, ``(steps, copies, 4)``; what ``begin`` does is not timed."""
 
     def block() -> float:
+        begin()
         started = time.perf_counter()
-        for action in actions:
-            env.step(action)
+        play()
         return actions.shape[0] * actions.shape[1] / (time.perf_counter() - started)
 
     return block
 
 
-def _physics(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Callable[[], float]:
-    """Return a block: the same episodes, of which only what MuJoCo computes."""
-    import mujoco
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+def _episodes(env: Any, assignment: Sequence[int], actions: np.ndarray) -> Block:
+    """Return a block: a whole episode of every copy, and the resets after it."""
+    for copy, task in enumerate(assignment):
+        env.env_method("set_task", task, _GOAL, indices=[copy])
+    env.reset()
 
-    from mtrl.env.metaworld import goal_set, metaworld_task
+    def play() -> None:
+        for action in actions:
+            env.step(action)
+
+    return _block(actions, play)
+
+
+def _physics(names: Sequence[str], actions: np.ndarray) -> Block:
+    """Return a block: the same episodes, of which only what MuJoCo computes."""
+    # They need numba: without it, the native environments have said so before.
     from mtrl.env.native import mujoco_c
     from mtrl.env.native.kernel import simulate
 
-    envs = []
-    for task in tasks:
-        for _ in range(copies):
-            env = ALL_V3_ENVIRONMENTS[task]()
-            env.set_task(metaworld_task(task, goal_set(task, _SEED)[_GOAL]))
-            env.reset()
-            envs.append(env)
-    whole = mujoco.mjtState.mjSTATE_INTEGRATION
-    starts, inputs = [], []
-    for i, env in enumerate(envs):
-        start = np.empty(mujoco.mj_stateSize(env.model, whole))
-        mujoco.mj_getState(env.model, env.data, start, whole)
-        starts.append(start)
-        inputs.append(_inputs(env, actions[:, i]))
-        env.data.mocap_quat[0] = (1, 0, 1, 0)
+    whole, functions = mujoco.mjtState.mjSTATE_INTEGRATION, mujoco_c.function_addresses()
+    starts, addresses, inputs = [], [], []
+    for copy, name in enumerate(names):
+        env = ALL_V3_ENVIRONMENTS[name]()
+        env.set_task(metaworld_task(name, goal_set(name, _SEED)[_GOAL]))
+        env.reset()
+        model, data = env.model, env.data
+        start = np.empty(mujoco.mj_stateSize(model, whole))
+        mujoco.mj_getState(model, data, start, whole)
+        starts.append((model, data, start))
+        inputs.append(_inputs(env, actions[:, copy]))
+        data.mocap_quat[0] = (1, 0, 1, 0)
+        addresses.append([model._address, data._address, data.mocap_pos.ctypes.data, data.ctrl.ctypes.data])
     hands, fingers = (np.ascontiguousarray(np.stack(values, axis=1)) for values in zip(*inputs, strict=True))
-    addresses = np.array(
-        [
-            (env.model._address, env.data._address, env.data.mocap_pos.ctypes.data, env.data.ctrl.ctypes.data)
-            for env in envs
-        ]
-    )
-    functions = mujoco_c.function_addresses()
+    places = np.array(addresses)
 
-    def block() -> float:
-        for env, start in zip(envs, starts, strict=True):
-            mujoco.mj_setState(env.model, env.data, start, whole)
-        started = time.perf_counter()
-        simulate(addresses, hands, fingers, *functions)
-        return actions.shape[0] * actions.shape[1] / (time.perf_counter() - started)
+    def begin() -> None:
+        for model, data, start in starts:
+            mujoco.mj_setState(model, data, start, whole)
 
-    return block
+    return _block(actions, lambda: simulate(places, hands, fingers, *functions), begin)
 
 
 def _inputs(env: Any, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

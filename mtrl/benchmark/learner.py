@@ -1,22 +1,44 @@
 """Updates per second: our SAC against stable-baselines3's, and critics per task against shared ones.
 
-Every comparison takes turns in one process, on the same number of threads and the same random transitions. An
-update is a whole call of ``train``: drawing the batch, temperature, critics, actor, targets. A critic update
+Every comparison takes turns in one process, on the same number of threads and the same random transitions of MT10's
+shape. An update is a whole call of ``train``: drawing the batch, temperature, critics, actor, targets. A critic update
 is its part that concerns the critics: target, loss, step, target networks.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from mtrl.benchmark.learners import Size, own_sac, stable_baselines3_sac, with_masks
-from mtrl.benchmark.pairing import medians, ratio, take_turns
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from mtrl.algo.networks import StackedMLP
+from mtrl.algo.optimizer import FusedAdam
+from mtrl.algo.sac import SAC
+from mtrl.algo.update import move_targets, prepare, update_critics
+from mtrl.benchmark.pairing import Block, medians, ratio, take_turns
 from mtrl.hardware import compilation, keep_freed_memory
 
+TASKS = 10
+TRANSITIONS = 5_000
+"""Random transitions in each replay buffer."""
 _FIRST = 5
 """Updates before any is timed: a CUDA graph is recorded at the fourth."""
+
+
+class Size(NamedTuple):
+    """Widths of the layers of actor and critics, and the number of transitions in a batch."""
+
+    layers: list[int]
+    batch: int
+    layer_norm: bool = False
+
 
 _SIZES = {
     "[256]x3 batch 256": Size([256] * 3, 256),
@@ -59,95 +81,79 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     batch size, the rate of critic updates of 10 separate [256]x3 critics over that of one shared critic on
     the same balanced batches, and ``masks_over_shared`` the same for a plain loop over task masks.
     """
-    import torch
-
     keep_freed_memory()
-    threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
-    arguments.compile = compilation(arguments.compile, arguments.device)
-    result: dict[str, Any] = {
-        name: getattr(arguments, name) for name in ("threads", "device", "compile", "rounds")
-    }
-    try:
-        result["sizes"] = {name: _against_sb3(name, arguments) for name in arguments.sizes}
-        if not arguments.no_heads:
-            result["heads"] = {name: _heads(batch, arguments) for name, batch in _HEADS.items()}
-            result["variants"] = {name: _variants(batch, arguments) for name, batch in _HEADS.items()}
-    finally:
-        torch.set_num_threads(threads)
+    device, compiled = arguments.device, compilation(arguments.compile, arguments.device)
+
+    def compare(
+        what: str,
+        learners: Mapping[str, Any],
+        work_of: Callable[[Any], Callable[[], None]],
+        base: str | None = None,
+    ) -> dict[str, float]:
+        print(f"measuring {what} ...", file=sys.stderr, flush=True)
+        blocks = {name: _block(work_of(learner), arguments.seconds) for name, learner in learners.items()}
+        rates = take_turns(blocks, arguments.rounds)
+        ratios = {
+            f"{name}_over_{base}": ratio(rates, name, base) for name in rates if base not in (None, name)
+        }
+        return medians(rates) | ratios
+
+    def balanced(batch: int, **options: Any) -> Any:
+        return own_sac(Size([256] * 3, batch), device, compiled, **{"balanced": True} | options)
+
+    result: dict[str, Any] = {"threads": arguments.threads, "device": device, "compile": compiled}
+    result |= {"rounds": arguments.rounds, "sizes": {}}
+    for name in arguments.sizes:
+        size = _SIZES[name]
+        learners = {
+            "sb3": _make(stable_baselines3.SAC, size, device, {"net_arch": size.layers}),
+            "ours": own_sac(size, device, compiled),
+        }
+        result["sizes"][name] = compare(name, learners, _update, "sb3")
+    if not arguments.no_heads:
+        result |= {"heads": {}, "variants": {}}
+        for name, batch in _HEADS.items():
+            learners = {
+                "shared": balanced(batch),
+                "multihead": balanced(batch, **_SEPARATE),
+                "linear_heads": balanced(batch, **_LINEAR),
+                "masks": with_masks(balanced(batch)),
+            }
+            result["heads"][name] = compare(f"heads, {name}", learners, _critic_update, "shared")
+            learners = {variant: balanced(batch, **options) for variant, options in _VARIANTS.items()}
+            result["variants"][name] = compare(f"whole updates, {name}", learners, _update)
     if "[256]x3 batch 256" in result["sizes"]:
         result["sac_over_sb3"] = result["sizes"]["[256]x3 batch 256"]["ours_over_sb3"]
-    for key in ("multihead_over_shared", "masks_over_shared"):
-        if "heads" in result:
+    if not arguments.no_heads:
+        for key in ("multihead_over_shared", "masks_over_shared"):
             result[key] = {name: row[key] for name, row in result["heads"].items()}
     return result
 
 
-def _against_sb3(name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Compare whole updates of stable-baselines3's SAC and ours."""
-    print(f"measuring {name} ...", file=sys.stderr, flush=True)
-    size = _SIZES[name]
-    learners = {
-        "sb3": stable_baselines3_sac(size, arguments.device),
-        "ours": own_sac(size, arguments.device, arguments.compile),
-    }
-    contenders = {key: _updates(learner, arguments.seconds) for key, learner in learners.items()}
-    rates = take_turns(contenders, arguments.rounds)
-    return medians(rates) | {"ours_over_sb3": ratio(rates, "ours", "sb3")}
+def _update(learner: Any) -> Callable[[], None]:
+    return lambda: learner.train(1, learner.batch_size)
 
 
-def _heads(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """Compare critic updates: shared, separate, with linear heads, and separate by task masks."""
-    print(f"measuring heads, batch {batch_size} ...", file=sys.stderr, flush=True)
-    variants = {"shared": {}, "multihead": _SEPARATE, "linear_heads": _LINEAR, "masks": {}}
-    learners = {name: _balanced(batch_size, arguments, **options) for name, options in variants.items()}
-    learners["masks"] = with_masks(learners["masks"])
-    contenders = {name: _critic_updates(learner, arguments.seconds) for name, learner in learners.items()}
-    rates = take_turns(contenders, arguments.rounds)
-    return medians(rates) | {
-        f"{name}_over_shared": ratio(rates, name, "shared") for name in rates if name != "shared"
-    }
-
-
-def _variants(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """Compare whole updates of networks with and without heads."""
-    print(f"measuring whole updates, batch {batch_size} ...", file=sys.stderr, flush=True)
-    learners = {name: _balanced(batch_size, arguments, **options) for name, options in _VARIANTS.items()}
-    contenders = {name: _updates(learner, arguments.seconds) for name, learner in learners.items()}
-    return medians(take_turns(contenders, arguments.rounds))
-
-
-def _balanced(batch_size: int, arguments: argparse.Namespace, **options: Any) -> Any:
-    """Return our SAC of [256]x3, on balanced batches unless ``options`` say otherwise."""
-    size = Size([256] * 3, batch_size)
-    return own_sac(size, arguments.device, arguments.compile, **{"balanced": True} | options)
-
-
-def _updates(learner: Any, seconds: float) -> Callable[[], float]:
-    return _block(lambda: learner.train(1, learner.batch_size), seconds)
-
-
-def _critic_updates(learner: Any, seconds: float) -> Callable[[], float]:
-    from mtrl.algo.update import move_targets, prepare, update_critics
-
-    batch = prepare(learner, learner.batch_size)
-    temperature = learner.temperatures()
+def _critic_update(learner: Any) -> Callable[[], None]:
+    batch, temperature = prepare(learner, learner.batch_size), learner.temperatures()
 
     def work() -> None:
         update_critics(learner, batch, temperature)
         move_targets(learner)
 
-    return _block(work, seconds)
+    return work
 
 
-def _block(work: Callable[[], None], seconds: float) -> Callable[[], float]:
+def _block(work: Callable[[], None], seconds: float) -> Block:
     """Return a block that repeats ``work`` for about ``seconds`` and returns how often a second it did."""
 
     def rate(repeats: int) -> float:
         started = time.perf_counter()
         for _ in range(repeats):
             work()
-        _synchronize()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         return repeats / (time.perf_counter() - started)
 
     # The first ones compile or record.
@@ -156,8 +162,57 @@ def _block(work: Callable[[], None], seconds: float) -> Callable[[], float]:
     return lambda: rate(repeats)
 
 
-def _synchronize() -> None:
-    import torch
+def own_sac(size: Size, device: str, compile: str, *, balanced: bool = False, **policy: Any) -> Any:
+    """Return our SAC for ten tasks, with ``policy`` as further arguments of its policy."""
+    policy |= {"actor_layers": size.layers, "critic_layers": size.layers, "layer_norm": size.layer_norm}
+    return _make(SAC, size, device, policy, n_tasks=TASKS, balanced_batches=balanced, compile=compile)
 
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+
+def _make(algorithm: type, size: Size, device: str, policy: dict[str, Any], **options: Any) -> Any:
+    """Return a learner whose buffer is full of random transitions, ten tasks in turn; its environments cannot step."""
+
+    class Shape(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (39 + TASKS,), np.float32)
+        action_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+
+    env = DummyVecEnv([Shape for _ in range(TASKS)])
+    options |= {"buffer_size": TRANSITIONS, "batch_size": size.batch, "device": device, "seed": 0}
+    learner = algorithm("MlpPolicy", env, policy_kwargs=policy, **options)
+    learner.set_logger(Logger(None, []))
+    generator = np.random.default_rng(0)
+    infos = [{"task_id": task} for task in range(TASKS)]
+    for _ in range(TRANSITIONS // TASKS):
+        states = generator.normal(size=(2, TASKS, 39))
+        observations = [np.hstack([state, np.eye(TASKS)]).astype(np.float32) for state in states]
+        actions = generator.uniform(-1, 1, (TASKS, 4)).astype(np.float32)
+        learner.replay_buffer.add(
+            *observations, actions, generator.random(TASKS), np.zeros(TASKS, bool), infos
+        )
+    return learner
+
+
+def with_masks(learner: Any) -> Any:
+    """Give the learner ten separate critics that a loop over task masks evaluates."""
+
+    class MaskedCritics(torch.nn.Module):
+        n_heads = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            heads = [StackedMLP(2, 39 + TASKS + 4, [256] * 3, 1) for _ in range(TASKS)]
+            self.heads = torch.nn.ModuleList(heads)
+
+        def q_values(self, obs: torch.Tensor, actions: torch.Tensor, grouping: None) -> torch.Tensor:
+            inputs, tasks = torch.cat([obs, actions], dim=1), obs[:, -TASKS:].argmax(1)
+            values = torch.zeros(2, len(obs), 1, device=obs.device)
+            for task, head in enumerate(self.heads):
+                mask = tasks == task
+                if mask.any():
+                    values[:, mask] = head(inputs[mask])
+            return values
+
+    learner.critic, learner.critic_target = (MaskedCritics().to(learner.device) for _ in range(2))
+    learner.critic.optimizer = FusedAdam(learner.critic.parameters())
+    learner.critic_parameters = list(learner.critic.parameters())
+    learner.target_parameters = list(learner.critic_target.parameters())
+    return learner

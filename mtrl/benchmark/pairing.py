@@ -3,28 +3,29 @@
 from collections.abc import Callable, Mapping
 from statistics import median
 
+Block = Callable[[], float]
+"""Does one block of work and returns how much of it was done per second."""
 Rates = dict[str, list[float]]
-"""By contender, how much work it did per second in each round."""
+"""By side, the rate of each round."""
 
 
-def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rates:
-    """Let each contender do one block of work per round and return its rates, one a round.
+def take_turns(sides: Mapping[str, Block], rounds: int) -> Rates:
+    """Let each side do one block per round and return its rates, one a round.
 
     Every second round goes backwards, so that none always follows the same one. A round before the first
-    warms the caches and is not counted. A contender returns how much of its work it did per second.
+    warms the caches and is not counted.
     """
-    rates: Rates = {name: [] for name in contenders}
+    rates: Rates = {name: [] for name in sides}
     for number in range(rounds + 1):
-        names = list(contenders) if number % 2 else list(reversed(contenders))
-        for name in names:
-            rate = contenders[name]()
+        for name in sides if number % 2 else reversed(sides):
+            rate = sides[name]()
             if number > 0:
                 rates[name].append(rate)
     return rates
 
 
 def medians(rates: Rates) -> dict[str, float]:
-    """Return the median rate of each contender."""
+    """Return the median rate of each side."""
     return {name: median(values) for name, values in rates.items()}
 
 

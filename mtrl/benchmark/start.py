@@ -7,13 +7,11 @@ everything else to load the compiled code from disk.
 """
 
 import argparse
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -59,8 +57,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     measured.append(_start([*words, f"hardware.backend={backend}"], cache))
             row |= {backend: median(measured) for backend, measured in seconds.items()}
             result["sets"][name] = row | {"seconds": seconds}
-        loads = [_load(cache) for _ in range(arguments.rounds)]
-    result["second_start_adds"] = median(loads)
+        result["second_start_adds"] = median(_load(cache) for _ in range(arguments.rounds))
     return result
 
 
@@ -72,39 +69,29 @@ def _start(words: list[str], cache: Path) -> float:
     """
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "mtrl", *words, "logging.every=1", f"output={output}"]
+        variables, pipe = os.environ | {"NUMBA_CACHE_DIR": str(cache)}, subprocess.PIPE
         started = time.perf_counter()
-        with _process(command, cache) as process:
-            while not _has_stepped(Path(output)):
-                if process.poll() is not None or time.perf_counter() - started > _PATIENCE:
-                    process.kill()
-                    raise RuntimeError(f"{' '.join(command)} made no step: {process.communicate()[1]}")
-                time.sleep(_LOOK_EVERY)
-            return time.perf_counter() - started
-
-
-@contextlib.contextmanager
-def _process(command: list[str], cache: Path) -> Iterator[subprocess.Popen]:
-    """Run a command whose compiled code lies in ``cache``; end it with the block."""
-    variables = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            # The run saves before it ends, into a directory that still exists.
-            process.terminate()
-            process.communicate()
-
-
-def _has_stepped(output: Path) -> bool:
-    """Return whether a run under ``output`` has written a row below the header of its metrics."""
-    return any(path.read_bytes().count(b"\n") > 1 for path in output.glob("*/*/*/metrics.csv"))
+        with subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True) as process:
+            try:
+                # The first step is a row below the header of the metrics.
+                while not any(
+                    file.read_text().count("\n") > 1 for file in Path(output).glob("*/*/*/metrics.csv")
+                ):
+                    if process.poll() is not None or time.perf_counter() - started > _PATIENCE:
+                        process.kill()
+                        raise RuntimeError(f"{' '.join(command)} made no step: {process.communicate()[1]}")
+                    time.sleep(_LOOK_EVERY)
+                return time.perf_counter() - started
+            finally:
+                # The run saves before it ends, into a directory that still exists.
+                process.terminate()
+                process.communicate()
 
 
 def _load(cache: Path) -> float:
     """Return the seconds that a new process takes to load the compiled code from ``cache``."""
-    with _process([sys.executable, "-c", _LOAD], cache) as process:
-        output, errors = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the compiled code cannot be loaded: {errors}")
-    return float(output)
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    loaded = subprocess.run([sys.executable, "-c", _LOAD], env=variables, capture_output=True, text=True)
+    if loaded.returncode:
+        raise RuntimeError(f"the compiled code cannot be loaded: {loaded.stderr}")
+    return float(loaded.stdout)

@@ -13,18 +13,27 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mtrl.benchmark.pairing import Rates, medians, ratio, take_turns
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from mtrl.algo.make import update_schedule
+from mtrl.benchmark.pairing import Block, medians, ratio, take_turns
+from mtrl.checkpoint.store import Store
+from mtrl.config.types import Config
+from mtrl.env.make import make_evaluation_env, make_vec_env
+from mtrl.experiment import compose_run
+from mtrl.signals import Signals
 from mtrl.tasks import GOALS
-
-if TYPE_CHECKING:
-    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-    from stable_baselines3.common.vec_env import VecEnv
-
-    from mtrl.config.types import Config
-    from mtrl.experiment import Composition
+from mtrl.train import build, choose_hardware
+from mtrl.training.callbacks import RunCallbacks
+from mtrl.training.record import RunRecord
 
 _EVALUATE_EVERY = 100_000
 _NEVER = ("evaluation.every=1e12", "checkpoint.every=1e12", "checkpoint.minutes=1e9", "total_steps=1e12")
@@ -46,22 +55,43 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     ``train_over_sb3`` is how many times faster ours is, ``lost`` the share of its speed that callbacks take.
     """
-    import torch
-
-    from mtrl.experiment import compose_run
-
-    threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         composition = compose_run([*_NEVER, f"output={folder}", *arguments.overrides])
-        try:
-            rates, machine = _measure(composition, Path(folder) / "run", arguments)
-        finally:
-            torch.set_num_threads(threads)
+        cfg, path = composition.config, Path(folder) / "run"
+        machine = choose_hardware(cfg)
+        record = RunRecord(path, composition)
+        record.start(machine)
+        signals = stack.enter_context(Signals())
+        env, ours, _ = build(cfg, machine)
+        evaluated = make_evaluation_env(cfg, machine)
+        options = {"task_id": cfg.variant.task_id, "seed": cfg.seed, "reward": cfg.env.reward}
+        options |= {"backend": "stock", "workers": 1}
+        stock, stock_evaluated = (
+            make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, horizon=horizon, **options)
+            for horizon in (cfg.env.horizon, cfg.evaluation.horizon)
+        )
+        callbacks = RunCallbacks(cfg, machine, record, Store(path), signals)
+        for part in (env, evaluated, stock, stock_evaluated, callbacks):
+            stack.callback(part.close)
+        other = _stock_agent(cfg, stock, machine.device)
+        for agent in (ours, other):
+            # Past the random actions, so that every block has its updates.
+            agent.learn(int(cfg.algo.learning_starts) + agent.n_envs, log_interval=None)
+        threads = arguments.threads or machine.torch_threads
+        share = len(cfg.env.tasks) * GOALS * cfg.evaluation.horizon / _EVALUATE_EVERY
+        play, play_other = _evaluation(ours, evaluated, share), _evaluation(other, stock_evaluated, share)
+        sides = {
+            "ours": _block(ours, callbacks, play, threads, arguments.steps),
+            "bare": _block(ours, None, play, threads, arguments.steps),
+            "sb3": _block(other, None, play_other, arguments.sb3_threads, arguments.steps),
+        }
+        rates = take_turns(sides, arguments.rounds)
     return {
         "overrides": arguments.overrides,
         "rounds": arguments.rounds,
         "steps": arguments.steps,
-        "hardware": machine,
+        "hardware": asdict(machine) | {"torch_threads": threads},
         "sb3_threads": arguments.sb3_threads,
         **medians(rates),
         "train_over_sb3": ratio(rates, "ours", "sb3"),
@@ -70,84 +100,31 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _measure(
-    composition: "Composition", path: Path, arguments: argparse.Namespace
-) -> tuple[Rates, dict[str, Any]]:
-    from stable_baselines3.common.logger import Logger
-
-    from mtrl.checkpoint.store import Store
-    from mtrl.env.make import make_evaluation_env, make_vec_env
-    from mtrl.signals import Signals
-    from mtrl.train import build, choose_hardware
-    from mtrl.training.callbacks import RunCallbacks
-    from mtrl.training.record import RunRecord
-
-    cfg = composition.config
-    machine = choose_hardware(cfg)
-    record = RunRecord(path, composition)
-    record.start(machine)
-    stock = {"task_id": cfg.variant.task_id, "horizon": cfg.env.horizon, "reward": cfg.env.reward}
-    stock |= {"seed": cfg.seed, "backend": "stock", "workers": 1}
-    with contextlib.ExitStack() as stack:
-        signals = stack.enter_context(Signals())
-        env, ours, _ = build(cfg, machine)
-        evaluated = make_evaluation_env(cfg, machine)
-        horizons = ({}, {"horizon": cfg.evaluation.horizon})
-        stock_envs = [
-            make_vec_env(cfg.env.tasks, cfg.env.copies_per_task, **stock | horizon) for horizon in horizons
-        ]
-        callbacks = RunCallbacks(cfg, machine, record, Store(path), signals)
-        for part in (env, evaluated, *stock_envs, callbacks):
-            stack.callback(part.close)
-        other = _stock_agent(cfg, stock_envs[0], machine.device)
-        other.set_logger(Logger(folder=None, output_formats=[]))
-        for agent in (ours, other):
-            # Past the random actions, so that every block has its updates.
-            agent.learn(int(cfg.algo.learning_starts) + agent.n_envs, log_interval=None)
-        own_threads = arguments.threads or machine.torch_threads
-        play, play_other = _player(ours, evaluated), _player(other, stock_envs[1])
-        work = (arguments.steps, len(cfg.env.tasks) * GOALS * cfg.evaluation.horizon / _EVALUATE_EVERY)
-        blocks = {
-            "ours": _block(ours, callbacks, play, own_threads, *work),
-            "bare": _block(ours, None, play, own_threads, *work),
-            "sb3": _block(other, None, play_other, arguments.sb3_threads, *work),
-        }
-        rates = take_turns(blocks, arguments.rounds)
-    return rates, machine.as_dict() | {"torch_threads": own_threads}
-
-
-def _stock_agent(cfg: "Config", env: "VecEnv", device: str) -> "OffPolicyAlgorithm":
-    from stable_baselines3 import SAC
-
-    from mtrl.algo.make import update_schedule
-
+def _stock_agent(cfg: Config, env: VecEnv, device: str) -> SAC:
     train_freq, gradient_steps = update_schedule(cfg.algo, env.num_envs)
+    options = {
+        key: getattr(cfg.algo, key) for key in ("learning_rate", "batch_size", "tau", "gamma", "n_steps")
+    }
+    options |= {key: int(getattr(cfg.algo, key)) for key in ("buffer_size", "learning_starts")}
+    options |= {
+        "train_freq": train_freq,
+        "gradient_steps": gradient_steps,
+        "seed": cfg.seed,
+        "device": device,
+    }
     layers = {"pi": list(cfg.variant.actor_layers), "qf": list(cfg.variant.critic_layers)}
-    return SAC(
-        "MlpPolicy",
-        env,
-        learning_rate=cfg.algo.learning_rate,
-        buffer_size=int(cfg.algo.buffer_size),
-        learning_starts=int(cfg.algo.learning_starts),
-        batch_size=cfg.algo.batch_size,
-        tau=cfg.algo.tau,
-        gamma=cfg.algo.gamma,
-        n_steps=cfg.algo.n_steps,
-        train_freq=train_freq,
-        gradient_steps=gradient_steps,
-        policy_kwargs={"net_arch": layers},
-        seed=cfg.seed,
-        device=device,
-    )
+    agent = SAC("MlpPolicy", env, policy_kwargs={"net_arch": layers}, **options)
+    agent.set_logger(Logger(folder=None, output_formats=[]))
+    return agent
 
 
-def _player(agent: "OffPolicyAlgorithm", env: "VecEnv") -> Callable[[float], None]:
-    """Return what plays so many environment steps of the deterministic policy, from where it stopped."""
+def _evaluation(agent: OffPolicyAlgorithm, env: VecEnv, share: float) -> Callable[[int], None]:
+    """Return what plays ``share`` steps of the deterministic policy for each step learned, from where it stopped."""
     obs = env.reset()
 
-    def play(steps: float) -> None:
+    def play(learned: int) -> None:
         nonlocal obs
-        for _ in range(max(1, round(steps / env.num_envs))):
+        for _ in range(max(1, round(learned * share / env.num_envs))):
             actions, _ = agent.predict(obs, deterministic=True)
             obs, _, _, _ = env.step(actions)
 
@@ -155,22 +132,14 @@ def _player(agent: "OffPolicyAlgorithm", env: "VecEnv") -> Callable[[float], Non
 
 
 def _block(
-    agent: "OffPolicyAlgorithm",
-    callback: Any,
-    play: Callable[[float], None],
-    threads: int,
-    steps: int,
-    evaluation_steps: float,
-) -> Callable[[], float]:
-    """Return a block of ``steps``, each followed by its ``evaluation_steps``."""
-    import torch
-
+    agent: OffPolicyAlgorithm, callback: Any, play: Callable[[int], None], threads: int, steps: int
+) -> Block:
     def learn_and_evaluate() -> float:
         torch.set_num_threads(threads)
         first, started = agent.num_timesteps, time.perf_counter()
         agent.learn(steps, callback=callback, log_interval=None, reset_num_timesteps=False)
         done = agent.num_timesteps - first
-        play(done * evaluation_steps)
+        play(done)
         return done / (time.perf_counter() - started)
 
     return learn_and_evaluate

@@ -87,7 +87,7 @@ class RunRecord:
             "state": "running",
             "step": step,
             "total_steps": cfg.total_steps,
-            "hardware": machine.as_dict(),
+            "hardware": asdict(machine),
             "differences": self._composition.differences,
             "starts": [*(starts if isinstance(starts, list) else []), this_start],
             "checkpoint": step or None,

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from types import FrameType
 
 from mtrl.errors import FAILED, REFUSED, ConfigurationError
 
@@ -49,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(describe(search), flush=True)
     if study is None:
         return 0
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGTERM ends a search as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return 0 if run_search(search, study) else FAILED
     except KeyboardInterrupt:
@@ -57,10 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

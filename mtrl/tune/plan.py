@@ -9,40 +9,28 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mtrl.config.compose import CONF, groups
+from mtrl.config.types import is_number
 from mtrl.config.values import key_of, written
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import Composition, compose_run
 
-_DEFAULTS = {
-    "n_trials": "20",
-    "seeds": "1,2,3",
-    "search": "",
-    "sampler": "tpe",
-    "prune": "true",
-    "objective": "final",
-    "name": "",
-}
+_DEFAULTS = {"n_trials": "20", "seeds": "1,2,3", "search": "", "name": ""}
+_DEFAULTS |= {"sampler": "tpe", "prune": "true", "objective": "final"}
 """The options that are the search's and not the run's, as ``python -m mtrl.tune --help`` explains them."""
-
 _CHOICES = {
     "sampler": ("tpe", "random", "gp", "cmaes"),
     "prune": ("true", "false"),
     "objective": ("final", "curve"),
 }
+_EXAMPLE = "algo.tau: {low: 0.001, high: 0.1, log: true} or algo.gamma: {choices: [0.9, 0.99]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A checked search."""
+    """A checked search; ``overrides`` hold for all trials, ``space`` has the keys that vary with their ranges."""
 
     n_trials: int
     seeds: tuple[int, ...]
@@ -50,20 +38,9 @@ class Search:
     prune: bool
     objective: str
     overrides: tuple[str, ...]
-    """What holds for all trials."""
     space: dict[str, BaseDistribution]
-    """What is varied: the keys and their ranges."""
     composition: Composition
     folder: Path
-
-    def fixed(self) -> dict[str, Any]:
-        """Return what must not change from one start to the next, or the trials would not compare."""
-        return {
-            "overrides": sorted(self.overrides),
-            "seeds": list(self.seeds),
-            "objective": self.objective,
-            "space": {key: distribution_to_json(range_) for key, range_ in self.space.items()},
-        }
 
 
 def plan(words: Sequence[str]) -> Search:
@@ -72,17 +49,18 @@ def plan(words: Sequence[str]) -> Search:
     Raises:
         ConfigurationError: It cannot be searched, in one sentence.
     """
+    options, overrides = dict(_DEFAULTS), []
     for word in words:
+        key, value = key_of(word), word.partition("=")[2]
         if "=" not in word:
             raise ConfigurationError(f"{word} is no override: write key=value, or --help")
-    given = {key_of(word): word.partition("=")[2] for word in words}
-    overrides = tuple(word for word in words if key_of(word) not in _DEFAULTS)
-    if "seed" in given:
-        raise ConfigurationError(
-            f"seed={given['seed']} is one seed: name those of each trial with seeds=1,2,3"
-        )
+        if key == "seed":
+            raise ConfigurationError(f"seed={value} is one seed: name those of each trial with seeds=1,2,3")
+        if key in options:
+            options[key] = value
+        else:
+            overrides.append(word)
     composition = compose_run(overrides)
-    options = {key: given.get(key, default) for key, default in _DEFAULTS.items()}
     try:
         n_trials = int(float(options["n_trials"]))
         seeds = tuple(int(seed) for seed in options["seeds"].strip("[]").split(","))
@@ -99,17 +77,9 @@ def plan(words: Sequence[str]) -> Search:
     name = options["name"] or f"{composition.choices['experiment']}-{Path(file).stem}".replace("/", "-")
     space = read_space(file)
     _check_ends(overrides, space)
-    return Search(
-        n_trials=n_trials,
-        seeds=seeds,
-        sampler=options["sampler"],
-        prune=options["prune"] == "true",
-        objective=options["objective"],
-        overrides=overrides,
-        space=space,
-        composition=composition,
-        folder=Path(composition.config.output) / "tune" / name,
-    )
+    folder, prune = Path(composition.config.output) / "tune" / name, options["prune"] == "true"
+    chosen = (options["sampler"], prune, options["objective"])
+    return Search(n_trials, seeds, *chosen, tuple(overrides), space, composition, folder)
 
 
 def read_space(name: str) -> dict[str, BaseDistribution]:
@@ -131,9 +101,6 @@ def read_space(name: str) -> dict[str, BaseDistribution]:
     return {str(key): _distribution(str(key), value) for key, value in content.items()}
 
 
-_EXAMPLE = "algo.tau: {low: 0.001, high: 0.1, log: true} or algo.gamma: {choices: [0.9, 0.99]}"
-
-
 def _distribution(key: str, value: object) -> BaseDistribution:
     if key in groups():
         raise ConfigurationError(
@@ -142,19 +109,21 @@ def _distribution(key: str, value: object) -> BaseDistribution:
         )
     given = value.items() if isinstance(value, Mapping) else ()
     options = {name: option for name, option in given if option is not None}
-    if set(options) == {"choices"} and isinstance(options["choices"], list) and options["choices"]:
-        return CategoricalDistribution(
-            [written(choice) if isinstance(choice, list) else choice for choice in options["choices"]]
-        )
-    low, high, step = options.get("low"), options.get("high"), options.get("step")
-    numbers = all(map(_is_number, (low, high))) and (step is None or _is_number(step))
-    known = options.keys() <= {"low", "high", "log", "step"} and isinstance(options.get("log", False), bool)
-    if not numbers or not known:
+    choices = options.get("choices")
+    if len(options) == 1 and isinstance(choices, list) and choices:
+        return CategoricalDistribution([written(one) if isinstance(one, list) else one for one in choices])
+    numbers = [options[name] for name in ("low", "high", "step") if name in options]
+    if (
+        not {"low", "high"} <= options.keys() <= {"low", "high", "log", "step"}
+        or not all(is_number(number) and math.isfinite(number) for number in numbers)
+        or not isinstance(options.get("log", False), bool)
+    ):
         raise ConfigurationError(
             f"the search space says {key}: {value}, and needs choices, or low and high: write {_EXAMPLE}"
         )
-    whole = isinstance(low, int) and isinstance(high, int)
-    if whole and step is not None and step != int(step):
+    low, step = options["low"], options.get("step", 1)
+    whole = isinstance(low, int) and isinstance(options["high"], int)
+    if whole and step != int(step):
         raise ConfigurationError(
             f"the search space of {key} has the step {step}, and needs a whole number: write low: {float(low)} for a "
             "range of fractions"
@@ -167,11 +136,7 @@ def _distribution(key: str, value: object) -> BaseDistribution:
         ) from error
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
     """Return the values at the edge of a range, or its choices: where all these are valid, every value is."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
@@ -185,7 +150,7 @@ def as_overrides(values: Mapping[str, Any]) -> list[str]:
 
 def _check_ends(overrides: Sequence[str], space: Mapping[str, BaseDistribution]) -> None:
     """Refuse a parameter whose ends cannot run; all first ends at once and so on, for each check takes time."""
-    edges = {key: ends(distribution) for key, distribution in space.items()}
+    edges = {key: _ends(distribution) for key, distribution in space.items()}
     try:
         for place in range(max(map(len, edges.values()))):
             chosen = {key: values[min(place, len(values) - 1)] for key, values in edges.items()}
@@ -206,5 +171,5 @@ def describe(search: Search) -> str:
     ]
     for key, distribution in search.space.items():
         joint = ", " if isinstance(distribution, CategoricalDistribution) else " to "
-        lines.append(f"  {key}: {joint.join(map(written, ends(distribution)))}")
+        lines.append(f"  {key}: {joint.join(map(written, _ends(distribution)))}")
     return "\n".join(lines)

@@ -13,7 +13,8 @@ import sys
 import optuna
 import yaml
 from omegaconf import OmegaConf
-from optuna.samplers import BaseSampler
+from optuna import samplers
+from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,6 +31,7 @@ _WARM_UP = 0.5
 """Share of the first run of a trial in which it is not pruned: many a good one learns late."""
 _FAILURES = 3
 """Trials in a row that may fail before the search ends."""
+_SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
 
 
 def open_study(search: Search) -> optuna.Study:
@@ -40,63 +42,63 @@ def open_study(search: Search) -> optuna.Study:
             package.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if (search.folder / "journal.log").exists():
+    folder, database, another = (
+        search.folder,
+        search.folder / "study.db",
+        "begin another search with name=...",
+    )
+    if (folder / "journal.log").exists():
         raise ConfigurationError(
-            f"{search.folder} holds a search of mtrl 0.1.0, which this version cannot continue: begin another search "
-            "with name=..."
+            f"{folder} holds a search of mtrl 0.1.0, which this version cannot continue: {another}"
         )
-    search.folder.mkdir(parents=True, exist_ok=True)
-    database = search.folder / "study.db"
-    warm_up = int(_WARM_UP * search.composition.config.total_steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if search.prune:
+        warm_up = int(_WARM_UP * search.composition.config.total_steps)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{database}",
-            study_name=search.folder.name,
+            study_name=folder.name,
             direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
-            if search.prune
-            else optuna.pruners.NopPruner(),
+            pruner=pruner,
             load_if_exists=True,
         )
-        fixed, n_trials = study.user_attrs.get("fixed"), len(study.trials)
+        earlier, n_trials = study.user_attrs.get("fixed"), len(study.trials)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
         raise ConfigurationError(
-            f"{database} holds no search ({str(error).splitlines()[0]}): move it aside, or begin another search with "
-            "name=..."
+            f"{database} holds no search ({reason}): move it aside, or {another}"
         ) from error
-    if fixed is None:
-        study.set_user_attr("fixed", search.fixed())
-    elif fixed != search.fixed():
-        changed = ", ".join(key for key, value in search.fixed().items() if fixed.get(key) != value)
+    # What must not change from one start to the next, or the trials would not compare.
+    fixed = {
+        "overrides": sorted(search.overrides),
+        "seeds": list(search.seeds),
+        "objective": search.objective,
+        "space": {key: distribution_to_json(range_) for key, range_ in search.space.items()},
+    }
+    if earlier is None:
+        study.set_user_attr("fixed", fixed)
+    elif earlier != fixed:
+        changed = ", ".join(key for key, value in fixed.items() if earlier.get(key) != value)
         raise ConfigurationError(
-            f"{search.folder} was begun with other {changed}, and its trials would not compare: "
-            "begin another search with name=..."
+            f"{folder} was begun with other {changed}, and its trials would not compare: {another}"
         )
-    # The seed differs with the number of trials, or a search that continues would repeat those that it has.
-    study.sampler = _sampler(search.sampler, n_trials)
-    _requeue(study)
-    return study
-
-
-def _sampler(name: str, seed: int) -> BaseSampler:
-    samplers = optuna.samplers
-    classes = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
     try:
-        return getattr(samplers, classes[name])(seed=seed)
+        # The seed differs with the number of trials, or a search that continues would repeat those that it has.
+        study.sampler = getattr(samplers, _SAMPLERS[search.sampler])(seed=n_trials)
     except ImportError as error:
         raise ConfigurationError(
-            f"sampler={name} needs a package that is missing ({str(error).splitlines()[0]}): "
+            f"sampler={search.sampler} needs a package that is missing ({str(error).splitlines()[0]}): "
             "install it, or use sampler=tpe"
         ) from error
-
-
-def _requeue(study: optuna.Study) -> None:
-    """Queue the trials of a process that is gone again; their runs continue from their checkpoints."""
+    # Trials of a process that is gone are queued again; their runs continue from their checkpoints.
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         host, pid = trial.user_attrs.get("host"), trial.user_attrs.get("pid")
         if host == socket.gethostname() and isinstance(pid, int) and not process_exists(pid):
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+    return study
 
 
 def begun(study: optuna.Study) -> int:
@@ -117,65 +119,64 @@ def run_search(search: Search, study: optuna.Study) -> bool:
         print(f"trial {trial.number}: {' '.join(words)}", flush=True)
         try:
             scores = run_trial(search, trial, words)
-        except optuna.TrialPruned as pruned:
-            failures = 0
-            study.tell(trial, state=TrialState.PRUNED)
-            print(f"  pruned {pruned}", flush=True)
         except TrialFailedError as error:
             failures += 1
             trial.set_user_attr("reason", str(error))
             study.tell(trial, state=TrialState.FAIL)
             print(f"mtrl: {error}", file=sys.stderr, flush=True)
+        except optuna.TrialPruned as pruned:
+            failures = 0
+            study.tell(trial, state=TrialState.PRUNED)
+            print(f"  pruned {pruned}", flush=True)
         else:
             failures = 0
             mean = sum(scores) / len(scores)
             study.tell(trial, mean)
             seeds = ", ".join(f"{score:.1%}" for score in scores)
             print(f"  {mean:.1%} ({seeds}); the best is trial {study.best_trial.number}", flush=True)
-        write_results(search, study)
+        _write_results(search, study)
         if failures == _FAILURES:
             print(f"mtrl: {_FAILURES} trials failed one after the other: fix the cause", file=sys.stderr)
             return False
-    write_results(search, study)
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    print(f"best: {search.folder / 'best.yaml'}" if done else "no trial was completed: raise n_trials")
+    best = _write_results(search, study)
+    print(f"best: {search.folder / 'best.yaml'}" if best else "no trial was completed: raise n_trials")
     return True
 
 
-def write_results(search: Search, study: optuna.Study) -> None:
-    """Write ``trials.csv`` and ``best.yaml``, a tuning file."""
-    text = io.StringIO()
+def _write_results(search: Search, study: optuna.Study) -> bool:
+    """Write ``trials.csv`` and ``best.yaml``, a tuning file; return whether there is a best trial."""
+    text, trials = io.StringIO(), study.get_trials(deepcopy=False)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["trial", "state", "success_rate", *search.space])
-    trials = study.get_trials(deepcopy=False)
     for trial in trials:
-        value = "" if trial.value is None else trial.value
         cells = [trial.params.get(key, "") for key in search.space]
-        writer.writerow([trial.number, trial.state.name.lower(), value, *cells])
+        writer.writerow([trial.number, trial.state.name.lower(), trial.value, *cells])
     replace_file(search.folder / "trials.csv", text.getvalue())
-    if any(trial.state is TrialState.COMPLETE for trial in trials):
+    completed = any(trial.state is TrialState.COMPLETE for trial in trials)
+    if completed:
         replace_file(search.folder / "best.yaml", tuning_file(search, study.best_trial))
+    return completed
 
 
 def tuning_file(search: Search, best: FrozenTrial) -> str:
     """Return the recipe's present tuning with the best values in it, as the text of a file of ``conf/tuning``."""
     choices, options_of = search.composition.choices, groups()
     name = f"{choices['experiment']}-{choices['algo']}.yaml"
+    # Which task it was is no part of what was found. The name of the file shows experiment and algorithm, and
+    # hardware changes nothing that is learned.
+    own, chosen = [], []
+    for word in search.overrides:
+        key = key_of(word)
+        if key in options_of:
+            if key not in ("experiment", "algo", "hardware"):
+                chosen.append(word)
+        elif is_learned(key) and key != "task":
+            own.append(word.lstrip("+"))
     present = CONF / "tuning" / name
-    keys = {word: key_of(word) for word in search.overrides}
-    # Which task it was is no part of what was found.
-    own = [
-        word.lstrip("+")
-        for word, key in keys.items()
-        if is_learned(key) and key not in options_of and key != "task"
-    ]
     merged = OmegaConf.merge(
         OmegaConf.load(present) if present.is_file() else OmegaConf.create(),
         OmegaConf.from_dotlist([*own, *as_overrides(best.params)]),
     )
-    # The name of the file shows the first two, and hardware changes nothing that is learned.
-    in_name = ("experiment", "algo", "hardware")
-    chosen = [word for word, key in keys.items() if key in options_of and key not in in_name]
     seeds = ", ".join(map(str, search.seeds))
     lines = [
         "# @package _global_",

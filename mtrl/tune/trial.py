@@ -25,6 +25,10 @@ LOOK_EVERY = 2.0
 """Seconds between two looks at the evaluations of a run."""
 _PATIENCE = 60.0
 """Seconds that a run is given to save itself."""
+_PR_SET_PDEATHSIG = 1
+
+Curve = list[tuple[int, float]]
+"""The evaluations of a run: steps and mean success over its tasks, 0 to 1."""
 
 
 class TrialFailedError(RuntimeError):
@@ -44,21 +48,23 @@ def run_trial(search: Search, trial: optuna.Trial, overrides: Sequence[str]) -> 
     for seed in search.seeds:
         words = [*search.overrides, *overrides, f"seed={seed}", f"output={search.folder / 'runs'}"]
         log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
-        curve = _run_seed(trial, words, scores, log)
-        scores.append(score(curve, search.objective))
+        scores.append(score(_run_seed(trial, words, scores, log), search.objective))
     return scores
 
 
-def _run_seed(
-    trial: optuna.Trial, words: list[str], before: list[float], log: Path
-) -> list[tuple[int, float]]:
+def _run_seed(trial: optuna.Trial, words: list[str], before: list[float], log: Path) -> Curve:
     """Train one seed and return its learning curve; ``before`` are the scores of the seeds before it."""
     try:
         composition = compose_run(words)
     except ConfigurationError as error:
         raise TrialFailedError(f"trial {trial.number} cannot run: {error}") from error
     cfg, directory, reported = composition.config, run_directory(composition), 0
-    _wait_until_free(directory)
+    # A run of an earlier search may still be saving itself.
+    holder = holder_of(directory)
+    if holder is not None:
+        print(f"  waiting for {holder}, which is in {directory}", flush=True)
+    while holder_of(directory) is not None:
+        time.sleep(LOOK_EVERY)
     with log.open("w") as output:
         # In a session of its own: a signal for the search must not reach the run twice.
         process = subprocess.Popen(
@@ -68,38 +74,32 @@ def _run_seed(
             start_new_session=True,
             preexec_fn=_ends_with(os.getpid()),
         )
-        try:
-            code = None
-            while code is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    code = process.wait(LOOK_EVERY)
-                curve = learning_curve(directory)
-                if code == 0:
-                    curve = to_the_end(curve, cfg.evaluation.every, cfg.total_steps)
-                for step, success in curve[reported:]:
-                    trial.report(float(np.mean([*before, success])), len(before) * cfg.total_steps + step)
-                reported = len(curve)
-                if code is None and trial.should_prune():
-                    raise optuna.TrialPruned(f"at step {curve[-1][0]:,} of seed {len(before) + 1}")
-        finally:
-            _stop(process)
+    code = None
+    try:
+        while code is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(LOOK_EVERY)
+            curve = learning_curve(directory)
+            if code == 0:
+                curve = to_the_end(curve, cfg.evaluation.every, cfg.total_steps)
+            for step, success in curve[reported:]:
+                trial.report(float(np.mean([*before, success])), len(before) * cfg.total_steps + step)
+            reported = len(curve)
+            if code is None and trial.should_prune():
+                raise optuna.TrialPruned(f"at step {curve[-1][0]:,} of seed {len(before) + 1}")
+    finally:
+        if code is None:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     if code != 0:
         raise TrialFailedError(f"trial {trial.number} failed with exit code {code}: see {log}")
     if not curve:
         raise TrialFailedError(f"{directory} holds no evaluation: look at its run.log")
     return curve
-
-
-def _wait_until_free(directory: Path) -> None:
-    """Wait for a process that still holds the run: a run of an earlier search may be saving itself."""
-    holder = holder_of(directory)
-    if holder is not None:
-        print(f"  waiting for {holder}, which is in {directory}", flush=True)
-    while holder_of(directory) is not None:
-        time.sleep(LOOK_EVERY)
-
-
-_PR_SET_PDEATHSIG = 1
 
 
 def _ends_with(parent: int) -> Callable[[], None] | None:
@@ -117,18 +117,7 @@ def _ends_with(parent: int) -> Callable[[], None] | None:
     return tie
 
 
-def _stop(process: subprocess.Popen) -> None:
-    """Ask a run that has not ended to save itself and end."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def learning_curve(directory: Path) -> list[tuple[int, float]]:
+def learning_curve(directory: Path) -> Curve:
     """Return (step, mean success over tasks) of each whole evaluation of a run, empty before the first."""
     try:
         run = Run(directory)
@@ -141,7 +130,7 @@ def learning_curve(directory: Path) -> list[tuple[int, float]]:
     return list(zip(steps.astype(int).tolist(), success.tolist(), strict=True))
 
 
-def to_the_end(curve: Sequence[tuple[int, float]], every: int, total: int) -> list[tuple[int, float]]:
+def to_the_end(curve: Curve, every: int, total: int) -> Curve:
     """Return ``curve`` to step ``total``, with the last value every ``every`` steps where the run ended early.
 
     Otherwise a run that ``stop.success`` has ended would lose against one that is as good later: it lacks the good
@@ -154,6 +143,6 @@ def to_the_end(curve: Sequence[tuple[int, float]], every: int, total: int) -> li
     return [*curve, *((later, success) for later in rest)]
 
 
-def score(curve: Sequence[tuple[int, float]], objective: str) -> float:
+def score(curve: Curve, objective: str) -> float:
     """Return what a run reached: in its last evaluation, or on average over all of them."""
     return curve[-1][1] if objective == "final" else float(np.mean([success for _, success in curve]))

@@ -1,6 +1,7 @@
 """``python -m mtrl.tune``: trials are runs of their own, hopeless ones end early, and nothing is done twice."""
 
 import csv
+import functools
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -38,11 +40,10 @@ variant.layer_norm: {choices: [true, false]}
 FAKE = """
 import os, sys, time
 from pathlib import Path
+from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.lock import holder_of
-from mtrl.experiment import compose_run
-from mtrl.experiment import run_directory
 from mtrl.rundir.write import write_yaml
-composition = compose_run([word for word in sys.argv[1:]])
+composition = compose_run(sys.argv[1:])
 cfg, path = composition.config, run_directory(composition)
 with open("calls.txt", "a") as calls:
     print(cfg.seed, cfg.algo.updates, file=calls)
@@ -59,9 +60,8 @@ with (path / "evaluation.csv").open("w") as log:
         if step == 300 and Path("wait").exists():
             time.sleep(60)
         print(f"{step},reach-v3,train,10,{cfg.algo.updates * step / 3000:.4g},1,1", file=log, flush=True)
-        time.sleep(0.1)
+        time.sleep(0.06)
 """
-
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks into /proc")
 
@@ -82,9 +82,19 @@ def fake(tmp_path, monkeypatch):
     return tmp_path
 
 
+@functools.cache
+def planned(*further):
+    """Return the checked search of ``words`` and further ones, whose paths are relative to the present directory."""
+    return plan([*TINY, "search=space.yaml", "name=s", *further])
+
+
 def rows(tmp_path):
     with (tmp_path / "outputs/tune/s/trials.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def states(study):
+    return [one.state.name for one in study.trials]
 
 
 def test_a_search_trains_runs_and_goes_on_where_it_was(words, tmp_path, monkeypatch, capsys):
@@ -133,12 +143,11 @@ def good_trials(study, n):
 
 @LINUX
 def test_a_hopeless_trial_is_pruned_and_its_run_ended(words, fake):
-    words = [*words, "n_trials=4", "seeds=1"]
-    study = open_study(plan(words))
+    study = open_study(planned("seeds=1"))
     good_trials(study, 3)
     study.enqueue_trial({"algo.updates": 1})
     (fake / "wait").touch()
-    assert main(words) == 0
+    assert main([*words, "n_trials=4", "seeds=1"]) == 0
     assert [row["state"] for row in rows(fake)] == ["complete"] * 3 + ["pruned"]
     assert study.trials[3].intermediate_values[100] == pytest.approx(0.0333, abs=1e-3)
     assert has_ended(int((fake / "pid").read_text()))
@@ -147,8 +156,7 @@ def test_a_hopeless_trial_is_pruned_and_its_run_ended(words, fake):
 @pytest.mark.slow
 def test_a_crash_takes_one_trial_and_a_row_of_them_the_search(words, fake, capsys):
     (fake / "crash").touch()
-    search = plan([*words, "n_trials=3", "seeds=1"])
-    study = open_study(search)
+    study = open_study(planned("seeds=1"))
     for updates in (1, 3, 2):
         study.enqueue_trial({"algo.updates": updates})
     assert main([*words, "n_trials=3", "seeds=1"]) == 0
@@ -189,42 +197,36 @@ def has_ended(pid):
         return True
 
 
-@pytest.mark.slow  # the one below is interrupted harder
-def test_an_interrupted_trial_is_done_again_and_counted_once(words, fake):
-    words = [*words, "n_trials=2", "seeds=1"]
-    process = search_in_a_trial(fake, words)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 130
-    (fake / "wait").unlink()
-    study = open_study(plan(words))
-    assert [state.state.name for state in study.trials] == ["FAIL", "WAITING"]
-    assert begun(study) == 0
-    assert main(words) == 0
-    trials = study.trials
-    assert [one.state.name for one in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
-    assert trials[0].params == trials[1].params
-    calls = (fake / "calls.txt").read_text().split("\n")
-    assert calls[0] == calls[1]
-
-
 @LINUX
-def test_a_killed_search_takes_the_run_with_it_and_its_trial_is_done_again(words, fake):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow)],
+)
+def test_an_ended_search_takes_the_run_with_it_and_its_trial_is_done_again_and_counted_once(
+    words, fake, number, code
+):
     words = [*words, "n_trials=1", "seeds=1"]
     process = search_in_a_trial(fake, words)
     run = int((fake / "pid").read_text())
     assert not has_ended(run)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    assert process.wait(30) == code
     until(lambda: has_ended(run), 20)
     (fake / "wait").unlink()
+    study = open_study(planned("seeds=1"))
+    assert states(study) == ["FAIL", "WAITING"]
+    assert begun(study) == 0
     assert main(words) == 0
-    assert [row["state"] for row in rows(fake)] == ["fail", "complete"]
+    assert states(study) == ["FAIL", "COMPLETE"]
+    assert study.trials[0].params == study.trials[1].params
+    first, again = (fake / "calls.txt").read_text().splitlines()
+    assert first == again
 
 
 def test_a_search_killed_while_it_writes_holds_nobody_up(words, fake):
-    search = plan([*words, "n_trials=1", "seeds=1"])
+    search = planned("seeds=1")
     study = open_study(search)
-    database = search.folder / "study.db"
+    database, fixed = search.folder / "study.db", study.user_attrs["fixed"]
     script = (
         "import sqlite3, sys, time\ndatabase = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "database.execute('BEGIN EXCLUSIVE')\ndatabase.execute('DELETE FROM study_user_attributes')\n"
@@ -238,20 +240,19 @@ def test_a_search_killed_while_it_writes_holds_nobody_up(words, fake):
         sqlite3.connect(database, timeout=0).execute("SELECT * FROM studies")
     holder.kill()
     holder.wait()
-    begun = time.monotonic()
+    before = time.monotonic()
     assert main([*words, "n_trials=1", "seeds=1"]) == 0
-    assert time.monotonic() - begun < 20
-    assert study.user_attrs["fixed"] == search.fixed(), "what was written in part is undone"
+    assert time.monotonic() - before < 20
+    assert study.user_attrs["fixed"] == fixed, "what was written in part is undone"
 
 
 def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch, capsys):
-    search = plan([*words, "n_trials=1", "seeds=1"])
-    study = open_study(search)
+    search = planned("seeds=1")
     values = {"algo.learning_rate": 1e-3, "algo.updates": 2, "variant.critic_layers": "[8]"}
     values["variant.layer_norm"] = False
-    words_of_run = [*search.overrides, *as_overrides(values), "seed=1"]
-    study.enqueue_trial(values)
-    held = RunLock(run_directory(compose_run([*words_of_run, f"output={search.folder / 'runs'}"])))
+    open_study(search).enqueue_trial(values)
+    of_run = [*search.overrides, *as_overrides(values), "seed=1", f"output={search.folder / 'runs'}"]
+    held = RunLock(run_directory(compose_run(of_run)))
     # Let go at the first look: the run would be refused while it is held.
     monkeypatch.setattr(trial, "time", SimpleNamespace(sleep=lambda _: held.close()))
     assert main([*words, "n_trials=1", "seeds=1"]) == 0
@@ -260,7 +261,7 @@ def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch
 
 
 def test_a_late_bloomer_survives_and_a_hopeless_trial_is_pruned(words):
-    study = open_study(plan([*words, "n_trials=9"]))
+    study = open_study(planned())
     good_trials(study, 3)
     late, hopeless = study.ask(), study.ask()
     for one in (late, hopeless):
@@ -298,8 +299,8 @@ def test_what_a_search_was_given_is_in_its_tuning_file(words, fake):
 
 
 def test_a_study_that_cannot_be_continued_is_one_sentence(words, fake, capsys):
-    folder = plan(words).folder
-    open_study(plan(words))
+    folder = planned().folder
+    open_study(planned())
     whole = (folder / "study.db").read_bytes()
     # The last is a search of version 0.1.0, which is left as it is.
     for name, content, sentence in (
@@ -316,19 +317,18 @@ def test_a_study_that_cannot_be_continued_is_one_sentence(words, fake, capsys):
 
 
 def test_a_trial_that_still_runs_is_left_to_its_process(words, fake):
-    study = open_study(plan([*words, "n_trials=2"]))
+    study = open_study(planned())
     for host, pid in ((os.uname().nodename, os.getpid()), ("elsewhere", 1)):
         running = study.ask()
         running.set_user_attr("host", host)
         running.set_user_attr("pid", pid)
-    study = open_study(plan([*words, "n_trials=2"]))
-    assert [one.state.name for one in study.trials] == ["RUNNING", "RUNNING"]
+    assert states(open_study(planned())) == ["RUNNING", "RUNNING"]
 
 
 def test_trials_of_another_setting_are_not_mixed_in(words, fake):
-    open_study(plan([*words, "seeds=1"]))
+    open_study(planned())
     with pytest.raises(ConfigurationError, match=r"begun with other seeds, objective.*name="):
-        open_study(plan([*words, "seeds=1,2", "objective=curve"]))
+        open_study(replace(planned(), seeds=(1, 2), objective="curve"))
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_the_search_spaces_that_come_along_are_valid(algo, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", ["tpe", "random"])
 def test_samplers_go_on_with_other_values(words, fake, name):
-    search = plan([*words, f"sampler={name}"])
+    search = replace(planned(), sampler=name)
     seen = []
     for _ in range(3):
         study = open_study(search)
