@@ -20,7 +20,7 @@ SUBCOMMANDS = {
     "start": "seconds from the command to the first environment step",
     "train": "environment steps per second of a whole run, against stable-baselines3's SAC",
 }
-"""Each is a module of this package with ``add_arguments`` and ``run``, which only it imports what it needs."""
+"""Each is a module of this package with ``add_arguments`` and ``run``, imported when it is asked for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
