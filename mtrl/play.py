@@ -20,8 +20,6 @@ from mtrl.rundir.run import last_written
 from mtrl.tasks import GOALS
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from mtrl.evaluation.policy import Policy
 
 STEPS_PER_SECOND = 80
@@ -34,7 +32,7 @@ _FONT, _LEAST_FONT = 0.36, 11
 """Height of its letters as a share of that text, and in pixels where two lines of it hold them."""
 _FINE = 40
 """Letters are drawn about this high and made smaller: as small as they are shown, whole pixels swallow their spaces."""
-_SOLVED, _OPEN, _GROUND = (76, 175, 80), (200, 200, 200), (24, 24, 24)
+_NAME, _SOLVED, _OPEN, _GROUND = (255, 255, 255), (76, 175, 80), (200, 200, 200), (24, 24, 24)
 _MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
 _PACKAGES = {"imageio": "imageio", "imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 
@@ -127,37 +125,33 @@ def frames(
 
 def grid(pictures: Sequence[Picture], tiles: Sequence[Tile], size: int) -> Picture:
     """Return the pictures ``(size, size, 3)`` in a grid, each above the text of its tile."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     columns = math.ceil(math.sqrt(len(tiles) * 16 / 9)) if len(tiles) > 3 else len(tiles)
     bar = 2 * round(size * _BAR / 2)
     width, height = 2 * (columns * size // 2), 2 * (math.ceil(len(tiles) / columns) * (size + bar) // 2)
     sheet = Image.new("RGB", (width, height), _GROUND)
     draw = ImageDraw.Draw(sheet)
+    letters = max(_FONT * bar, min(_LEAST_FONT, 0.4 * bar))
+    scale = max(1, round(_FINE / letters))
+    font = ImageFont.load_default(size=scale * letters)
     for index, (picture, tile) in enumerate(zip(pictures, tiles, strict=True)):
         left, top = index % columns * size, index // columns * (size + bar)
         sheet.paste(Image.fromarray(picture), (left, top))
-        sheet.paste(_caption(tile, size, bar), (left, top + size))
+        outcome, colour = "not solved yet", _OPEN
         if tile.solved_at is not None:
-            draw.rectangle((left, top, left + size - 1, top + size - 1), outline=_SOLVED, width=size // 100)
+            outcome, colour = f"solved at step {tile.solved_at}", _SOLVED
+            frame = (left, top, left + size - 1, top + size - 1)
+            draw.rectangle(frame, outline=_SOLVED, width=size // 100)
+        caption = Image.new("RGB", (scale * size, scale * bar), _GROUND)
+        for height, text, fill in (
+            (0.05, tile.task, _NAME),
+            (0.5, f"{outcome} · return {tile.total:,.0f}", colour),
+        ):
+            place = (0.02 * scale * size, height * scale * bar)
+            ImageDraw.Draw(caption).text(place, text, fill, font)
+        sheet.paste(caption.reduce(scale), (left, top + size))
     return np.asarray(sheet)
-
-
-def _caption(tile: Tile, width: int, height: int) -> "Image":
-    """Return the text below a picture, ``width`` by ``height`` pixels."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    letters = max(_FONT * height, min(_LEAST_FONT, 0.4 * height))
-    scale = max(1, round(_FINE / letters))
-    fine = Image.new("RGB", (scale * width, scale * height), _GROUND)
-    draw, font = ImageDraw.Draw(fine), ImageFont.load_default(size=scale * letters)
-    outcome, colour = "not solved yet", _OPEN
-    if tile.solved_at is not None:
-        outcome, colour = f"solved at step {tile.solved_at}", _SOLVED
-    left = 0.02 * scale * width
-    draw.text((left, 0.05 * scale * height), tile.task, (255, 255, 255), font)
-    draw.text((left, 0.5 * scale * height), f"{outcome} · return {tile.total:,.0f}", colour, font)
-    return fine.reduce(scale)
 
 
 def write_mp4(pictures: Iterable[Picture], out: Path, rate: float) -> None:

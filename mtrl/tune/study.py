@@ -25,7 +25,7 @@ from mtrl.errors import ConfigurationError
 from mtrl.rundir.run import process_exists
 from mtrl.rundir.write import replace_file
 from mtrl.tune.plan import Search, as_overrides
-from mtrl.tune.trial import TrialFailedError, run_trial
+from mtrl.tune.trial import TrialFailedError, run_seed
 
 _WARM_UP = 0.5
 """Share of the first run of a trial in which it is not pruned: many a good one learns late."""
@@ -118,7 +118,9 @@ def run_search(search: Search, study: optuna.Study) -> bool:
         words = as_overrides(trial.params)
         print(f"trial {trial.number}: {' '.join(words)}", flush=True)
         try:
-            scores = run_trial(search, trial, words)
+            scores: list[float] = []
+            for seed in search.seeds:
+                scores.append(run_seed(search, trial, words, seed, scores))
         except TrialFailedError as error:
             failures += 1
             trial.set_user_attr("reason", str(error))

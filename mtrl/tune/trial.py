@@ -35,8 +35,10 @@ class TrialFailedError(RuntimeError):
     """A trial has no result; the message is one sentence for the user."""
 
 
-def run_trial(search: Search, trial: optuna.Trial, overrides: Sequence[str]) -> list[float]:
-    """Train each seed in turn and return what each reached, 0 to 1.
+def run_seed(
+    search: Search, trial: optuna.Trial, overrides: Sequence[str], seed: int, before: Sequence[float]
+) -> float:
+    """Train one seed of a trial and return its score, 0 to 1; ``before`` are the scores of the seeds before it.
 
     After every evaluation the mean over the seeds so far is reported to the trial, the present seed by its newest.
 
@@ -44,16 +46,8 @@ def run_trial(search: Search, trial: optuna.Trial, overrides: Sequence[str]) -> 
         optuna.TrialPruned: It is worse than the others.
         TrialFailedError: A run failed, or the configuration was refused.
     """
-    scores: list[float] = []
-    for seed in search.seeds:
-        words = [*search.overrides, *overrides, f"seed={seed}", f"output={search.folder / 'runs'}"]
-        log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
-        scores.append(score(_run_seed(trial, words, scores, log), search.objective))
-    return scores
-
-
-def _run_seed(trial: optuna.Trial, words: list[str], before: list[float], log: Path) -> Curve:
-    """Train one seed and return its learning curve; ``before`` are the scores of the seeds before it."""
+    words = [*search.overrides, *overrides, f"seed={seed}", f"output={search.folder / 'runs'}"]
+    log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
     try:
         composition = compose_run(words)
     except ConfigurationError as error:
@@ -99,7 +93,7 @@ def _run_seed(trial: optuna.Trial, words: list[str], before: list[float], log: P
         raise TrialFailedError(f"trial {trial.number} failed with exit code {code}: see {log}")
     if not curve:
         raise TrialFailedError(f"{directory} holds no evaluation: look at its run.log")
-    return curve
+    return score(curve, search.objective)
 
 
 def _ends_with(parent: int) -> Callable[[], None] | None:

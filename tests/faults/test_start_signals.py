@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from forked_runs import REPOSITORY, assert_same, run_files
@@ -43,57 +44,60 @@ NATIVE = [*(words for words in TINY if not words.startswith("hardware.backend"))
 class Command:
     """The command as a process of its own group, in an empty folder."""
 
-    def __init__(self, folder, *words, hook="", cache=None):
-        (folder / "hook").mkdir()
-        (folder / "hook" / "sitecustomize.py").write_text(hook)
-        variables = {"PYTHONPATH": f"{folder / 'hook'}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
-        if cache is not None:
-            variables["NUMBA_CACHE_DIR"] = str(cache)
+    def __init__(self, folder, *words, hook=""):
+        (folder / "sitecustomize.py").write_text(hook)
+        variables = {"PYTHONPATH": f"{folder}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+        variables["NUMBA_CACHE_DIR"] = str(folder / "cache")
         self.work = folder / "work"
         self.work.mkdir()
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mtrl", *words],
             cwd=self.work,
             env=os.environ | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
             start_new_session=True,
+            **pipes,
         )
 
-    def end(self):
-        """Return what was said after the summary, once every process that inherited the output is gone."""
-        said, errors = self.process.communicate(timeout=120)
+    def assert_ended_by(self, number, said="nothing was saved yet in "):
+        """Check the end, once every process that inherited the output is gone, and the line after the summary."""
+        output, errors = self.process.communicate(timeout=120)
         assert "Traceback" not in errors, errors
-        return said.splitlines()[-1]
+        assert self.process.returncode == 128 + number
+        assert output.splitlines()[-1].startswith(f"{number.name}: {said}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("module", ["hydra", "torch", "mtrl.training.callbacks"])
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("hydra", signal.SIGTERM),
+        ("hydra", signal.SIGINT),
+        ("torch", signal.SIGINT),
+        ("mtrl.training.callbacks", signal.SIGTERM),
+        pytest.param("torch", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("mtrl.training.callbacks", signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_while_modules_are_imported(tmp_path, module, number):
     sent = tmp_path / "sent"
     hook = AT_IMPORT.format(module=module, number=int(number), sent=str(sent))
     command = Command(tmp_path, *TINY, "hardware.workers=1", hook=hook)
-    last = command.end()
+    command.assert_ended_by(number, "nothing ")
     assert time.monotonic() - float(sent.read_text()) < 5
-    assert command.process.returncode == 128 + number
-    assert last.startswith(f"{number.name}: nothing ")
     assert not list(command.work.rglob("checkpoints"))
     if module == "hydra":
         assert not list(command.work.iterdir())
 
 
 def test_a_signal_while_the_native_environments_are_compiled(tmp_path):
-    command = Command(tmp_path, *NATIVE, cache=tmp_path / "cache")
+    command = Command(tmp_path, *NATIVE)
     assert "compiling the native environments" in command.process.stderr.readline()
     time.sleep(3)
     assert not list((tmp_path / "cache").rglob("complete"))
     sent = time.monotonic()
     command.process.send_signal(signal.SIGTERM)
-    last = command.end()
+    command.assert_ended_by(signal.SIGTERM)
     assert time.monotonic() - sent < 5
-    assert command.process.returncode == 143
-    assert last.startswith("SIGTERM: nothing was saved yet in ")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +112,9 @@ def test_a_signal_while_the_native_environments_are_compiled(tmp_path):
 def test_a_signal_to_the_group_while_workers_start(tmp_path, number, wait):
     command = Command(tmp_path, *TINY, "hardware.workers=2")
     pid = command.process.pid
-    children = f"/proc/{pid}/task/{pid}/children"
+    children = Path(f"/proc/{pid}/task/{pid}/children")
     # The tracker of resources, and the process that the workers are forked from.
-    while len(_read(children).split()) < 2:
+    while len(children.read_text().split()) < 2:
         assert command.process.poll() is None
         time.sleep(0.01)
     time.sleep(wait)
@@ -118,35 +122,24 @@ def test_a_signal_to_the_group_while_workers_start(tmp_path, number, wait):
     os.killpg(pid, number)
     command.process.wait(60)
     assert time.monotonic() - sent < 5
-    last = command.end()
-    assert command.process.returncode == 128 + number
-    assert last.startswith(f"{number.name}: nothing was saved yet in ")
+    command.assert_ended_by(number)
 
 
 def test_a_signal_between_the_start_of_a_worker_and_its_description(tmp_path):
     command = Command(tmp_path, *TINY, "hardware.workers=2", hook=WHILE_A_WORKER_IS_DESCRIBED)
-    last = command.end()
-    assert command.process.returncode == 143
-    assert last.startswith("SIGTERM: nothing was saved yet in ")
-
-
-def _read(path):
-    with open(path) as file:
-        return file.read()
+    command.assert_ended_by(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
     [
-        pytest.param(owner, name, number, marks=[] if i == k else pytest.mark.slow)
-        for i, (owner, name) in enumerate(
-            [
-                ("mtrl.train", "find_checkpoint"),
-                ("mtrl.train", "make_training_env"),
-                ("mtrl.checkpoint.store.Store", "restore"),
-            ]
+        pytest.param(owner, name, number, marks=[] if number == usual else pytest.mark.slow)
+        for owner, name, usual in (
+            ("mtrl.train", "find_checkpoint", signal.SIGTERM),
+            ("mtrl.train", "make_training_env", signal.SIGINT),
+            ("mtrl.checkpoint.store.Store", "restore", signal.SIGUSR2),
         )
-        for k, number in enumerate([signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     ],
 )
 def test_a_signal_while_a_run_is_restored(server, whole, halfway, owner, name, number):
