@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mtrl.hardware import group_memory
+from mtrl.hardware import compilation, group_memory
 
 FAULTS = """
 import resource
@@ -30,6 +30,14 @@ def test_freed_memory_is_used_again_without_new_pages():
     answer = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     left, kept = map(int, answer.stdout.split())
     assert left > 100 > kept
+
+
+def test_an_update_is_compiled_on_a_gpu_alone_unless_asked_for():
+    assert [compilation("auto", device) for device in ("cpu", "cuda", "cuda:1")] == [
+        "off",
+        *["cuda_graph"] * 2,
+    ]
+    assert compilation("inductor", "cpu") == "inductor"
 
 
 def write_group(folder, limit, used, *, inactive_file=0):

@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -32,21 +32,14 @@ _FIRST = 5
 """Updates before any is timed: a CUDA graph is recorded at the fourth."""
 
 
-class Size(NamedTuple):
-    """Widths of the layers of actor and critics, and the number of transitions in a batch."""
-
-    layers: list[int]
-    batch: int
-    layer_norm: bool = False
-
-
 _SIZES = {
-    "[256]x3 batch 256": Size([256] * 3, 256),
-    "[128]x2 batch 256": Size([128] * 2, 256),
-    "[128]x2 batch 256 LayerNorm": Size([128] * 2, 256, layer_norm=True),
-    "[400]x3 batch 1280": Size([400] * 3, 1280),
-    "[512,1024,1024,512] batch 256": Size([512, 1024, 1024, 512], 256),
+    "[256]x3 batch 256": ([256] * 3, 256, False),
+    "[128]x2 batch 256": ([128] * 2, 256, False),
+    "[128]x2 batch 256 LayerNorm": ([128] * 2, 256, True),
+    "[400]x3 batch 1280": ([400] * 3, 1280, False),
+    "[512,1024,1024,512] batch 256": ([512, 1024, 1024, 512], 256, False),
 }
+"""Widths of the layers of actor and critics, transitions in a batch, and whether the layers are normalised."""
 _HEADS = {"batch 250": 250, "batch 1280": 1280}
 _SEPARATE = {"critic_heads": True, "shared_layers": 0}
 _LINEAR = {"critic_heads": True}
@@ -100,15 +93,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         return medians(rates) | ratios
 
     def balanced(batch: int, **options: Any) -> Any:
-        return own_sac(Size([256] * 3, batch), device, compiled, **{"balanced": True} | options)
+        return own_sac([256] * 3, batch, device, compiled, **{"balanced": True} | options)
 
     result: dict[str, Any] = {"threads": arguments.threads, "device": device, "compile": compiled}
     result |= {"rounds": arguments.rounds, "sizes": {}}
     for name in arguments.sizes:
-        size = _SIZES[name]
+        layers, batch, layer_norm = _SIZES[name]
         learners = {
-            "sb3": _make(stable_baselines3.SAC, size, device, {"net_arch": size.layers}),
-            "ours": own_sac(size, device, compiled),
+            "sb3": _make(stable_baselines3.SAC, batch, device, {"net_arch": layers}),
+            "ours": own_sac(layers, batch, device, compiled, layer_norm=layer_norm),
         }
         result["sizes"][name] = compare(name, learners, _update, "sb3")
     if not arguments.no_heads:
@@ -162,13 +155,15 @@ def _block(work: Callable[[], None], seconds: float) -> Block:
     return lambda: rate(repeats)
 
 
-def own_sac(size: Size, device: str, compile: str, *, balanced: bool = False, **policy: Any) -> Any:
+def own_sac(
+    layers: list[int], batch: int, device: str, compile: str, *, balanced: bool = False, **policy: Any
+) -> Any:
     """Return our SAC for ten tasks, with ``policy`` as further arguments of its policy."""
-    policy |= {"actor_layers": size.layers, "critic_layers": size.layers, "layer_norm": size.layer_norm}
-    return _make(SAC, size, device, policy, n_tasks=TASKS, balanced_batches=balanced, compile=compile)
+    policy |= {"actor_layers": layers, "critic_layers": layers}
+    return _make(SAC, batch, device, policy, n_tasks=TASKS, balanced_batches=balanced, compile=compile)
 
 
-def _make(algorithm: type, size: Size, device: str, policy: dict[str, Any], **options: Any) -> Any:
+def _make(algorithm: type, batch: int, device: str, policy: dict[str, Any], **options: Any) -> Any:
     """Return a learner whose buffer is full of random transitions, ten tasks in turn; its environments cannot step."""
 
     class Shape(gymnasium.Env):
@@ -176,7 +171,7 @@ def _make(algorithm: type, size: Size, device: str, policy: dict[str, Any], **op
         action_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
 
     env = DummyVecEnv([Shape for _ in range(TASKS)])
-    options |= {"buffer_size": TRANSITIONS, "batch_size": size.batch, "device": device, "seed": 0}
+    options |= {"buffer_size": TRANSITIONS, "batch_size": batch, "device": device, "seed": 0}
     learner = algorithm("MlpPolicy", env, policy_kwargs=policy, **options)
     learner.set_logger(Logger(None, []))
     generator = np.random.default_rng(0)

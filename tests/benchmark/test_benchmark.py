@@ -65,7 +65,7 @@ def test_physics_alone_is_what_mujoco_computes_and_nothing_else():
         own.close()
 
 
-def test_json_is_one_object_with_the_ratios(monkeypatch, capsys):
+def test_the_ratios_are_one_json_object_or_lines_and_tables(monkeypatch, capsys):
     speeds = {"reach-v3": 0.5, "push-v3": 1.0}
 
     def measured(tasks, copies, rounds, threads, subproc):
@@ -81,6 +81,13 @@ def test_json_is_one_object_with_the_ratios(monkeypatch, capsys):
     assert result["threads_over_one"] == 1.5
     assert result["cores"] >= 1
     assert len(result["load_average"]) == 2
+    assert main(["env", "--tasks", *speeds]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "mean_native_over_physics: 0.75" in lines
+    assert any(line.startswith("load_average: ") for line in lines)
+    (row,) = (line for line in lines if "reach-v3" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["reach-v3", "0.5", "4", "1.5"]
+    assert any("sets" in line and "native_over_stock" in line for line in lines)
 
 
 def test_an_unknown_subcommand_is_refused(capsys):

@@ -10,7 +10,6 @@ from mtrl.algo.update import prepare
 from mtrl.benchmark import learner, train
 from mtrl.benchmark.__main__ import main
 from mtrl.experiment import compose_run
-from mtrl.hardware import compilation
 
 torch.set_num_threads(1)
 
@@ -20,7 +19,7 @@ SHORT = ["learner", "--rounds", "1", "--seconds", "0.01", "--sizes", "[256]x3 ba
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(learner, "TRANSITIONS", 100)
-    monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": learner.Size([8], 20)})
+    monkeypatch.setattr(learner, "_SIZES", {"[256]x3 batch 256": ([8], 20, False)})
     monkeypatch.setattr(learner, "_HEADS", {"batch 20": 20})
 
 
@@ -37,20 +36,10 @@ def test_learner_benchmark_gives_rates_and_ratios(capsys):
     assert min(result["variants"]["batch 20"].values()) > 0
 
 
-def test_without_json_the_numbers_are_printed_as_tables(capsys):
-    assert main([*SHORT, "--no-heads"]) == 0
-    printed = capsys.readouterr().out
-    assert "sac_over_sb3: " in printed
-    assert "[256]x3 batch 256" in printed
-    assert "ours_over_sb3" in printed
-    assert "load_average: " in printed
-
-
 def test_loop_over_masks_computes_what_separate_heads_do():
     """Else the comparison would be with something easier."""
-    size = learner.Size([256] * 3, 20)
-    heads = learner.own_sac(size, "cpu", "off", balanced=True, critic_heads=True, shared_layers=0)
-    masks = learner.with_masks(learner.own_sac(size, "cpu", "off", balanced=True))
+    heads = learner.own_sac([256] * 3, 20, "cpu", "off", balanced=True, critic_heads=True, shared_layers=0)
+    masks = learner.with_masks(learner.own_sac([256] * 3, 20, "cpu", "off", balanced=True))
     with torch.no_grad():
         for task, single in enumerate(masks.critic.heads):
             for layer, stacked in zip(single.layers, heads.critic.net.layers, strict=True):
@@ -63,15 +52,6 @@ def test_loop_over_masks_computes_what_separate_heads_do():
     first = heads.critic.q_values(batch.observations, batch.actions, batch.grouping)
     second = masks.critic.q_values(batch.observations, batch.actions, None)
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
-
-
-def test_learner_is_compiled_as_a_run_on_its_device_would_be():
-    parser = argparse.ArgumentParser()
-    learner.add_arguments(parser)
-    assert parser.parse_args([]).compile == "auto"
-    assert compilation("auto", "cpu") == "off"
-    assert compilation("auto", "cuda") == compilation("auto", "cuda:1") == "cuda_graph"
-    assert compilation("inductor", "cpu") == "inductor"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
