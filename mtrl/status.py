@@ -37,7 +37,7 @@ def summary(run: Run) -> dict[str, Any]:
         "state": state,
         "step": step,
         "total_steps": total,
-        "success": latest_success(run),
+        "success": _latest_success(run),
         "steps_per_second": speed,
         "eta_seconds": left,
         "seconds_since_log": round(time.time() - run.last_written, 1) if run.last_written else None,
@@ -46,8 +46,7 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def latest_success(run: Run) -> float | None:
-    """Return the mean success rate over tasks at the newest evaluation, or None before the first."""
+def _latest_success(run: Run) -> float | None:
     table = run.evaluation
     if not len(table):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtrl.errors import REFUSED
 from mtrl.rundir.run import find_runs, read_runs
 from mtrl.status import count
 
@@ -96,9 +97,8 @@ def _print_published() -> None:
 
 
 def _refuse(*sentences: str) -> int:
-    for sentence in sentences:
-        print(sentence, file=sys.stderr)
-    return 2
+    print(*sentences, sep="\n", file=sys.stderr)
+    return REFUSED
 
 
 if __name__ == "__main__":

@@ -44,11 +44,10 @@ class Result:
         self.low, self.high = statistics.wilson_interval(self.tasks * known, known)
         self.interquartile_mean = float(statistics.interquartile_mean(scores))
         self.mean = float(scores.mean())
-        self.interquartile_interval: Interval | None = None
-        self.mean_interval: Interval | None = None
-        if len(last) > 1:
-            self.interquartile_interval = statistics.bootstrap_interval(statistics.interquartile_mean, scores)
-            self.mean_interval = statistics.bootstrap_interval(statistics.mean_score, scores)
+        self.interquartile_interval, self.mean_interval = (
+            statistics.bootstrap_interval(aggregate, scores) if len(last) > 1 else None
+            for aggregate in (statistics.interquartile_mean, statistics.mean_score)
+        )
 
 
 class Band:
@@ -79,10 +78,8 @@ class Band:
         self.runs = [(steps, success.mean(axis=0)) for steps, success in parts]
         self.mean: Array = np.nanmean(values.mean(axis=1), axis=0)
         self.whole = int((grid <= end).sum())
-        self.low: Array | None = None
-        self.high: Array | None = None
-        if len(parts) > 1:
-            self.low, self.high = statistics.bootstrap_band(values[:, :, : self.whole])
+        covered = values[:, :, : self.whole]
+        self.low, self.high = statistics.bootstrap_band(covered) if len(parts) > 1 else (None, None)
 
 
 class Pair(NamedTuple):
