@@ -18,8 +18,8 @@ from mtrl.curriculum.stages import notices
 from mtrl.errors import TRY_AGAIN, ConfigurationError, Preempted, TrainingNotFiniteError
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.lock import RunLock
-from mtrl.rundir.models import described, find_model, step_checkpoints
-from mtrl.rundir.run import Run
+from mtrl.rundir.models import described, find_model, step_checkpoint, step_checkpoints
+from mtrl.rundir.run import Run, section
 from mtrl.rundir.write import write_json
 from mtrl.signals import Signals
 from mtrl.training.record import RunRecord
@@ -35,22 +35,29 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def run_with_source_and_baseline(composition: Composition, *, wait: bool = False) -> int:
     """Run what was composed and the runs that ``transfer`` asks for; return the first exit code that is not 0, or 0.
 
-    Args:
-        composition: The run.
-        wait: Another process may be training the same run: wait for it.
+    With ``wait``, another process may be training the same run, and is waited for.
 
     Raises:
         ConfigurationError: One of the runs cannot start; nothing of it was written.
     """
-    continues = _will_continue(composition)
-    source = composition.source
-    source_is_needed = source is not None and (not continues or run_directory(source).exists())
-    if source_is_needed:
+    cfg, path, source = composition.config, run_directory(composition), composition.source
+    # A run that is finished or has a checkpoint does not need its source.
+    continues = not cfg.fresh and (path / "config.yaml").is_file()
+    continues = continues and (Run(path).state == "finished" or bool(step_checkpoints(path)))
+    if source is not None and (not continues or run_directory(source).exists()):
         code = run_with_source_and_baseline(source, wait=True)
         if code:
             return code
-        if not composition.config.dry_run:
-            composition = _with_source(composition, _model_of(source))
+        if not cfg.dry_run:
+            try:
+                model = str(find_model(str(run_directory(source))).model.parent)
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"the source run (transfer.train) has saved no model: {error}"
+                ) from error
+            # The directory of the run does not change: it depends on transfer.train, not on this path.
+            composition = deepcopy(composition)
+            composition.config.transfer.source = composition.values["transfer"]["source"] = model
     if composition.config.transfer.source is not None and not continues:
         # Check the source now, before the run directory is made; train() reads it again.
         from mtrl.transfer.start import prepare_transfer
@@ -61,34 +68,16 @@ def run_with_source_and_baseline(composition: Composition, *, wait: bool = False
         return code
     scratch = baseline(composition)
     code = run_one(scratch, wait=True)
-    if code == 0 and not composition.config.dry_run:
-        _compare_with_baseline(composition, scratch)
+    if code == 0 and not cfg.dry_run:
+        from mtrl.transfer.comparison import compare, table
+
+        other = run_directory(scratch)
+        comparison = compare(path, other)
+        write_json(path / COMPARISON, comparison)
+        console = Console(markup=False)
+        console.print(table(comparison))
+        console.print(f"both curves: python -m mtrl.report {path} {other}", soft_wrap=True, highlight=False)
     return code
-
-
-def _will_continue(composition: Composition) -> bool:
-    """Return whether the run continues, or is finished, without its source."""
-    path = run_directory(composition)
-    if composition.config.fresh or not (path / "config.yaml").is_file():
-        return False
-    return Run(path).state == "finished" or bool(step_checkpoints(path))
-
-
-def _with_source(composition: Composition, source: str) -> Composition:
-    """Return the same run with the path of its source.
-
-    The directory does not change: it depends on ``transfer.train``, not on this path.
-    """
-    found = deepcopy(composition)
-    found.config.transfer.source = found.values["transfer"]["source"] = source
-    return found
-
-
-def _model_of(source: Composition) -> str:
-    try:
-        return str(find_model(str(run_directory(source))).model.parent)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"the source run (transfer.train) has saved no model: {error}") from error
 
 
 def baseline(composition: Composition) -> Composition:
@@ -98,23 +87,10 @@ def baseline(composition: Composition) -> Composition:
     return compose_run([*kept, *none], user_overrides=kept)
 
 
-def _compare_with_baseline(composition: Composition, scratch: Composition) -> None:
-    from mtrl.transfer.comparison import compare, table
-
-    path, other = run_directory(composition), run_directory(scratch)
-    comparison = compare(path, other)
-    write_json(path / COMPARISON, comparison)
-    console = Console(markup=False)
-    console.print(table(comparison))
-    console.print(f"both curves: python -m mtrl.report {path} {other}", soft_wrap=True, highlight=False)
-
-
 def run_one(composition: Composition, *, wait: bool = False) -> int:
     """Show or run what was composed; return the exit code.
 
-    Args:
-        composition: The run.
-        wait: If another process holds the run directory, wait for its result instead of refusing.
+    With ``wait``, a process that holds the run directory is waited for; otherwise the run is refused.
 
     Raises:
         ConfigurationError: The run directory is in use, or holds something that this run cannot continue.
@@ -124,12 +100,16 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
     if cfg.dry_run:
         console.print(summary(composition, path))
         return 0
-    _show_warnings(verbose=composition.verbose)
-    earlier = read_earlier_run(path)
-    if _print_if_finished(earlier, composition, path, console):
+    # The terminal shows warnings; run.log keeps more of this project's own messages.
+    level = logging.DEBUG if composition.verbose else logging.WARNING
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(level)
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", handlers=[shown])
+    logging.getLogger("mtrl").setLevel(min(level, logging.INFO))
+    if _print_if_finished(read_earlier_run(path), composition, path, console):
         return 0
     with closing(RunLock(path, wait=wait)) as lock, Signals() as signals:
-        # Read again under the lock: another process may have trained the run in between.
+        # Read under the lock: another process may have trained the run in between.
         earlier = read_earlier_run(path)
         if lock.waited and _print_if_finished(earlier, composition, path, console):
             return 0
@@ -144,33 +124,34 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
             console.print(f"  changed since the first start: {changed}")
         record = RunRecord(path, composition, earlier.status if earlier else None, changed)
         same_command = "the same command without fresh=true" if cfg.fresh else "the same command"
-        signals.message_at_exit = lambda signal: _record_interruption(record, signal, same_command)
+
+        def record_interruption(signal: Preempted) -> str:
+            record.fail("interrupted", str(signal))
+            step = record.saved_at or record.earlier.get("checkpoint")
+            saved = f"saved at step {step:,}" if isinstance(step, int) else "nothing was saved yet"
+            return f"{signal}: {saved} in {path}; {same_command} continues the run"
+
+        signals.message_at_exit = record_interruption
         with record.log():
             return _train(composition, record, signals, console, same_command)
-
-
-def _show_warnings(*, verbose: bool) -> None:
-    """Log warnings to the terminal; ``run.log`` keeps more of this project's own messages."""
-    shown = logging.StreamHandler(sys.stderr)
-    shown.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    logging.basicConfig(level=shown.level, format="%(levelname)s: %(message)s", handlers=[shown])
-    logging.getLogger("mtrl").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def _print_if_finished(
     earlier: EarlierRun | None, composition: Composition, path: Path, console: Console
 ) -> bool:
-    """Print the result of a run that is finished and return True; return False for any other."""
-    cfg = composition.config
-    if earlier is None or cfg.fresh or not earlier.is_done(cfg.total_steps, cfg.stop.success):
+    """Print the result of a run that is finished and return True; return False where there is something to do."""
+    cfg, status = composition.config, earlier.status if earlier else {}
+    result, step = section(status, "result"), status.get("step", 0)
+    if cfg.fresh or status.get("state") != "finished" or not result:
         return False
-    success, step = earlier.status["result"]["success_rate"], earlier.status["step"]
+    success, enough = result["success_rate"], cfg.stop.success
+    if int(step) < cfg.total_steps and (enough is None or success < enough):
+        return False
     console.print(
         f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; fresh=true trains from "
         "scratch, a larger total_steps (or another stop.success) continues it"
     )
-    curriculum, start_stage = earlier.status.get("curriculum"), cfg.curriculum.start_stage
-    stage = curriculum.get("stage") if isinstance(curriculum, dict) else None
+    stage, start_stage = section(status, "curriculum").get("stage"), cfg.curriculum.start_stage
     if isinstance(stage, int) and stage < start_stage:
         console.print(
             f"it ended in stage {stage}: with a larger total_steps, the run continues in stage {start_stage} "
@@ -181,11 +162,11 @@ def _print_if_finished(
 
 def _aside_name(path: Path) -> Path:
     """Return the name under which a run directory is kept when another run takes its place."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    aside, number = path.with_name(f"{path.name}.{stamp}"), 1
+    name, number = f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}", 1
+    aside = path.with_name(name)
     while aside.exists():
         number += 1
-        aside = path.with_name(f"{path.name}.{stamp}-{number}")
+        aside = path.with_name(f"{name}-{number}")
     return aside
 
 
@@ -198,15 +179,19 @@ def _train(
     try:
         train(composition, record, signals)
     except Preempted as signal:
-        console.print(_record_interruption(record, signal, same_command))
+        console.print(signals.message_at_exit(signal))
         return signal.exit_code
     except BaseException as error:
-        state, code = _state_and_code(error)
-        message = str(error)
+        # A full disk raises a plain OSError in many places; with room again, the run continues.
+        full = isinstance(error, OSError) and error.errno in _NO_SPACE
+        state, code = getattr(error, "state", "failed"), getattr(error, "exit_code", None)
+        state, code = ("interrupted", TRY_AGAIN) if full else (state, code)
+        message, transition = str(error), None
         if isinstance(error, TrainingNotFiniteError):
-            record.keep_refused(error.transition)
-            message = error.sentence(composition.config.env.tasks, record.newest_checkpoint)
-        record.fail(state, f"{type(error).__name__}: {message}")
+            newest = None if record.saved_at is None else step_checkpoint(record.path, record.saved_at)
+            message = error.sentence(composition.config.env.tasks, newest)
+            transition = error.transition
+        record.fail(state, f"{type(error).__name__}: {message}", transition)
         if code is None or isinstance(error, ConfigurationError):
             # Let bugs show their traceback; __main__ prints configuration errors.
             raise
@@ -217,24 +202,6 @@ def _train(
     return 0
 
 
-def _state_and_code(error: BaseException) -> tuple[str, int | None]:
-    """Return the state in which ``error`` leaves the run and its exit code, None for a bug.
-
-    A full disk raises a plain OSError in many places; with room again, the run continues.
-    """
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return "interrupted", TRY_AGAIN
-    return getattr(error, "state", "failed"), getattr(error, "exit_code", None)
-
-
-def _record_interruption(record: RunRecord, signal: Preempted, same_command: str) -> str:
-    """Record that a signal ended this start, and return the message for it."""
-    record.fail("interrupted", str(signal))
-    step = record.saved_at or record.earlier.get("checkpoint")
-    saved = f"saved at step {step:,}" if isinstance(step, int) else "nothing was saved yet"
-    return f"{signal}: {saved} in {record.path}; {same_command} continues the run"
-
-
 def summary(composition: Composition, path: Path) -> str:
     """Return what is about to run, in a few lines."""
     cfg, choices, source = composition.config, composition.choices, composition.config.transfer.source
@@ -243,16 +210,13 @@ def summary(composition: Composition, path: Path) -> str:
     own = ", ".join(words for words in overrides if not words.startswith(_NOT_OF_THE_RECIPE)) or "none"
     horizon, evaluated = cfg.env.horizon, cfg.evaluation.horizon
     lengths = f"horizon {horizon}" + (f", evaluated at {evaluated}" if evaluated != horizon else "")
-    begins = [f"  begins from {described(source)}"] if source and Path(source).exists() else []
-    return "\n".join(
-        [
-            f"{choices['experiment']} · {choices['algo']} · {choices['variant']} · seed {cfg.seed} · {tasks}",
-            f"  {cfg.total_steps:,} environment steps on {cfg.n_envs} environments, "
-            f"reward {cfg.env.reward}, {lengths}",
-            f"  overrides of the recipe: {own}",
-            *begins,
-            *(f"  curriculum: {notice}" for notice in notices(cfg)),
-            f"  memory: {replay_bytes(cfg) / 2**20:,.0f} MiB replay buffer when full",
-            f"  run directory: {path}",
-        ]
-    )
+    lines = [
+        f"{choices['experiment']} · {choices['algo']} · {choices['variant']} · seed {cfg.seed} · {tasks}",
+        f"  {cfg.total_steps:,} environment steps on {cfg.n_envs} environments, reward {cfg.env.reward}, {lengths}",
+        f"  overrides of the recipe: {own}",
+        *([f"  begins from {described(source)}"] if source and Path(source).exists() else []),
+        *(f"  curriculum: {notice}" for notice in notices(cfg)),
+        f"  memory: {replay_bytes(cfg) / 2**20:,.0f} MiB replay buffer when full",
+        f"  run directory: {path}",
+    ]
+    return "\n".join(lines)

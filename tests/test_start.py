@@ -7,41 +7,26 @@ import numpy as np
 import pytest
 import tiny
 import yaml
-from forked_runs import run_files
+from forked_runs import run_here as start
 from stable_baselines3 import SAC
 from tiny import TINY, interrupt_at
 
 from mtrl.checkpoint.store import facts_of, sealed
 from mtrl.errors import ConfigurationError, Preempted
 from mtrl.experiment import compose_run
-from mtrl.start import run_one
 from mtrl.training import resume
 
 
 @pytest.fixture(autouse=True)
 def _light_environment(monkeypatch):
-    # Put back afterwards.
-    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
-    tiny.use_tiny_environment()
-
-
-def words_of(*overrides):
-    keys = {words.partition("=")[0] for words in overrides}
-    return [*(words for words in TINY if words.partition("=")[0] not in keys), *overrides]
-
-
-def start(output, *overrides):
-    """Return the exit code and the files of a run."""
-    words = words_of(*overrides)
-    return run_one(compose_run([*words, f"output={output}"])), run_files(output, base=words)
+    tiny.use_tiny_environment(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     output = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
-        tiny.use_tiny_environment()
+        tiny.use_tiny_environment(monkeypatch)
         code, run = start(output, "total_steps=60")
     assert code == 0
     return run
@@ -91,9 +76,8 @@ def test_a_run_that_success_ended_continues_when_more_success_is_asked_for(tmp_p
 def test_phases_are_calls_of_one_command(tmp_path):
     base = [words for words in TINY if not words.startswith("total_steps=")]
     for phase, end in ((1, 60), (2, 120), (3, 180)):
-        words = [*base, "phases=[60,120,180]", f"phase={phase}"]
-        assert run_one(compose_run([*words, f"output={tmp_path}"])) == 0
-        assert run_files(tmp_path, base=words).status()["step"] == end
+        code, run = start(tmp_path, "phases=[60,120,180]", f"phase={phase}", base=base)
+        assert (code, run.status()["step"]) == (0, end)
 
 
 def test_fresh_moves_the_earlier_run_aside(run, tmp_path):

@@ -269,7 +269,7 @@ class SAC(StableBaselinesSAC):
         for name, loss in losses.items():
             if not np.isfinite(loss):
                 raise TrainingNotFiniteError(f"{name} loss", self.num_timesteps, [])
-        # A new value also needs a column in mtrl.training.metrics, _LEARNING, or it is not written.
+        # A new value also needs a column in mtrl.training.callbacks, _LEARNING, or it is not written.
         record = self.logger.record
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/actor_loss", actor_loss)

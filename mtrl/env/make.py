@@ -14,6 +14,7 @@ from mtrl.env.finite import RefuseNonFinite
 from mtrl.env.metaworld import StockEnv, StockVecEnv, goal_set, whole
 from mtrl.env.normalize import TaskNormalize
 from mtrl.env.workers import WorkerVecEnv
+from mtrl.errors import ConfigurationError
 from mtrl.hardware import Hardware, available_cores, require_native
 from mtrl.tasks import HELD_OUT_SEED, HORIZON, check_seed, check_tasks
 
@@ -114,21 +115,21 @@ def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["
     """Return the backend to use: native wherever it is available.
 
     Raises:
-        ValueError: "native" was asked for and is not available.
+        ConfigurationError: "native" was asked for and is not available.
     """
     if backend == "stock":
         return "stock"
     try:
         require_native(tasks, reward)
         reason = native.unavailable() or native.lacking(tasks, reward)
-    except ValueError:
+    except ConfigurationError:
         if backend == "native":
             raise
         reason = f"they do not have the {reward} reward of all of these tasks"
     if reason is None:
         return "native"
     if backend == "native":
-        raise ValueError(f"the native backend cannot be used: {reason}")
+        raise ConfigurationError(f"the native backend cannot be used: {reason}")
     logger.warning("native environments are not used, Meta-World's own are (slower): %s", reason)
     return "stock"
 

@@ -33,13 +33,9 @@ class _Bar(Progress):
 
 
 class ProgressView:
-    """Shows the progress of a run.
+    """Shows the progress of a run of ``total`` steps, of which ``step`` are done, on standard error by default.
 
-    Args:
-        total: Environment steps of the whole run.
-        step: Steps done before this start.
-        mode: "auto", "bar", "lines" or "off".
-        console: Where it is shown; standard error by default.
+    ``mode`` is "auto", "bar", "lines" or "off".
     """
 
     def __init__(self, total: int, step: int, mode: str, console: Console | None = None) -> None:
@@ -63,9 +59,7 @@ class ProgressView:
         return not self._off and time.perf_counter() - self._drawn >= wait
 
     def update(self, step: int, rates: Mapping[str, float]) -> None:
-        """Show ``step`` and the success rates of training, at most a few times a second."""
-        if not self.is_due():
-            return
+        """Show ``step`` and the success rates of training."""
         now = self._drawn = time.perf_counter()
         mean = f"success {sum(rates.values()) / len(rates):.0%}" if rates else "no episode has ended yet"
         each = " · ".join(f"{task.removesuffix('-v3')} {100 * rate:.0f}" for task, rate in rates.items())

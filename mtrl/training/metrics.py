@@ -1,4 +1,4 @@
-"""What a run measures of itself while it trains: metrics.csv, timing.csv, and their mirrors."""
+"""What a run measures of itself while it trains: its latest episodes and where the time goes."""
 
 import hashlib
 import logging
@@ -8,55 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from stable_baselines3.common.logger import Logger
 
-from mtrl.config.types import Config, SACConfig
+from mtrl.config.types import Config
 from mtrl.errors import ConfigurationError, UnstableError
-from mtrl.rundir.write import CsvLog
 
 logger = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
 WINDOW = 20
 """Episodes of a task over which its training success, return and length are averaged."""
-UNSTABLE_WINDOW = 1000
-"""Episodes of all tasks among which those whose simulation broke down are counted."""
-MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 10, 0.05
-"""Episodes that may break down, and the share of them, among the latest."""
-
-_TIMING = ("step", "seconds", "steps_per_second", "environment", "learning", "evaluation")
-_LEARNING = {
-    "updates": "train/n_updates",
-    "loss/actor": "train/actor_loss",
-    "loss/critic": "train/critic_loss",
-    "loss/temperature": "train/ent_coef_loss",
-    "temperature": "train/ent_coef",
-    "q_value": "train/q_value",
-    "learning_rate": "train/learning_rate",
-}
-"""Columns of metrics.csv and the names under which the algorithms record them; any other value is not written."""
-
-
-class Every:
-    """A schedule: due at each multiple of ``interval`` environment steps, in however large strides steps come."""
-
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
-        self.last = 0
-
-    def is_due(self, step: int) -> bool:
-        """Return whether a multiple of the interval was passed since ``mark``."""
-        return step // self.interval > self.last // self.interval
-
-    def mark(self, step: int) -> None:
-        """Count what is due at ``step`` as done; a step at which nothing is due changes nothing."""
-        if self.is_due(step):
-            self.last = step
+UNSTABLE_WINDOW, MAX_UNSTABLE, MAX_UNSTABLE_SHARE = 1000, 10, 0.05
+"""Of so many latest episodes of all tasks, the simulation may break down in so many, or in that share."""
+MEASURES = ("success_rate", "return", "episode_length")
 
 
 class Episodes:
@@ -66,7 +31,7 @@ class Episodes:
         self.tasks = tuple(tasks)
         self.count = self.unstable = 0
         self._broken: deque[int] = deque()
-        """Numbers of the episodes of the window that broke down."""
+        """Numbers of those latest episodes that broke down."""
         self.recent: list[deque[tuple[bool, float, int]]] = [deque(maxlen=WINDOW) for _ in tasks]
         """Success, return and length of each task's latest episodes."""
 
@@ -94,36 +59,25 @@ class Episodes:
                 "look at the actions, and at the versions of mujoco and metaworld"
             )
 
-    def success_rates(self) -> dict[str, float]:
-        """Return the success rate of the latest episodes of each task that has any."""
-        return {
-            task: float(np.mean([success for success, _, _ in recent]))
-            for task, recent in zip(self.tasks, self.recent, strict=True)
-            if recent
-        }
+    def means(self) -> dict[str, np.ndarray]:
+        """Return mean success, return and length of the latest episodes of each task that has any."""
+        recent = zip(self.tasks, self.recent, strict=True)
+        return {task: np.mean(np.array(latest, np.float64), axis=0) for task, latest in recent if latest}
 
     def row(self) -> dict[str, float]:
         """Return the cells of a row of metrics.csv."""
-        rates = self.success_rates()
         row: dict[str, float] = {"episodes": self.count, "unstable": self.unstable}
-        if rates:
-            row["success_rate"] = float(np.mean(list(rates.values())))
-        for task, recent in zip(self.tasks, self.recent, strict=True):
-            if recent:
-                success, episode_return, length = np.mean(np.array(recent, dtype=np.float64), axis=0)
-                row |= {f"success_rate/{task}": success, f"return/{task}": episode_return}
-                row[f"episode_length/{task}"] = length
+        means = self.means()
+        if means:
+            row["success_rate"] = float(np.mean([success for success, _, _ in means.values()]))
+        for task, values in means.items():
+            row |= {f"{measure}/{task}": value for measure, value in zip(MEASURES, values, strict=True)}
         return row
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        recent = [list(outcomes) for outcomes in self.recent]
-        return {
-            "count": self.count,
-            "unstable": self.unstable,
-            "broken": list(self._broken),
-            "recent": recent,
-        }
+        numbers = {"count": self.count, "unstable": self.unstable, "broken": list(self._broken)}
+        return {**numbers, "recent": [list(outcomes) for outcomes in self.recent]}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue where ``get_state`` was called."""
@@ -136,14 +90,11 @@ class Episodes:
 class Clock:
     """Measures where the wall-clock time goes; what is not counted as something else is the environments' time.
 
-    Args:
-        seconds: Seconds of earlier starts.
-        first_step: Environment steps of earlier starts.
+    Earlier starts took ``seconds`` and made ``first_step`` environment steps.
     """
 
     def __init__(self, seconds: float = 0.0, first_step: int = 0) -> None:
-        self._earlier = seconds
-        self._started = time.perf_counter()
+        self._earlier, self._started = seconds, time.perf_counter()
         self._mark = (self._started, first_step)
         self._spent = {"learning": 0.0, "evaluation": 0.0}
 
@@ -153,16 +104,16 @@ class Clock:
         return self._earlier + time.perf_counter() - self._started
 
     @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """Count the time inside the block as ``what``, "learning" or "evaluation"."""
+    def evaluating(self) -> Iterator[None]:
+        """Count the time inside the block as evaluation."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.add(what, time.perf_counter() - started)
+            self.add("evaluation", time.perf_counter() - started)
 
     def add(self, what: str, seconds: float) -> None:
-        """Count ``seconds`` as ``what``."""
+        """Count ``seconds`` as ``what``, "learning" or "evaluation"."""
         self._spent[what] += seconds
 
     def row(self, step: int) -> dict[str, float]:
@@ -172,95 +123,12 @@ class Clock:
         shares = {what: spent / since for what, spent in self._spent.items()}
         self._mark, self._spent = (now, step), dict.fromkeys(self._spent, 0.0)
         rate, environment = steps / since, 1 - sum(shares.values())
-        row = {"step": step, "seconds": self.seconds, "steps_per_second": rate, "environment": environment}
-        return row | shares
-
-
-class Metrics:
-    """Writes rows of metrics.csv and timing.csv, and mirrors them to TensorBoard and Weights & Biases.
-
-    Args:
-        cfg: The run.
-        directory: The run directory.
-        resumed_at: Step from which an earlier start is continued; TensorBoard hides what it holds of later ones.
-    """
-
-    def __init__(self, cfg: Config, directory: Path, resumed_at: int | None = None) -> None:
-        self.tasks = tasks = tuple(cfg.env.tasks)
-        columns = ["step", "episodes", "success_rate"]
-        for measure in ("success_rate", "return", "episode_length"):
-            columns += [f"{measure}/{task}" for task in tasks]
-        columns += _LEARNING
-        if isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task":
-            columns += [f"temperature/{task}" for task in tasks]
-        columns += ["unstable", "stage"]
-        self.logs = {
-            "metrics": CsvLog(directory / "metrics.csv", columns),
-            "timing": CsvLog(directory / "timing.csv", _TIMING),
-        }
-        self._tracker = None if cfg.logging.wandb == "off" else begin_wandb(cfg, directory)
-        self._writer: SummaryWriter | None = None
-        if cfg.logging.tensorboard:
-            from torch.utils import tensorboard
-
-            purge = None if resumed_at is None else resumed_at + 1
-            self._writer = tensorboard.SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
-
-    def write(self, step: int, episodes: Episodes, learner: Logger, clock: Clock, stage: int | None) -> None:
-        """Append a row to each file; ``learner`` holds what the algorithm logged since the last one."""
-        logged = learner.name_to_value
-        recorded = _LEARNING | {
-            f"temperature/{task}": f"train/ent_coef/{index}" for index, task in enumerate(self.tasks)
-        }
-        row: dict[str, object] = {"step": step, "stage": stage, **episodes.row()}
-        row |= {column: _plain(logged[name]) for column, name in recorded.items() if name in logged}
-        timing = clock.row(step)
-        self.logs["metrics"].append([row])
-        self.logs["timing"].append([timing])
-        self.mirror("training", row, step)
-        self.mirror("timing", timing, step)
-
-    def mirror(self, group: str, values: Mapping[str, object], step: int) -> None:
-        """Write scalars to TensorBoard and Weights & Biases under ``group``."""
-        scalars = {
-            f"{group}/{name}": value
-            for name, value in values.items()
-            if name != "step" and isinstance(value, int | float)
-        }
-        if self._tracker is not None:
-            self._tracker.log({**scalars, "step": step})
-        with self._unless_disk_is_full():
-            if self._writer is not None:
-                for name, value in scalars.items():
-                    self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush what the mirrors still hold."""
-        with self._unless_disk_is_full():
-            if self._writer is not None:
-                self._writer.close()
-        if self._tracker is not None:
-            self._tracker.finish()
-
-    @contextmanager
-    def _unless_disk_is_full(self) -> Iterator[None]:
-        """Do without TensorBoard from the first failure on: its writer does not recover, the CSV files hold all."""
-        try:
-            yield
-        except OSError as error:
-            self._writer = None
-            logger.warning("TensorBoard gets nothing more from this start (%s)", error)
-
-
-def _plain(value: Any) -> float:
-    number = float(value)
-    return int(number) if number.is_integer() and isinstance(value, int) else number
+        run = {"step": step, "seconds": self.seconds, "steps_per_second": rate}
+        return {**run, "environment": environment, **shares}
 
 
 def begin_wandb(cfg: Config, directory: Path) -> Any:
-    """Return a run of Weights & Biases, online or in files that ``wandb sync`` uploads.
-
-    The configuration is sent along; environment variables and code are not.
+    """Return a run of Weights & Biases, told the configuration, but neither environment variables nor code.
 
     Raises:
         ConfigurationError: wandb cannot begin.

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtrl.config.types import Config, HardwareConfig, is_learned, is_noted
 from mtrl.config.values import flatten
@@ -20,11 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ABSENT = object()
 
-
-@dataclass(frozen=True, slots=True)
-class EarlierRun:
+class EarlierRun(NamedTuple):
     """What is in a run directory before this start."""
 
     config: dict[str, Any] | None
@@ -32,33 +30,17 @@ class EarlierRun:
     status: dict[str, Any]
     """Empty if ``status.json`` is missing or damaged."""
 
-    def is_done(self, total_steps: int, enough: float | None) -> bool:
-        """Return whether the run finished and nothing more is asked for now.
-
-        Args:
-            total_steps: Environment steps asked for now.
-            enough: Success rate that ends the run now; None if only the steps do.
-        """
-        result = self.status.get("result")
-        if self.status.get("state") != "finished" or not isinstance(result, dict):
-            return False
-        solved = enough is not None and result["success_rate"] >= enough
-        return solved or int(self.status.get("step", 0)) >= total_steps
-
 
 def read_earlier_run(path: Path) -> EarlierRun | None:
     """Return what is in a run directory, or None if no run has started there."""
     if not any((path / name).exists() for name in ("config.yaml", "status.json", "checkpoints")):
         return None
-    try:
+    with suppress(UnreadableRunError):
         run = Run(path)
         return EarlierRun(run.config, run.status)
-    except UnreadableRunError:
-        pass
-    try:
+    with suppress(DamagedError):
         return EarlierRun(None, read_json(path / "status.json"))
-    except DamagedError:
-        return EarlierRun(None, {})
+    return EarlierRun(None, {})
 
 
 def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:
@@ -82,50 +64,36 @@ def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:
             f"this run was evaluated at env.horizon={cfg.env.horizon} until now: add "
             f"evaluation.horizon={cfg.env.horizon} to continue it exactly, or train from scratch with fresh=true"
         )
-    changed = changed_keys(earlier.config, composition.values)
-    return ", ".join(f"{key}: {_text(old)} -> {_text(new)}" for key, (old, new) in changed.items())
+    return _changes(earlier.config, composition.values)
 
 
-def changed_keys(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the keys with other values than in an earlier configuration, as (earlier, now).
+def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return which noted keys have other values than in an earlier configuration, in words.
 
     A key that the earlier configuration lacks was added to the project since; its value then was its default.
 
     Raises:
-        ConfigurationError: One of them decides what is learned.
+        ConfigurationError: A key that decides what is learned has another value.
     """
-    before, after = flatten(earlier), flatten(now)
-    changed = {
-        key: (before[key], after.get(key, _ABSENT))
-        for key in before
-        if not key.startswith("choices.") and before[key] != after.get(key, _ABSENT)
-    }
-    learned = ", ".join(
-        f"{key} ({_text(old)} there, {_text(new)} now)"
-        for key, (old, new) in changed.items()
-        if is_learned(key)
-    )
+    after = flatten(now)
+    changed = [
+        (key, old, after.get(key, "absent"))
+        for key, old in flatten(earlier).items()
+        if not key.startswith("choices.") and old != after.get(key, "absent")
+    ]
+    learned = ", ".join(f"{key} ({old} there, {new} now)" for key, old, new in changed if is_learned(key))
     if learned:
         raise ConfigurationError(
             f"the run directory holds another configuration: {learned}; give the earlier values, or train from "
             "scratch with fresh=true"
         )
-    return {key: values for key, values in changed.items() if is_noted(key)}
-
-
-def _text(value: object) -> str:
-    return "absent" if value is _ABSENT else str(value)
+    return ", ".join(f"{key}: {old} -> {new}" for key, old, new in changed if is_noted(key))
 
 
 def find_checkpoint(
     store: "Store", composition: Composition, status: Mapping[str, Any]
 ) -> "Checkpoint | None":
-    """Return the newest undamaged checkpoint, or None for a run without one.
-
-    Args:
-        store: The run's checkpoints.
-        composition: The run.
-        status: The status that the last start left.
+    """Return the newest undamaged checkpoint of a run, which left ``status``, or None for a run without one.
 
     Raises:
         ConfigurationError: There were checkpoints and all are damaged, or it is another run's.
@@ -142,7 +110,8 @@ def find_checkpoint(
                 f"the checkpoints of {store.path} are gone: put them back, or use fresh=true"
             )
         return None
-    changed_keys(checkpoint.configuration, composition.values)
+    # It refuses a key that decides what is learned, also where config.yaml is lost.
+    _changes(checkpoint.configuration, composition.values)
     now = versions()
     for name, version in checkpoint.versions.items():
         if now.get(name) != version:
@@ -156,14 +125,13 @@ def reuse_hardware(cfg: HardwareConfig, earlier: Mapping[str, Any]) -> HardwareC
     What is no longer there (a GPU) is chosen again.
     """
     reused: dict[str, Any] = {}
-    if cfg.device == "auto" and earlier.get("device") == "cpu":
-        reused["device"] = "cpu"
+    for key, only in (("device", "cpu"), ("backend", "stock")):
+        if getattr(cfg, key) == "auto" and earlier.get(key) == only:
+            reused[key] = only
     device, before = reused.get("device", cfg.device), earlier.get("device")
     same = device == before or (device == "auto" and isinstance(before, str) and cuda_available(before))
     if cfg.compile == "auto" and same and earlier.get("compile") is not None:
         reused["compile"] = earlier["compile"]
-    if cfg.backend == "auto" and earlier.get("backend") == "stock":
-        reused["backend"] = "stock"
     for key in ("workers", "threads", "torch_threads"):
         if getattr(cfg, key) is None and isinstance(earlier.get(key), int):
             reused[key] = earlier[key]

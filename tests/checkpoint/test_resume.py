@@ -3,13 +3,11 @@
 import json
 
 import pytest
-from forked_runs import assert_same, run_files
+from forked_runs import assert_same, run_here
 from tiny import TINY as LIGHT
 from tiny import interrupt_at
 
-from mtrl.experiment import compose_run
 from mtrl.signals import Signals
-from mtrl.start import run_one
 
 REPLACED = ("variant=", "checkpoint.every=", "hardware.backend=")
 TINY = [*(words for words in LIGHT if not words.startswith(REPLACED)), "checkpoint.every=1000"]
@@ -18,8 +16,9 @@ TINY.append("hardware.threads=1")
 
 def start(output, *overrides, code=0):
     """Return the files of a run that ends with an exit code."""
-    assert run_one(compose_run([*TINY, *overrides, f"output={output}"])) == code
-    return run_files(output, *overrides, base=TINY)
+    ended, run = run_here(output, *overrides, base=TINY)
+    assert ended == code
+    return run
 
 
 def whole_and_resumed(tmp_path, monkeypatch, overrides, interruptions):

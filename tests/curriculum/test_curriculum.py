@@ -14,7 +14,7 @@ from mtrl.env.make import make_vec_env
 from mtrl.experiment import compose_run
 from mtrl.tasks import MT3, MT10
 from mtrl.training import callbacks
-from mtrl.training.metrics import Metrics
+from mtrl.training.callbacks import Logs
 
 
 def config(*overrides):
@@ -250,7 +250,7 @@ def test_a_stopped_run_is_advanced_by_hand_and_says_where_that_leads(train, tmp_
 def test_a_stage_is_drawn_where_it_began_and_a_full_disk_keeps_only_its_model(
     train, tmp_path, monkeypatch, caplog
 ):
-    drawn, original = [], Metrics.mirror
+    drawn, original = [], Logs.mirror
 
     def mirror(self, group, values, step):
         if group == "curriculum" and "stage" in values:
@@ -260,7 +260,7 @@ def test_a_stage_is_drawn_where_it_began_and_a_full_disk_keeps_only_its_model(
     def full(*arguments, **named):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Metrics, "mirror", mirror)
+    monkeypatch.setattr(Logs, "mirror", mirror)
     monkeypatch.setattr(callbacks, "save_model", full)
     path = train(tmp_path, *CHECKED, "curriculum.steps=[60]", "curriculum.thresholds=[1]", "total_steps=180")
     transitions = status(path)["curriculum"]["transitions"]

@@ -1,107 +1,64 @@
 """Whatever the moment a run is killed at, what is visible is whole and the continued run is the whole one."""
 
 import random
+from functools import partial
 
 import pytest
-from forked_runs import assert_same, run_files
+import tiny
+from forked_runs import assert_same, forked, run_files
 from tiny import TINY
 
-META_WORLD = [
-    "experiment=smoke",
-    "variant=shared",
-    "env.horizon=20",
-    "total_steps=400",
-    "algo.learning_starts=60",
-    "algo.batch_size=8",
-    "algo.buffer_size=150",
-    "variant.actor_layers=[8]",
-    "variant.critic_layers=[8]",
-    "evaluation.every=150",
-    "evaluation.episodes=1",
-    "evaluation.final_episodes=1",
-    "checkpoint.every=50",
-    "logging.every=50",
-    "logging.progress=off",
-    "logging.tensorboard=false",
-    "hardware=cpu",
-    "hardware.backend=stock",
-    "hardware.workers=1",
-    "hardware.torch_threads=1",
-]
+META_WORLD = [*TINY, "hardware.workers=1"]
 
 
-def kill_until_done(server, output, whole, kills, delays, *, base, tiny):
-    """Kill a run again and again until it is done; return the number of kills."""
-    left = run_files(output, base=base)
-    while True:
-        delay = delays() if kills > 0 else None
-        answer = server.run(output, base=base, tiny=tiny, kill_after=delay, code=None)
-        if answer["code"] == 0:
-            break
-        assert answer["code"] == -9, answer["printed"]
-        kills -= 1
-        step = left.verify()
-        lines = whole.text("metrics.csv").splitlines()
-        certain = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
-        if left.path.joinpath("metrics.csv").exists():
-            assert left.text("metrics.csv").splitlines()[1 : len(certain) + 1] == certain
-    assert_same(left, whole)
-    return kills
-
-
-@pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_of_tiny_runs(server, whole, tmp_path, kills):
-    moments = random.Random(kills)
-    number = 0
-    while kills > 0:
+@pytest.mark.parametrize(
+    ("kills", "meta_world"),
+    [
+        (20, False),
+        (3, True),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(300, False), (30, True)]),
+    ],
+)
+def test_kills_at_random_moments(whole, tmp_path, kills, meta_world):
+    base, (first, last), of_a_run = (META_WORLD, (0.3, 2.5), 6) if meta_world else (TINY, (0.05, 0.65), 12)
+    if meta_world:
+        forked(tmp_path / "whole", base=base, tiny=False)
+        whole = run_files(tmp_path / "whole", base=base)
+    moments, number, left_over = random.Random(kills), 0, kills
+    while left_over > 0:
         number += 1
-        left_over = kill_until_done(
-            server,
-            tmp_path / str(number),
-            whole,
-            min(kills, 12),
-            lambda: moments.uniform(0.1, 0.9),
-            base=TINY,
-            tiny=True,
-        )
-        kills -= min(kills, 12) - left_over
-
-
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_of_meta_world_runs(server, tmp_path, kills):
-    moments = random.Random(kills)
-    server.run(tmp_path / "whole", base=META_WORLD, tiny=False)
-    whole = run_files(tmp_path / "whole", base=META_WORLD)
-    number = 0
-    while kills > 0:
-        number += 1
-        left_over = kill_until_done(
-            server,
-            tmp_path / str(number),
-            whole,
-            min(kills, 6),
-            lambda: moments.uniform(0.5, 4.0),
-            base=META_WORLD,
-            tiny=False,
-        )
-        kills -= min(kills, 6) - left_over
+        output, of_this_run = tmp_path / str(number), min(left_over, of_a_run)
+        left = run_files(output, base=base)
+        while True:
+            delay = moments.uniform(first, last) if of_this_run > 0 else None
+            answer = forked(output, base=base, tiny=not meta_world, kill_after=delay, code=None)
+            if answer.code == 0:
+                break
+            assert answer.code == -9, answer.printed
+            of_this_run, left_over = of_this_run - 1, left_over - 1
+            step = left.verify()
+            rows = whole.text("metrics.csv").splitlines()[1:]
+            certain = [row for row in rows if int(row.split(",")[0]) <= step]
+            if left.path.joinpath("metrics.csv").exists():
+                assert left.text("metrics.csv").splitlines()[1 : len(certain) + 1] == certain
+        assert_same(left, whole)
 
 
 @pytest.mark.parametrize(
     "points",
     [[4, 33, 52, 74], pytest.param(range(1, 140), marks=pytest.mark.slow)],
 )
-def test_a_death_at_any_write_to_the_disk(server, whole, tmp_path, points):
+def test_a_death_at_any_write_to_the_disk(whole, tmp_path, points):
     for point in points:
         output = tmp_path / str(point)
-        answer = server.run(output, call=["die_at_write", [point]], code=None)
+        answer = forked(output, fault=partial(tiny.die_at_write, point), code=None)
         left = run_files(output)
-        if answer["code"] == 0:
+        if answer.code == 0:
             # The run wrote fewer times than that.
             assert_same(left, whole)
             continue
-        assert answer["code"] == 99, answer["printed"]
+        assert answer.code == 99, answer.printed
         left.verify()
-        server.run(output)
+        forked(output)
         assert_same(left, whole)
         assert not list(left.path.rglob(".tmp-*")) + list(left.path.rglob(".old-*"))

@@ -1,12 +1,13 @@
 """What cannot go on is refused in one sentence, with nothing touched."""
 
 import json
+import shutil
 import signal
-import threading
 import time
 
 import pytest
-from forked_runs import run_files
+import tiny
+from forked_runs import ForkedRun, forked, run_files
 from tiny import TINY
 
 from mtrl.errors import ConfigurationError
@@ -14,35 +15,21 @@ from mtrl.experiment import compose_run
 from mtrl.start import run_one
 
 
-def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(server, tmp_path):
+def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(tmp_path):
     left = run_files(tmp_path)
-    begun = threading.Thread(
-        target=lambda: server.begin(
-            tmp_path,
-            call=["wait_at", [60, 60]],
-            kill_when=[str(tmp_path / "go"), 0],
-            kill_after=0,
-            signal=signal.SIGKILL,
-        )
-    )
-    begun.start()
+    holder = ForkedRun(tmp_path, fault=lambda: tiny.at_step(60, lambda _: time.sleep(60)))
     try:
         deadline = time.monotonic() + 30
         while not ((left.path / "status.json").exists() and left.status()["checkpoint"] == 40):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        holder = json.loads(left.text("run.lock"))
-        before = left.text("status.json")
-        with pytest.raises(
-            ConfigurationError, match=rf"in use by process {holder['pid']} on {holder['host']}"
-        ):
+        host, before = json.loads(left.text("run.lock"))["host"], left.text("status.json")
+        with pytest.raises(ConfigurationError, match=rf"in use by process {holder.pid} on {host}"):
             run_one(compose_run([*TINY, f"output={tmp_path}"]))
         assert left.text("status.json") == before
     finally:
-        (tmp_path / "go").touch()
-        begun.join()
-        assert server.end()["code"] == -9
-    server.run(tmp_path)
+        assert holder.end(0).code == -signal.SIGKILL
+    forked(tmp_path)
 
 
 def test_too_little_memory_is_refused_with_the_sum(tmp_path, monkeypatch):
@@ -52,9 +39,7 @@ def test_too_little_memory_is_refused_with_the_sum(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_checkpoints_that_were_removed_are_not_a_new_run(server, halfway):
-    import shutil
-
+def test_checkpoints_that_were_removed_are_not_a_new_run(halfway):
     shutil.rmtree(halfway.path / "checkpoints")
-    answer = server.run(halfway.output, code=2)
-    assert "are gone" in answer["printed"]
+    answer = forked(halfway.output, code=2)
+    assert "are gone" in answer.printed

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from forked_runs import SECRET, run_files
+from forked_runs import SECRET, forked, run_files
 from payloads import Payload, plant_in_data, rewrite_zip
 from tiny import TINY
 
@@ -73,16 +73,16 @@ PLANTS = {
 
 
 @pytest.fixture(scope="module")
-def finished(server, tmp_path_factory):
+def finished(tmp_path_factory):
     output = tmp_path_factory.mktemp("finished")
-    server.run(output, *MORE, "total_steps=120")
+    forked(output, *MORE, "total_steps=120")
     return run_files(output, *MORE)
 
 
 @pytest.fixture
 def copy(finished, tmp_path, monkeypatch):
     """Return a function that copies the run into a folder; nothing can simulate but the tiny environment of a run."""
-    monkeypatch.setattr("mtrl.env.make.make_vec_env", None)
+    tiny.use_tiny_environment(monkeypatch)
     return lambda folder=tmp_path: finished.copied_to(folder).path
 
 
@@ -92,7 +92,6 @@ def begin_transfer(run, output):
 
 
 def continue_run(output):
-    tiny.use_tiny_environment()
     return run_one(compose_run([*TINY, *MORE, "total_steps=140", f"output={output}"]))
 
 
@@ -134,7 +133,6 @@ def test_no_command_that_plays_runs_a_payload(copy, tmp_path, capsys, command):
 def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, copy, tmp_path, capsys):
     marker = tmp_path / "executed"
     content = cloudpickle.dumps(Payload(marker))
-    tiny.use_tiny_environment()
     files = sorted(path.relative_to(finished.path) for path in finished.path.rglob("*") if path.is_file())
     assert len(files) > 15
     for number, name in enumerate(files):
@@ -154,7 +152,7 @@ def test_no_file_of_a_run_is_unpickled_whatever_its_name(finished, copy, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "link"])
-def test_a_manifest_reaches_nothing_outside_its_directory(server, tmp_path, finished, name):
+def test_a_manifest_reaches_nothing_outside_its_directory(tmp_path, finished, name):
     run = finished.copied_to(tmp_path).path
     (run / "secret").write_text("secret")
     for path in run.glob("checkpoints/step_*/manifest.json"):
@@ -163,8 +161,7 @@ def test_a_manifest_reaches_nothing_outside_its_directory(server, tmp_path, fini
         manifest = json.loads(path.read_text())
         manifest["files"][name] = facts_of(run / "secret")
         path.write_text(json.dumps(sealed(manifest)))
-    answer = server.run(tmp_path, *MORE, "total_steps=140", code=2)
-    assert "is missing" in answer["printed"]
+    assert "is missing" in forked(tmp_path, *MORE, "total_steps=140", code=2).printed
 
 
 def test_arrays_are_no_larger_than_their_files(tmp_path):

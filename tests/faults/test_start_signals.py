@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from forked_runs import REPOSITORY, assert_same, run_files
+import tiny
+from forked_runs import assert_same, forked, run_files
 from tiny import TINY
+from tiny_runs import REPOSITORY
 
 AT_IMPORT = """
 import importlib.abc, os, sys, time
@@ -142,27 +144,28 @@ def test_a_signal_between_the_start_of_a_worker_and_its_description(tmp_path):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     ],
 )
-def test_a_signal_while_a_run_is_restored(server, whole, halfway, owner, name, number):
+def test_a_signal_while_a_run_is_restored(whole, halfway, owner, name, number):
     before = halfway.verify()
     begun = time.monotonic()
-    answer = server.run(halfway.output, call=["signal_at", [number, owner, name]], code=128 + number)
+    answer = forked(halfway.output, fault=lambda: tiny.signal_at(number, owner, name), code=128 + number)
     assert time.monotonic() - begun < 30
-    assert answer["printed"].splitlines()[-1] == (
+    assert answer.printed.splitlines()[-1] == (
         f"{number.name}: saved at step {before} in {halfway.path}; the same command continues the run"
     )
-    assert "Traceback" not in answer["printed"]
+    assert "Traceback" not in answer.printed
     assert halfway.verify() == before
-    server.run(halfway.output)
+    forked(halfway.output)
     assert_same(halfway, whole)
 
 
-def test_a_signal_before_the_first_step_of_a_new_run_leaves_it_interrupted(server, whole, tmp_path):
+def test_a_signal_before_the_first_step_of_a_new_run_leaves_it_interrupted(whole, tmp_path):
     begun = time.monotonic()
-    call = ["signal_at", [signal.SIGTERM, "mtrl.train", "make_agent"]]
-    answer = server.run(tmp_path, call=call, code=143)
+    answer = forked(
+        tmp_path, fault=lambda: tiny.signal_at(signal.SIGTERM, "mtrl.train", "make_agent"), code=143
+    )
     assert time.monotonic() - begun < 30
     left = run_files(tmp_path)
-    assert "nothing was saved yet" in answer["printed"]
+    assert "nothing was saved yet" in answer.printed
     assert (left.status()["state"], left.status()["reason"]) == ("interrupted", "SIGTERM")
-    server.run(tmp_path)
+    forked(tmp_path)
     assert_same(left, whole)

@@ -45,10 +45,10 @@ class Fragile(gymnasium.Env):
         self.task = task
 
     def get_state(self):
-        return {"steps": self.steps, "length": self.length, "task": self.task}
+        return vars(self).copy()
 
     def set_state(self, state):
-        self.steps, self.length, self.task = state["steps"], state["length"], state["task"]
+        vars(self).update(state)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ def write_run(
     total_steps: int = 200_000,
     step: int | None = None,
     every: int = 10_000,
-    log_every: int = 5_000,
     episodes: int = 10,
     skill: float = 0.8,
     state: str = "finished",
@@ -32,7 +31,6 @@ def write_run(
     environment: dict | None = None,
     host: str | None = None,
     pid: int | None = None,
-    speed: float = 400.0,
 ) -> Path:
     """Write one run whose success on task k rises towards ``skill`` and return its directory."""
     random = np.random.default_rng([seed, sum(map(ord, name))])
@@ -71,8 +69,8 @@ def write_run(
     }
     (path / "environment.json").write_text(json.dumps(facts))
     _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, horizon)
-    _write_metrics(path, random, tasks, done, log_every, skill, stages)
-    _write_timing(path, random, done, every, speed)
+    _write_metrics(path, random, tasks, done, skill, stages)
+    _write_timing(path, random, done, every)
     return path
 
 
@@ -99,8 +97,8 @@ def _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, 
     _write(path / "evaluation.csv", "step,task,goals,episodes,success_rate,mean_return,mean_length", lines)
 
 
-def _write_metrics(path, random, tasks, done, every, skill, stages):
-    steps, n = np.arange(every, done + 1, every), len(tasks)
+def _write_metrics(path, random, tasks, done, skill, stages):
+    steps, n = np.arange(5_000, done + 1, 5_000), len(tasks)
     names = ["step", "updates", "episodes", "success_rate"]
     names += [f"{what}/{task}" for what in ("success_rate", "return", "episode_length") for task in tasks]
     names += ["loss/actor", "loss/critic", *(f"temperature/{task}" for task in tasks)]
@@ -123,9 +121,9 @@ def _write_metrics(path, random, tasks, done, every, skill, stages):
     _write(path / "metrics.csv", ",".join(names), [",".join(cells) for cells in rows])
 
 
-def _write_timing(path, random, done, every, speed):
+def _write_timing(path, random, done, every):
     steps = np.arange(every, done + 1, every)
-    measured = speed * (1 + random.normal(0, 0.05, len(steps)))
+    measured = 400 * (1 + random.normal(0, 0.05, len(steps)))
     rows = zip(steps, np.cumsum(every / measured), measured, strict=True)
     lines = [f"{step},{seconds:.3f},{at:.2f},0.3,0.6,0.05" for step, seconds, at in rows]
     _write(path / "timing.csv", "step,seconds,steps_per_second,environment,learning,evaluation", lines)

@@ -1,16 +1,22 @@
 """A light environment with the project's contract, the run that uses it, and the faults a run is given."""
 
 import errno
+import itertools
 import os
 import pydoc
 import resource
 import signal
 import time
+from copy import copy
 from pathlib import Path
 
 import gymnasium
 import numpy as np
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+
+from mtrl.env.metaworld import StockEnv
+from mtrl.training.callbacks import Evaluations, RunCallbacks
 
 TINY = [
     "experiment=smoke",
@@ -34,6 +40,7 @@ TINY = [
     "hardware.torch_threads=1",
 ]
 ACTION, OBSERVATION = 4, 39
+STATE = ("coming", "tasks", "positions", "lengths", "returns")
 
 
 class TinyVecEnv(VecEnv):
@@ -103,20 +110,13 @@ class TinyVecEnv(VecEnv):
         self.coming[i], self.goals[i] = task, goal
 
     def _get_state(self, i):
-        return {
-            "generator": self.generators[i].bit_generator.state,
-            "coming": self.coming[i],
-            "task": self.tasks[i],
-            "position": self.positions[i].copy(),
-            "length": self.lengths[i],
-            "return": self.returns[i],
-        }
+        state = {name: copy(getattr(self, name)[i]) for name in STATE}
+        return state | {"generator": self.generators[i].bit_generator.state}
 
     def _set_state(self, i, state):
         self.generators[i].bit_generator.state = state["generator"]
-        self.coming[i], self.tasks[i] = state["coming"], state["task"]
-        self.positions[i] = state["position"]
-        self.lengths[i], self.returns[i] = state["length"], state["return"]
+        for name in STATE:
+            getattr(self, name)[i] = state[name]
 
     def get_attr(self, attr_name, indices=None):
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
@@ -131,10 +131,8 @@ class TinyVecEnv(VecEnv):
         pass
 
 
-def use_tiny_environment(**faults):
+def use_tiny_environment(monkeypatch, **faults):
     """Let runs in this process train on the light environment; ``faults`` name the vector step of each."""
-    import mtrl.env.make
-
     made = []
 
     def make(tasks, copies_per_task, *, seed, horizon, **_):
@@ -144,110 +142,87 @@ def use_tiny_environment(**faults):
         made.append(TinyVecEnv(tasks, assignment, seed, horizon, () if made else faults.items()))
         return made[-1]
 
-    mtrl.env.make.make_vec_env = make
+    monkeypatch.setattr("mtrl.env.make.make_vec_env", make)
 
 
-def die_at_write(number):
-    """End the process at the ``number``-th time that something is forced to the disk or given its name."""
-    count = 0
+def around(owner, name):
+    """Return a decorator that puts a function in the place of ``owner.name``; it gets that as its first argument."""
 
-    def counted(function):
-        def call(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == number:
-                os._exit(99)
-            return function(*args, **kwargs)
+    def put(function):
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *args, **kwargs: function(original, *args, **kwargs))
 
-        return call
-
-    os.fsync, os.rename, os.replace = counted(os.fsync), counted(os.rename), counted(os.replace)
-    Path.rename, Path.replace = counted(Path.rename), counted(Path.replace)
-    return lambda: count
-
-
-def poison_action(step):
-    """Let the agent choose an action that is NaN at a step of training."""
-    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-
-    original = OffPolicyAlgorithm._sample_action
-
-    def sample_action(self, *args, **kwargs):
-        action, buffer_action = original(self, *args, **kwargs)
-        if self.num_timesteps == step:
-            action, buffer_action = action.copy(), buffer_action.copy()
-            action[1, 2] = buffer_action[1, 2] = np.nan
-        return action, buffer_action
-
-    OffPolicyAlgorithm._sample_action = sample_action
+    return put
 
 
 def before_each_step(do):
     """Let runs in this process call ``do`` with the agent and its callbacks before each step of training is logged."""
-    from mtrl.training.callbacks import RunCallbacks
 
-    original = RunCallbacks._on_step
+    @around(RunCallbacks, "_on_step")
+    def on_step(original, callbacks):
+        do(callbacks.model, callbacks)
+        return original(callbacks)
 
-    def on_step(self):
-        do(self.model, self)
-        return original(self)
 
-    RunCallbacks._on_step = on_step
+def at_step(step, do):
+    """Let runs in this process call ``do`` with the agent at a step of training."""
+    before_each_step(lambda model, _: do(model) if model.num_timesteps == step else None)
+
+
+def die_at_write(number):
+    """End the process at the ``number``-th time that something is forced to the disk or given its name."""
+    count = itertools.count(1)
+    for owner, name in ((os, "fsync"), (os, "rename"), (os, "replace"), (Path, "rename"), (Path, "replace")):
+
+        @around(owner, name)
+        def write(original, *args, **kwargs):
+            return os._exit(99) if next(count) == number else original(*args, **kwargs)
+
+
+def poison_action(step):
+    """Let the agent choose an action that is NaN at a step of training."""
+
+    @around(OffPolicyAlgorithm, "_sample_action")
+    def sample_action(original, agent, *args, **kwargs):
+        action, buffer_action = (chosen.copy() for chosen in original(agent, *args, **kwargs))
+        if agent.num_timesteps == step:
+            action[1, 2] = buffer_action[1, 2] = np.nan
+        return action, buffer_action
 
 
 def poison_weights(step):
-    """Make a weight NaN at a vector step of training."""
-    import torch
-
-    def poison(model, _):
-        if model.num_timesteps == step:
-            with torch.no_grad():
-                next(model.critic.parameters()).view(-1)[0] = float("nan")
-
-    before_each_step(poison)
+    """Make a weight NaN at a step of training."""
+    at_step(step, lambda model: next(model.critic.parameters()).detach().view(-1)[:1].fill_(float("nan")))
 
 
 def poison_transitions(step, task):
-    """Make what is held of a task too large for the loss, at a vector step of training."""
+    """Make what is held of a task too large for the loss, at a step of training."""
 
-    def poison(model, _):
-        if model.num_timesteps == step:
-            buffer = model.replay_buffer
-            buffer.observations[buffer.tasks == task, 0] = 3e38
+    def poison(model):
+        buffer = model.replay_buffer
+        buffer.observations[buffer.tasks == task, 0] = 3e38
 
-    before_each_step(poison)
+    at_step(step, poison)
 
 
 def signal_self(step, *numbers):
     """Send this process signals at a step of training."""
-    waiting = list(numbers)
-
-    def send(model, _):
-        while waiting and model.num_timesteps >= step:
-            os.kill(os.getpid(), waiting.pop(0))
-
-    before_each_step(send)
+    at_step(step, lambda _: [os.kill(os.getpid(), number) for number in numbers])
 
 
 def signal_in_evaluation(number, step):
     """Send this process a signal in the first evaluation from a step on."""
-    from mtrl.training.callbacks import EvaluationCallback
+    waiting = [number]
 
-    original, sent = EvaluationCallback.evaluate_now, []
-
-    def evaluate_now(self, *args):
-        if not sent and self.num_timesteps >= step:
-            sent.append(True)
-            os.kill(os.getpid(), number)
-        return original(self, *args)
-
-    EvaluationCallback.evaluate_now = evaluate_now
+    @around(Evaluations, "evaluate_now")
+    def evaluate_now(original, evaluations, *args):
+        if waiting and evaluations.run.num_timesteps >= step:
+            os.kill(os.getpid(), waiting.pop())
+        return original(evaluations, *args)
 
 
 def interrupt_at(monkeypatch, steps):
     """Let a signal arrive at each of the steps of training, once."""
-    from mtrl.training.callbacks import RunCallbacks
-
     monkeypatch.setattr(RunCallbacks, "_on_step", RunCallbacks._on_step)
     waiting = list(steps)
 
@@ -261,57 +236,40 @@ def interrupt_at(monkeypatch, steps):
 
 def signal_at(number, owner, name):
     """Send this process a signal as it enters a function, in which it then stays."""
-    place = pydoc.locate(owner)
-    original = getattr(place, name)
 
-    def patched(*args, **kwargs):
+    @around(pydoc.locate(owner), name)
+    def stay(original, *args, **kwargs):
         os.kill(os.getpid(), number)
         time.sleep(60)
-        return original(*args, **kwargs)
-
-    setattr(place, name, patched)
 
 
 def limit_file_size(bytes_, begin, end):
     """Let every write beyond a size fail between two steps of training, as on a full disk."""
 
     def limit(model, _):
-        full = begin <= model.num_timesteps < end
-        size = bytes_ if full else resource.RLIM_INFINITY
+        size = bytes_ if begin <= model.num_timesteps < end else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     before_each_step(limit)
 
 
-def wait_at(step, seconds):
-    """Let a run wait at a step of training."""
-    before_each_step(lambda model, _: time.sleep(seconds) if model.num_timesteps == step else None)
-
-
 def no_room_for(name):
     """Let the writing of one array file fail half way, as on a full disk."""
-    original = np.savez
 
-    def savez(file, *args, **kwargs):
+    @around(np, "savez")
+    def savez(original, file, *args, **kwargs):
         if Path(file).name != name:
             return original(file, *args, **kwargs)
         Path(file).write_bytes(b"PK")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    np.savez = savez
-
 
 def break_simulation(every):
     """Give a Meta-World simulation an impossible speed at every so-manieth step."""
-    from mtrl.env.metaworld import StockEnv
+    count = itertools.count(1)
 
-    original, count = StockEnv.step, 0
-
-    def step(self, action):
-        nonlocal count
-        count += 1
-        if count % every == 0:
-            self._env().data.qvel[:] = 1e12
-        return original(self, action)
-
-    StockEnv.step = step
+    @around(StockEnv, "step")
+    def step(original, env, action):
+        if next(count) % every == 0:
+            env._env().data.qvel[:] = 1e12
+        return original(env, action)

@@ -1,15 +1,13 @@
-"""What a run measures of its training episodes, and its mirrors on a full disk."""
+"""What a run measures of its training episodes, and TensorBoard on a full disk."""
 
 import errno
 import json
 
 import numpy as np
 import pytest
-from stable_baselines3.common.logger import Logger
 
 from mtrl.errors import UnstableError
-from mtrl.experiment import compose_run
-from mtrl.training.metrics import Clock, Episodes, Metrics
+from mtrl.training.metrics import Episodes
 
 GOOD, BROKEN_DOWN = {"task_id": 0, "is_success": True, "episode": {"r": 1.0, "l": 5}}, {"unstable": True}
 
@@ -53,16 +51,12 @@ def test_episodes_of_a_checkpoint_from_before_the_window_are_continued():
         resumed.check_stable()
 
 
-def test_a_mirror_without_room_ends_neither_the_run_nor_its_logs(tmp_path, monkeypatch, caplog):
-    metrics = Metrics(compose_run(["logging.tensorboard=true"]).config, tmp_path)
-
+def test_a_mirror_without_room_ends_neither_the_run_nor_its_logs(train, tmp_path, monkeypatch, caplog):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(metrics._writer, "add_scalar", full)
-    learner = Logger(folder=None, output_formats=[])
-    for step in (10, 20):
-        metrics.write(step, Episodes(["reach-v3"]), learner, Clock(), None)
-    metrics.close()
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
+    words = ("task=reach-v3", "logging.tensorboard=true", "total_steps=200", "evaluation.every=1000")
+    path = train(tmp_path, *words)
     assert caplog.text.count("TensorBoard gets nothing more") == 1
-    assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
+    assert (path / "metrics.csv").read_text().count("\n") == 3

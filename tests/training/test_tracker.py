@@ -11,11 +11,14 @@ import pytest
 from tiny_runs import REPOSITORY
 
 from mtrl.errors import ConfigurationError
-from mtrl.experiment import compose_run
+from mtrl.experiment import compose_run, run_directory
 
 
-def test_it_is_off_and_not_imported_unless_asked_for():
-    assert compose_run([]).config.logging.wandb == "off"
+def test_it_is_off_and_not_imported_unless_asked_for_and_does_not_move_the_run():
+    plain = compose_run([])
+    assert plain.config.logging.wandb == "off"
+    if importlib.util.find_spec("wandb"):
+        assert run_directory(compose_run(["logging.wandb=offline"])) == run_directory(plain)
     script = "import mtrl.training.callbacks, sys; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY).returncode == 0
 
@@ -37,15 +40,6 @@ def test_online_without_a_login_is_refused_at_once(monkeypatch, tmp_path):
         compose_run(["logging.wandb=online"])
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert compose_run(["logging.wandb=online"]).config.logging.wandb == "online"
-
-
-def test_the_mode_does_not_move_the_run():
-    from mtrl.experiment import run_directory
-
-    offline = compose_run(["logging.wandb=offline"]) if importlib.util.find_spec("wandb") else None
-    if offline is None:
-        pytest.skip("wandb is not installed")
-    assert run_directory(offline) == run_directory(compose_run([]))
 
 
 def logged_rows(path):
