@@ -51,7 +51,7 @@ def test_a_temperature_and_a_target_may_be_whole_numbers():
     assert compose_run(["algo.ent_coef=auto_0.3"]).config.algo.ent_coef == "auto_0.3"
 
 
-@pytest.mark.parametrize("experiment", ["mt1", "mt10"])
+@pytest.mark.parametrize("experiment", ["mt1", "mt10_wide"])
 def test_the_tuning_of_a_recipe_is_for_the_own_class_and_another_has_the_defaults(experiment):
     """An override of what only the own class has is still refused."""
     foreign = [f"experiment={experiment}", "algo.cls=stable_baselines3.SAC"]
@@ -107,7 +107,7 @@ class Learner(OffPolicyAlgorithm):
 
 
 def test_a_class_of_another_family_is_taken_by_its_arguments_and_has_no_networks_of_ours():
-    words = ["experiment=mt10", f"algo.cls={__name__}.Learner"]
+    words = ["experiment=mt10_wide", f"algo.cls={__name__}.Learner"]
     assert compose_run([*words, "algo.kwargs.quantiles=3"]).config.algo.kwargs == {"quantiles": 3}
     refused = {
         "variant=multihead": "has no variant=multihead: use SAC, TD3 or DDPG, or variant=shared",
@@ -163,7 +163,7 @@ def test_an_update_is_compiled_by_itself_only_where_the_algorithm_can(monkeypatc
 
 
 def test_the_bytes_of_a_replay_count_balanced_batches_and_longer_returns():
-    words = ["experiment=mt10", "algo.buffer_size=1000", "algo.batch_size=150"]
+    words = ["experiment=mt10_wide", "algo.buffer_size=1000", "algo.batch_size=150"]
     plain = replay_bytes(compose_run([*words, "algo.balanced_batches=false"]).config)
     assert replay_bytes(compose_run(words).config) == plain + 16_000
     assert replay_bytes(compose_run([*words, "algo.n_steps=3"]).config) == plain + 24_000

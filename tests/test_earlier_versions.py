@@ -19,7 +19,7 @@ PINNED = [line.split(" -> ") for line in (DATA / "directories.txt").read_text().
 
 
 @pytest.mark.parametrize(("words", "directory"), PINNED)
-def test_a_run_lives_in_the_directory_that_version_0_1_0_gave_it(words, directory):
+def test_a_run_keeps_its_directory(words, directory):
     assert str(run_directory(compose_run(words.split()))) == directory
 
 

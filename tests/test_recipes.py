@@ -83,19 +83,19 @@ def test_agent_of_mtmhsac_has_the_published_optimisers_and_first_weights():
 
 def test_mt10_on_a_processor_is_ten_small_learners_in_one():
     """As many transitions of each task in an update as MT1's recipe has, and as many updates for each of them."""
-    ten, one = compose_run(["experiment=mt10_cpu"]).config, compose_run(["experiment=mt1"]).config
+    ten, one = compose_run(["experiment=mt10"]).config, compose_run(["experiment=mt1"]).config
     assert ten.env.tasks == list(MT10)
     assert ten.algo.batch_size == 10 * one.algo.batch_size
     assert ten.algo.updates / ten.env.copies_per_task == one.algo.updates / one.env.copies_per_task
     assert (ten.variant.shared_layers, ten.variant.actor_heads) == (0, True)
     assert ten.variant.critic_layers == one.variant.critic_layers
-    cfg = compose_run(["experiment=mt10_cpu", "algo.buffer_size=4000"]).config
+    cfg = compose_run(["experiment=mt10", "algo.buffer_size=4000"]).config
     agent = make_agent(cfg, envs(10, 4), HARDWARE)
     assert agent.critic.net.layers[0].weight.shape == (20, 43, 128)
     assert agent.log_ent_coef.exp().tolist() == pytest.approx([0.1] * 10)
 
 
-@pytest.mark.parametrize(("recipe", "n_tasks", "copies"), [("mt10", 10, 1), ("mt3", 3, 2)])
+@pytest.mark.parametrize(("recipe", "n_tasks", "copies"), [("mt10_wide", 10, 1), ("mt3", 3, 2)])
 def test_rewards_are_scaled_as_in_the_pilot(recipe, n_tasks, copies):
     """0.1 times the largest task mean over the task's own, at most 3, looked at every 500 updates."""
     cfg = compose_run([f"experiment={recipe}", "algo.buffer_size=2000"]).config

@@ -48,7 +48,7 @@ def test_every_experiment_composes_with_every_algorithm_and_variant(experiment, 
 
 OTHERS = [name for name in groups()["experiment"] if name not in SETS]
 PAIRS = list(itertools.product(ALGORITHMS, VARIANTS))
-FOR_HEADS = {("mtmhsac", "sac"), ("mt10_cpu", "sac")}
+FOR_HEADS = {("mtmhsac", "sac")}
 """Recipes whose tuned values are for heads alone."""
 
 
