@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 
 from mtrl import statistics
@@ -13,6 +12,7 @@ from mtrl.errors import ConfigurationError
 from mtrl.rundir.curves import curves_of
 from mtrl.rundir.run import Run
 
+SIDES = ("transfer", "scratch")
 THRESHOLDS = (0.5, 0.8)
 """Mean success rates; the two runs are compared by the step at which they first reach each of them."""
 
@@ -27,62 +27,52 @@ def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: The two have no evaluation of all tasks on the same goals.
     """
-    runs = {"transfer": Run(transferred), "scratch": Run(scratch)}
-    kinds = {name: curves_of(run, run.tasks) for name, run in runs.items()}
-    goals = next((goals for goals in GOALS if all(goals in found for found in kinds.values())), None)
+    runs = [Run(transferred), Run(scratch)]
+    found = [curves_of(run, run.tasks) for run in runs]
+    goals = next((goals for goals in GOALS if all(goals in curves for curves in found)), None)
     if goals is None:
         raise ConfigurationError(
             f"{transferred} and {scratch} have no evaluations on the same goals: there is nothing to compare"
         )
-    curves = {name: found[goals].mean() for name, found in kinds.items()}
+    curves = {side: curves[goals].mean() for side, curves in zip(SIDES, found, strict=True)}
     low = max(int(steps[0]) for steps, _ in curves.values())
     high = min(int(steps[-1]) for steps, _ in curves.values())
-    areas = {name: _area(*curve, low, high) for name, curve in curves.items()}
+    areas, steps_to = {}, {}
+    for side, (steps, success) in curves.items():
+        areas[side] = float(np.interp(low, steps, success))
+        if high > low:
+            areas[side] = statistics.area_between_curves(steps, success, [low, high], [0, 0])
+        first = {at: statistics.steps_to_threshold(steps, success, at) for at in THRESHOLDS}
+        steps_to[side] = {str(at): None if step is None else int(step) for at, step in first.items()}
     return {
         "runs": {"transfer": str(transferred), "scratch": str(scratch)},
         "goals": goals,
         "steps": [low, high],
         "area": areas,
         "area_between": areas["transfer"] - areas["scratch"],
-        "steps_to": {
-            name: {str(threshold): _steps_to(*curve, threshold) for threshold in THRESHOLDS}
-            for name, curve in curves.items()
-        },
-        "final": {name: float(success[-1]) for name, (_, success) in curves.items()},
+        "steps_to": steps_to,
+        "final": {side: float(success[-1]) for side, (_, success) in curves.items()},
         "curves": {
-            name: {"step": steps.astype(int).tolist(), "success_rate": success.tolist()}
-            for name, (steps, success) in curves.items()
+            side: {"step": steps.astype(int).tolist(), "success_rate": success.tolist()}
+            for side, (steps, success) in curves.items()
         },
-        "forgetting": (runs["transfer"].status.get("transfer") or {}).get("source_success", {}),
+        "forgetting": (runs[0].status.get("transfer") or {}).get("source_success", {}),
     }
-
-
-def _area(steps: NDArray[np.float64], success: NDArray[np.float64], low: int, high: int) -> float:
-    if high <= low:
-        return float(np.interp(low, steps, success))
-    return statistics.area_between_curves(steps, success, [low, high], [0, 0])
-
-
-def _steps_to(steps: NDArray[np.float64], success: NDArray[np.float64], threshold: float) -> int | None:
-    step = statistics.steps_to_threshold(steps, success, threshold)
-    return None if step is None else int(step)
 
 
 def table(comparison: dict[str, Any]) -> Table:
     """Return the comparison for a person to read."""
     low, high = comparison["steps"]
-    sides = ("transfer", "scratch")
-    shown = Table("", *sides, title="the same run with transfer and from scratch")
+    shown = Table("", *SIDES, title="the same run with transfer and from scratch")
     for column in shown.columns[1:]:
         column.justify = "right"
-    shown.add_row(
-        f"mean success over steps {low:,} to {high:,}", *(f"{comparison['area'][side]:.1%}" for side in sides)
-    )
+    areas, finals = ([f"{comparison[key][side]:.1%}" for side in SIDES] for key in ("area", "final"))
+    shown.add_row(f"mean success over steps {low:,} to {high:,}", *areas)
     for threshold in map(str, THRESHOLDS):
-        steps = [comparison["steps_to"][side][threshold] for side in sides]
+        steps = [comparison["steps_to"][side][threshold] for side in SIDES]
         cells = ("never" if step is None else f"{step:,}" for step in steps)
         shown.add_row(f"steps to {float(threshold):.0%} success", *cells)
-    shown.add_row("final success", *(f"{comparison['final'][side]:.1%}" for side in sides))
+    shown.add_row("final success", *finals)
     after = comparison["forgetting"].get("after", {})
     for task, before in comparison["forgetting"].get("before", {}).items():
         change = f"{before:.1%}, {after[task]:.1%}" if task in after else f"{before:.1%}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.checkpoint.state import read_arrays
 from mtrl.checkpoint.store import Checkpoint, verify
+from mtrl.config.types import require
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir.models import BUFFER, ModelFiles, step_checkpoints
 from mtrl.tasks import OBSERVATION_SIZE
@@ -22,22 +23,14 @@ def find_transitions(files: ModelFiles) -> Checkpoint:
     Raises:
         ConfigurationError: There is none, or it is damaged.
     """
-    if files.run is None:
-        raise ConfigurationError(
-            "transfer.parts asks for the replay, which a mere model does not have: name a run directory as source"
-        )
-    checkpoints = step_checkpoints(files.run)
-    if not checkpoints:
-        raise ConfigurationError(
-            f"transfer.parts asks for the replay and {files.run} has no checkpoint with one: leave replay out"
-        )
-    own = files.model.parent
+    asked, run, own = "transfer.parts asks for the replay", files.run, files.model.parent
+    require(run is not None, f"{asked}, which a mere model does not have: name a run directory as source")
+    checkpoints = step_checkpoints(run)
+    require(bool(checkpoints), f"{asked} and {run} has no checkpoint with one: leave replay out")
     try:
         return verify(own if own in checkpoints else checkpoints[-1])
     except DamagedError as error:
-        raise ConfigurationError(
-            f"the replay of {files.run} is damaged ({error}): leave replay out"
-        ) from error
+        raise ConfigurationError(f"the replay of {run} is damaged ({error}): leave replay out") from error
 
 
 def begin_replay(
@@ -61,13 +54,12 @@ def begin_replay(
         found += len(parts[0]["tasks"])
         if found >= replay.buffer_size:
             break
-    if found == 0:
-        return 0
     kept = min(found, replay.buffer_size)
-    rows = {name: np.concatenate([part[name] for part in parts])[-kept:] for name in parts[0]}
-    # What lies between two of them may be missing, so no return looks over several of them.
-    rows["previous"] = np.zeros(kept, dtype=np.int32)
-    replay.restore(0, [rows])
+    if kept:
+        rows = {name: np.concatenate([part[name] for part in parts])[-kept:] for name in parts[0]}
+        # What lies between two of them may be missing, so no return looks over several of them.
+        rows["previous"] = np.zeros(kept, dtype=np.int32)
+        replay.restore(0, [rows])
     return kept
 
 

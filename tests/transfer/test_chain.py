@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tiny_runs import TINY
 
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
@@ -11,6 +12,11 @@ from mtrl.rundir.run import Run
 from mtrl.start import COMPARISON, baseline, run_with_source_and_baseline
 from mtrl.tasks import MT3
 from mtrl.transfer.comparison import compare
+
+
+def nested(train):
+    return f"transfer.train={json.dumps(train)}"
+
 
 EXPERIMENTS = {
     "reach_to_push": (["reach-v3"], ["push-v3"]),
@@ -22,41 +28,23 @@ EXPERIMENTS = {
     "pick_place_to_mt3": (["pick-place-v3"], ["reach-v3", "push-v3", "pick-place-v3"]),
 }
 ALL = (*EXPERIMENTS, "mt3_to_mt10")
-TINY = (
-    "env.horizon=20",
-    "evaluation.horizon=20",
-    "env.copies_per_task=1",
-    "algo.learning_starts=40",
-    "algo.batch_size=60",
-    "algo.buffer_size=1000",
-    "variant.actor_layers=[16,16]",
-    "variant.critic_layers=[16,16]",
-    "evaluation.episodes=1",
-    "evaluation.final_episodes=1",
-    "logging.tensorboard=false",
-    "hardware=cpu",
-    "hardware.threads=1",
-    "hardware.torch_threads=1",
-)
+SHORT = (*TINY, "algo.learning_starts=40", "algo.batch_size=60", "evaluation.final_episodes=1")
+NO_EVALUATION = "evaluation.every=1000"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_each_experiment_names_its_source(name):
     composition = compose_run([f"experiment=transfer/{name}"])
-    first = composition.source
-    assert (first.config.env.tasks, composition.config.env.tasks) == EXPERIMENTS[name]
-    assert first.config.variant.actor_layers == composition.config.variant.actor_layers
-    assert first.config.variant.critic_layers == composition.config.variant.critic_layers
+    first, own = composition.source.config, composition.config
+    assert (first.env.tasks, own.env.tasks) == EXPERIMENTS[name]
+    assert first.variant.actor_layers == own.variant.actor_layers
+    assert first.variant.critic_layers == own.variant.critic_layers
 
 
 def test_a_chain_reaches_over_three_runs():
-    overrides = [
-        "experiment=transfer/mt3_to_mt10",
-        'transfer.train=["experiment=transfer/pick_place_to_mt3"]',
-    ]
-    last = compose_run([*overrides, "variant=multihead", "variant.shared_layers=all"])
-    middle = last.source
-    first = middle.source
+    words = ["experiment=transfer/mt3_to_mt10", nested(["experiment=transfer/pick_place_to_mt3"])]
+    last = compose_run([*words, "variant=multihead", "variant.shared_layers=all"])
+    middle, first = last.source, last.source.source
     assert [len(run.config.env.tasks) for run in (first, middle, last)] == [1, 3, 10]
     # A single task has no heads, the three have those of the ten.
     assert [run.config.variant.name for run in (first, middle, last)] == ["shared", "multihead", "multihead"]
@@ -67,28 +55,25 @@ def test_a_chain_reaches_over_three_runs():
 def test_runs_that_differ_in_their_seed_lie_side_by_side():
     one, two = (compose_run(["experiment=transfer/reach_to_push", f"seed={seed}"]) for seed in (1, 2))
     assert run_directory(one).parent == run_directory(two).parent
-    longer = compose_run(
-        ["experiment=transfer/reach_to_push", 'transfer.train=["experiment=mt1","total_steps=9"]']
-    )
+    longer = compose_run(["experiment=transfer/reach_to_push", nested(["experiment=mt1", "total_steps=9"])])
     assert run_directory(longer).parent != run_directory(one).parent
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     output = tmp_path_factory.mktemp("chain")
-    steps = ["total_steps=200", "evaluation.every=100", "transfer.baseline=true"]
-    source = 'transfer.train=["experiment=mt1","task=reach-v3","total_steps=120","evaluation.every=60"]'
-    words = [*TINY, *steps, source, f"output={output}"]
-    composition = compose_run(["experiment=transfer/reach_to_push", *words])
+    source = nested(["experiment=mt1", "task=reach-v3", "total_steps=120", "evaluation.every=60"])
+    words = [*SHORT, "total_steps=200", "evaluation.every=100", "transfer.baseline=true", source]
+    composition = compose_run(["experiment=transfer/reach_to_push", *words, f"output={output}"])
     assert run_with_source_and_baseline(composition) == 0
     return composition
 
 
 def test_three_runs_of_one_command_name_each_other(tmp_path):
-    first = ["experiment=mt1", "total_steps=60", "evaluation.every=1000"]
-    second = ["experiment=mt3", "total_steps=60", "evaluation.every=1000", nested(first)]
-    third = ["experiment=mt10", "total_steps=60", "evaluation.every=1000", nested(second)]
-    composition = compose_run([*TINY, "env.horizon=10", *third, f"output={tmp_path}"])
+    first = ["experiment=mt1", "total_steps=60", NO_EVALUATION]
+    second = ["experiment=mt3", "total_steps=60", NO_EVALUATION, nested(first)]
+    third = ["experiment=mt10", "total_steps=60", NO_EVALUATION, nested(second)]
+    composition = compose_run([*SHORT, "env.horizon=10", *third, f"output={tmp_path}"])
     assert run_with_source_and_baseline(composition) == 0
     lineage = json.loads((run_directory(composition) / "lineage.json").read_text())
     assert lineage["tasks"] == list(MT3)
@@ -101,19 +86,13 @@ def test_three_runs_of_one_command_name_each_other(tmp_path):
     assert lineage["sha256"] != lineage["lineage"]["sha256"]
 
 
-def nested(train):
-    return f"transfer.train={json.dumps(train)}"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if name != "drawer_open_to_close" else ()) for name in ALL],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
 def test_each_experiment_runs(tmp_path, name):
     composed = compose_run([f"experiment=transfer/{name}"])
-    train = [*composed.config.transfer.train, "total_steps=60", "evaluation.every=1000", "stop.success=null"]
+    train = [*composed.config.transfer.train, "total_steps=60", NO_EVALUATION, "stop.success=null"]
     kept = [words for words in train if not words.startswith("total_steps") or words == "total_steps=60"]
-    words = [*TINY, "total_steps=90", "evaluation.every=1000", nested(list(dict.fromkeys(kept)))]
+    words = [*SHORT, "total_steps=90", NO_EVALUATION, nested(list(dict.fromkeys(kept)))]
     composition = compose_run([f"experiment=transfer/{name}", *words, f"output={tmp_path}"])
     assert run_with_source_and_baseline(composition) == 0
     status = Run(run_directory(composition)).status
@@ -134,9 +113,6 @@ def test_one_command_trains_source_run_and_baseline(finished):
     assert set(status["source_success"]) == {"before", "after"}
     assert set(status["source_success"]["before"]) == {"reach-v3"}
     assert "transfer" not in Run(run_directory(runs[0])).status
-
-
-def test_the_comparison_is_written_beside_the_run(finished):
     comparison = json.loads((run_directory(finished) / COMPARISON).read_text())
     assert comparison["curves"]["transfer"]["step"] == comparison["curves"]["scratch"]["step"]
     assert comparison["area_between"] == comparison["area"]["transfer"] - comparison["area"]["scratch"]
@@ -191,10 +167,8 @@ def test_areas_and_thresholds_of_known_curves(tmp_path):
     assert found["steps"] == [100, 300]
     assert found["area"]["transfer"] == pytest.approx(np.mean([0.75, 1.0]))
     assert found["area"]["scratch"] == pytest.approx(np.mean([0.0, 0.25]))
-    assert found["steps_to"] == {
-        "transfer": {"0.5": 100, "0.8": 200},
-        "scratch": {"0.5": 300, "0.8": 400},
-    }
+    steps = {"transfer": {"0.5": 100, "0.8": 200}, "scratch": {"0.5": 300, "0.8": 400}}
+    assert found["steps_to"] == steps
 
 
 def test_a_curve_has_one_kind_of_goals_and_the_official_evaluation_of_each_step(tmp_path):

@@ -13,6 +13,7 @@ import stable_baselines3
 import torch
 from saved_runs import save_run
 from stable_baselines3.common.vec_env import DummyVecEnv
+from tiny_runs import TINY
 
 from mtrl.algo.make import make_agent
 from mtrl.config.compose import members
@@ -28,18 +29,8 @@ from mtrl.transfer.start import freeze, prepare_transfer
 
 torch.set_num_threads(1)
 CPU = Hardware("cpu", "native", 1, 1, 1, "off")
-SMALL = (
-    "env.horizon=20",
-    "evaluation.horizon=20",
-    "env.copies_per_task=1",
-    "algo.batch_size=60",
-    "algo.buffer_size=1000",
-    "algo.learning_starts=40",
-    "variant.actor_layers=[16,12]",
-    "variant.critic_layers=[14,10]",
-    "logging.tensorboard=false",
-    "hardware=cpu",
-)
+LAYERS = ("variant.actor_layers=[16,12]", "variant.critic_layers=[14,10]")
+SMALL = (*TINY, "algo.batch_size=60", "algo.learning_starts=40", *LAYERS)
 
 
 def composed(*overrides):
@@ -50,16 +41,14 @@ class Light(gymnasium.Env):
     """Random observations of the shape of Meta-World's, for tests that look at weights alone."""
 
     def __init__(self, cfg, task):
-        self.one_hot = np.eye(len(cfg.env.tasks), dtype=np.float32)[task][
-            : None if cfg.variant.task_id else 0
-        ]
+        self.one_hot = np.eye(len(cfg.env.tasks), dtype=np.float32)[task] if cfg.variant.task_id else []
         self.task, self.steps, self.horizon = task, 0, cfg.env.horizon
         self.observation_space = observation_space(len(cfg.env.tasks), cfg.variant.task_id)
         self.action_space = action_space()
 
     def _observe(self):
         seen = self.np_random.normal(size=OBSERVATION_SIZE).astype(np.float32)
-        return np.concatenate([seen, self.one_hot])
+        return np.concatenate([seen, self.one_hot], dtype=np.float32)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -216,6 +205,8 @@ def test_without_its_actor_a_transfer_explores_at_random(build):
     _, source, path = build("experiment=mt1", "task=push-v3", steps=120, save=True)
     parts = "transfer.parts=[critic]"
     _, target, _ = transferred(build, path, "experiment=mt1", "task=reach-v3", parts)
+    # The learning rate is lowered for any transfer.
+    assert target.learning_rate == pytest.approx(0.3 * source.learning_rate)
     target.learn(30)
     held = target.replay_buffer.rows(0, 30)
     assert np.abs(held["actions"] - actions(source, held["observations"])).max() > 0.1
@@ -223,12 +214,10 @@ def test_without_its_actor_a_transfer_explores_at_random(build):
 
 @pytest.mark.parametrize("rule", ["mean", "fresh"])
 def test_new_tasks_begin_as_asked(build, rule):
-    few, many = ["reach-v3", "push-v3"], ["reach-v3", "pick-place-v3"]
     own = ("experiment=mt3", "variant=multihead", "variant.actor_heads=true", "variant.shared_layers=all")
-    _, source, path = build(*own, f"env.tasks=[{','.join(few)}]", steps=60, save=True)
-    cfg, target, _ = build(
-        *own, f"env.tasks=[{','.join(many)}]", f"transfer.source={path}", f"transfer.new_tasks={rule}"
-    )
+    _, source, path = build(*own, tasks_are("reach-v3", "push-v3"), steps=60, save=True)
+    words = (f"transfer.source={path}", f"transfer.new_tasks={rule}")
+    cfg, target, _ = build(*own, tasks_are("reach-v3", "pick-place-v3"), *words)
     initial = target.actor.net.layers[-1].weight.detach().clone()
     prepare_transfer(cfg).begin(target)
     head = target.actor.net.layers[-1].weight.detach()
@@ -245,13 +234,8 @@ def test_a_zip_of_stable_baselines3_is_a_source(build, tmp_path, kind):
         "MlpPolicy", plain.env, policy_kwargs={"net_arch": layers}, buffer_size=10, device="cpu"
     )
     source.save(tmp_path / "theirs.zip")
-    _, target, _ = transferred(
-        build,
-        tmp_path / "theirs.zip",
-        "experiment=mt3",
-        f"algo={kind.lower()}",
-        "variant.layer_norm=false",
-    )
+    words = ("experiment=mt3", f"algo={kind.lower()}", "variant.layer_norm=false")
+    _, target, _ = transferred(build, tmp_path / "theirs.zip", *words)
     theirs, ours = (observations(agent, MT3, "push-v3") for agent in (source, target))
     assert_same(actions(target, ours), actions(source, theirs))
     assert_same(q_values(target, ours), q_values(source, theirs))
@@ -271,8 +255,7 @@ def test_optimisers_go_with_their_weights(build):
 
 
 def test_transitions_of_common_tasks_come_along(train, tmp_path):
-    tiny = ("total_steps=120", "evaluation.episodes=1", "evaluation.final_episodes=1")
-    path = train(tmp_path, "experiment=mt3", "env.tasks=[push-v3,reach-v3]", *tiny, tiny=SMALL)
+    path = train(tmp_path, "experiment=mt3", PUSH_REACH, "total_steps=120", tiny=SMALL)
     parts = "transfer.parts=[actor,critic,replay]"
     words = (*SMALL, "experiment=mt3", f"transfer.source={path}", parts)
     cfg = compose_run([*words, "env.tasks=[reach-v3,pick-place-v3,push-v3]"]).config
@@ -332,12 +315,6 @@ def test_rewards_of_common_tasks_are_scaled_as_the_critic_learned_them(build):
     assert target.replay_buffer.returns.factors().tolist() == [1.0] * 3
 
 
-def test_the_learning_rate_is_lowered_only_for_a_transfer(build):
-    _, scratch, path = build("experiment=mt1", "task=push-v3", save=True)
-    _, target, _ = transferred(build, path, "experiment=mt1", "task=reach-v3")
-    assert target.learning_rate == pytest.approx(0.3 * scratch.learning_rate)
-
-
 @pytest.mark.parametrize(
     ("given", "own", "words"),
     [
@@ -360,10 +337,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(build, given, own, words):
 
 
 def test_a_source_without_a_model_is_refused(tmp_path):
-    for path, words in (
-        (tmp_path, "holds no model"),
-        (tmp_path / "nowhere", "does not exist"),
-    ):
+    for path, words in ((tmp_path, "holds no model"), (tmp_path / "nowhere", "does not exist")):
         with pytest.raises(ConfigurationError, match=words):
             composed("experiment=mt3", f"transfer.source={path}")
     (tmp_path / "checkpoints").mkdir()
@@ -443,16 +417,10 @@ def with_variables(content):
     return lambda best: rewritten(best / "model.zip", "pytorch_variables.pth", content)
 
 
-def without_statistics(best):
-    np.savez(best / "normaliser.npz", norm_reward=True)
-
-
 def with_vast_statistics(best):
-    with (
-        zipfile.ZipFile(best / "normaliser.npz", "w") as archive,
-        archive.open("norm_obs.npy", "w") as file,
-    ):
-        header = {"descr": "<f8", "fortran_order": False, "shape": (10**13,)}
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**13,)}
+    archive = zipfile.ZipFile(best / "normaliser.npz", "w")
+    with archive, archive.open("norm_obs.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, header)
 
 
@@ -466,7 +434,10 @@ DAMAGES = {
         lambda best: (best / "normaliser.npz").write_bytes(b"PK\3\4"),
         "normaliser.npz cannot",
     ),
-    "normaliser without norm_obs": (without_statistics, "has no norm_obs"),
+    "normaliser without norm_obs": (
+        lambda best: np.savez(best / "normaliser.npz", norm_reward=True),
+        "has no norm_obs",
+    ),
     "normaliser of 80 TB": (with_vast_statistics, "claims"),
     "environment is a number": (with_config("env: 3\nalgo: {}\n"), "the section env is not"),
     "tasks are a number": (with_config("env: {tasks: 5}\nalgo: {}\n"), "they are no list of names"),
@@ -515,11 +486,8 @@ def test_each_damage_of_a_source_is_refused_in_one_sentence(whole_source, tmp_pa
 
 def test_an_optimiser_that_fits_no_weight_is_refused(whole_source, tmp_path):
     path = shutil.copytree(whole_source, tmp_path / "source")
-    rewritten(
-        path / "checkpoints" / "best" / "model.zip",
-        "actor.optimizer.pth",
-        as_pth({"state": {0: {"step": 1}}}),
-    )
+    model = path / "checkpoints" / "best" / "model.zip"
+    rewritten(model, "actor.optimizer.pth", as_pth({"state": {0: {"step": 1}}}))
     words = ["experiment=mt3", f"transfer.source={path}"]
     prepare_transfer(composed(*words).config)
     with pytest.raises(ConfigurationError, match="has not Adam's moments of actor"):
@@ -555,12 +523,6 @@ def test_everything_that_differs_is_named_at_once(build):
         prepare_transfer(composed(*words).config)
     # What it advises is taken at its word, all in one round.
     advice = str(refusal.value).rsplit("use ", 1)[1].split()
-    assert {text.split("=")[0] for text in advice} == {
-        "variant",
-        "variant.actor_heads",
-        "variant.actor_layers",
-        "variant.critic_layers",
-        "variant.layer_norm",
-        "variant.shared_layers",
-    }
+    keys = ["actor_heads", "actor_layers", "critic_layers", "layer_norm", "shared_layers"]
+    assert {text.split("=")[0] for text in advice} == {"variant", *(f"variant.{key}" for key in keys)}
     assert prepare_transfer(composed("experiment=mt3", *advice, f"transfer.source={path}").config)
