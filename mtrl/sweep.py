@@ -40,9 +40,15 @@ def run_member(_: DictConfig) -> int:
     """Run the member that Hydra's launcher has composed; its exit code stops no other member."""
     hydra = HydraConfig.get()
     overrides, launcher = list(hydra.overrides.task), hydra.runtime.choices["hydra/launcher"]
-    if launcher.startswith("submitit") and not _is_first_start():
-        overrides = _without_fresh(overrides)
     variables = {}
+    if launcher.startswith("submitit"):
+        from submitit import JobEnvironment
+
+        # SLURM counts also the starts that never came to this process, and submitit's local jobs count none.
+        mark = JobEnvironment().paths.folder / "started"
+        if mark.exists():
+            overrides = _without_fresh(overrides)
+        mark.touch()
     if launcher == "submitit_local":
         # Submitit shows every GPU to every local member: each takes one of them in turn.
         devices = os.environ.get(_VISIBLE, "").split(",")
@@ -50,38 +56,23 @@ def run_member(_: DictConfig) -> int:
     return Member([sys.executable, "-m", "mtrl", *overrides], variables).run()
 
 
-def _is_first_start() -> bool:
-    """Return whether submitit starts this job for the first time, and mark that it has."""
-    from submitit import JobEnvironment
-
-    # SLURM counts also the starts that never came to this process, and submitit's local jobs count none.
-    mark = JobEnvironment().paths.folder / "started"
-    try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
 def _without_fresh(words: Sequence[str]) -> list[str]:
-    """Return the words of a command without ``fresh``, which a later start would take to what the first one made."""
+    """Return the words of a command without ``fresh``, which would put aside what an earlier start has made."""
     return [word for word in words if key_of(word) != "fresh"]
 
 
 class Member:
     """The process of one member, which gets the signals that its launcher's process gets.
 
-    Args:
-        command: The command line.
-        variables: Environment variables that differ from this process's.
+    It runs ``command``, in the environment of this process with other ``variables``.
     """
 
     def __init__(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
         self._command = list(command)
         self._environment = os.environ | (variables or {}) | {LAUNCHED: "1"}
         self._process: subprocess.Popen | None = None
-        self._received: list[int] = []
-        self._times: list[tuple[float, int]] = []
+        self._received: list[tuple[int, float]] = []
+        """Each signal and when it came."""
         self._before: dict[int, Any] = {}
 
     def run(self) -> int:
@@ -91,21 +82,19 @@ class Member:
             SystemExit: A signal ended the member: the launcher must not start another one.
         """
         # joblib may run members in threads, which cannot handle signals.
-        listening = threading.current_thread() is threading.main_thread()
-        if listening:
+        if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._forward) for number in HANDLED}
         try:
-            code = self._run_once()
-            for again in range(1, AGAIN + 1):
-                if code != TRY_AGAIN or self._received:
-                    break
+            code, again = self._run_once(), 0
+            while code == TRY_AGAIN and not self._received and again < AGAIN:
+                again += 1
                 self._command = _without_fresh(self._command)
                 message = f"ended with {TRY_AGAIN} and is started again, {again} of {AGAIN} times"
                 print(f"mtrl: {shlex.join(self._command)} {message}", file=sys.stderr, flush=True)
                 code = self._run_once()
             if self._received and code != 0:
                 self._requeue()
-                raise SystemExit(128 + self._received[0])
+                raise SystemExit(128 + self._received[0][0])
             return code
         finally:
             for number, handler in self._before.items():
@@ -114,46 +103,41 @@ class Member:
     def _run_once(self) -> int:
         self._process = subprocess.Popen(self._command, env=self._environment)
         # A signal that came before there was a process to pass it on to.
-        for number in self._received:
+        for number, _ in self._received:
             self._process.send_signal(number)
         return self._process.wait()
 
     def _forward(self, number: int, _: FrameType | None) -> None:
         """Pass a signal on; at the second that asks for the end, end the member at once."""
         now = time.monotonic()
-        asked = [(at, which) for at, which in self._times if which not in WARNINGS]
-        hurry = any(which != number or now - at > SAME_EVENT for at, which in asked)
-        self._received.append(number)
-        self._times.append((now, number))
+        asked = [(which, at) for which, at in self._received if which not in WARNINGS]
+        hurry = any(which != number or now - at > SAME_EVENT for which, at in asked)
+        self._received.append((number, now))
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL if hurry and number not in WARNINGS else number)
 
     def _requeue(self) -> None:
         """Under submitit, let its handler put the job into the queue again once the cluster says so."""
-        handler = self._before.get(_REQUEUE)
-        if not callable(handler):
-            return
-        deadline = time.monotonic() + _WAIT_FOR_REQUEUE
-        while _REQUEUE not in self._received and time.monotonic() < deadline:
+        handler, deadline = self._before.get(_REQUEUE), time.monotonic() + _WAIT_FOR_REQUEUE
+        while callable(handler) and time.monotonic() < deadline:
+            if any(number == _REQUEUE for number, _ in self._received):
+                handler(_REQUEUE, None)
+                break
             time.sleep(0.1)
-        if _REQUEUE in self._received:
-            handler(_REQUEUE, None)
 
 
 def run_sweep(overrides: Sequence[str], launch: Callable[[list[str]], int]) -> int:
     """Check every member, run them with Hydra's launcher, and show the results; return the exit code.
 
-    Args:
-        overrides: The overrides, some with several values.
-        launch: Hands the command to Hydra, with further overrides.
+    ``overrides`` are those of all members, ``launch`` hands the command to Hydra, with further overrides.
 
     Raises:
         ConfigurationError: A member cannot run; none has started.
     """
     check_launcher(overrides)
     # On a cluster, each member is checked as it starts.
-    on_this_machine = "hydra/launcher=submitit_slurm" not in overrides
-    compositions = [compose_run(member, on_this_machine=on_this_machine) for member in members(overrides)]
+    here = "hydra/launcher=submitit_slurm" not in overrides
+    compositions = [compose_run(member, on_this_machine=here) for member in members(overrides)]
     _check_directories(compositions)
     plan = [f"{len(compositions)} runs:", *(f"  {run_directory(each)}" for each in compositions)]
     print("\n".join(plan))
@@ -179,29 +163,28 @@ def check_launcher(overrides: Sequence[str]) -> None:
 
 def _check_directories(compositions: Sequence[Composition]) -> None:
     """Refuse members that are one run: keys that do not decide what is learned give them one directory."""
+
+    def only_in(one: Composition, other: Composition) -> str:
+        words = [word for word in one.overrides if word not in other.overrides]
+        return " ".join(words) or "the same words twice"
+
     found: dict[Path, Composition] = {}
     for each in compositions:
         directory = run_directory(each)
         other = found.setdefault(directory.absolute(), each)
         if other is not each:
-            one, two = _only_in(other, each), _only_in(each, other)
             raise ConfigurationError(
-                f"{one} and {two} are one run, in {directory}: start them one after the other without -m, "
-                "or sweep over keys that decide what is learned"
+                f"{only_in(other, each)} and {only_in(each, other)} are one run, in {directory}: start them one after "
+                "the other without -m, or sweep over keys that decide what is learned"
             )
-
-
-def _only_in(one: Composition, other: Composition) -> str:
-    return " ".join(word for word in one.overrides if word not in other.overrides) or "the same words twice"
 
 
 def make_folder(overrides: Sequence[str]) -> Path:
     """Make and return the directory of a sweep: its own one, also when several start in one second."""
-    for text in overrides:
-        key, _, named = text.partition("=")
-        if key == "hydra.sweep.dir":
-            Path(named).mkdir(parents=True, exist_ok=True)
-            return Path(named)
+    named = [text.partition("=")[2] for text in overrides if text.startswith("hydra.sweep.dir=")]
+    if named:
+        Path(named[0]).mkdir(parents=True, exist_ok=True)
+        return Path(named[0])
     first = Path("multirun") / time.strftime("%Y-%m-%d/%H-%M-%S")
     for number in itertools.count(1):
         folder = first if number == 1 else first.with_name(f"{first.name}-{number}")

@@ -44,46 +44,51 @@ BREAK = {
 }
 
 
-def run_sweep(folder, *words, breaking=None, timeout=300):
-    """Run a sweep in ``folder``, whose member of seed 2 breaks as it starts."""
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def run_sweep(folder, *words, breaking=None):
+    """Run a sweep in ``folder``, whose member of seed 2, the first one, breaks as it starts."""
     hook = folder / "hook"
     hook.mkdir(exist_ok=True)
-    what = BREAK.get(breaking, "pass")
-    lines = ["import os, signal, sys", "if 'seed=2' in sys.orig_argv:", f"    {what}"]
+    lines = ["import os, signal, sys", "if 'seed=2' in sys.orig_argv:", f"    {BREAK.get(breaking, 'pass')}"]
     (hook / "sitecustomize.py").write_text("\n".join(lines) + "\n")
     environment = os.environ | {"PYTHONPATH": f"{hook}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "mtrl", *MEMBERS, *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    command = [sys.executable, "-m", "mtrl", *MEMBERS, *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def finish_before(folder):
+    """Write the member of seed 1 as one that has finished and only says so: nothing is trained."""
+    composition = compose_run([*(word for word in MEMBERS[1:] if not word.startswith("seed=")), "seed=1"])
+    path = folder / run_directory(composition)
+    path.mkdir(parents=True)
+    write_yaml(path / "config.yaml", composition.values)
+    result = {"success_rate": 0.5, "mean_return": 1.0, "tasks": []}
+    write_json(path / "status.json", {"state": "finished", "step": 60, "total_steps": 60, "result": result})
 
 
 def statuses(folder):
-    found = {}
-    for path in (folder / "outputs").rglob("status.json"):
-        found[path.parent.name] = json.loads(path.read_text())
-    return found
+    paths = (folder / "outputs").rglob("status.json")
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
 
 
 @pytest.mark.parametrize(
-    ("launcher", "how"),
+    ("launcher", "how", "trained"),
     [
-        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "segfault"),
-        pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "exit", marks=pytest.mark.slow),
-        pytest.param([], "segfault", marks=pytest.mark.slow),
-        pytest.param([], "exit", marks=pytest.mark.slow),
-        pytest.param([], "raise", marks=pytest.mark.slow),
-        pytest.param(["hydra/launcher=submitit_local"], "exit", marks=pytest.mark.slow),
+        (JOBLIB, "segfault", False),
+        pytest.param(JOBLIB, "exit", True, marks=pytest.mark.slow),
+        pytest.param([], "segfault", True, marks=pytest.mark.slow),
+        pytest.param([], "exit", True, marks=pytest.mark.slow),
+        pytest.param([], "raise", True, marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=submitit_local"], "exit", True, marks=pytest.mark.slow),
     ],
 )
-def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_path, launcher, how):
+def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_path, launcher, how, trained):
     if "submitit_local" in "".join(launcher):
         pytest.importorskip("submitit")
+    if not trained:
+        finish_before(tmp_path)
     first = run_sweep(tmp_path, *launcher, breaking=how)
     assert first.returncode == 1, first.stderr
     done = statuses(tmp_path)
@@ -92,7 +97,7 @@ def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_pa
     second = run_sweep(tmp_path, *launcher)
     assert second.returncode == 0, second.stderr
     after = statuses(tmp_path)
-    assert {status["state"] for status in after.values()} == {"finished"}
+    assert [status["state"] for status in after.values()] == ["finished"] * 2
     assert all(after[name] == status for name, status in done.items())
     # Every call keeps its plan and its results.
     sweeps = list((tmp_path / "multirun").glob("*/*"))
@@ -102,17 +107,9 @@ def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_pa
         assert "finished" in (folder / "results.txt").read_text()
 
 
-@pytest.mark.parametrize("how", [pytest.param("exit", marks=pytest.mark.slow), "raise"])
-def test_the_basic_launcher_goes_on_after_a_member_that_ends_in_any_way(tmp_path, how):
-    # The other member has finished before and only says so: nothing is trained here.
-    composition = compose_run([*(word for word in MEMBERS[1:] if not word.startswith("seed=")), "seed=1"])
-    path = tmp_path / run_directory(composition)
-    path.mkdir(parents=True)
-    write_yaml(path / "config.yaml", composition.values)
-    result = {"success_rate": 0.5, "mean_return": 1.0, "tasks": []}
-    write_json(path / "status.json", {"state": "finished", "step": 60, "total_steps": 60, "result": result})
-    # The member of seed 2 comes first.
-    swept = run_sweep(tmp_path, breaking=how)
+def test_the_basic_launcher_goes_on_after_a_member_that_raises(tmp_path):
+    finish_before(tmp_path)
+    swept = run_sweep(tmp_path, breaking="raise")
     assert swept.returncode == 1, swept.stderr
     assert "did not start" in swept.stderr
     assert "this run is finished" in swept.stdout
@@ -168,39 +165,24 @@ def test_a_member_gets_a_signal_twice_and_still_saves_until_its_launcher_is_aske
 
 @pytest.mark.parametrize(
     ("codes", "code", "starts"),
-    [
-        ([0], 0, 1),
-        ([75, 0], 0, 2),
-        ([75, 75, 0], 0, 3),
-        ([75] * 9, 75, 3),
-        ([1], 1, 1),
-        ([2], 2, 1),
-        ([75, 1], 1, 2),
-    ],
+    [([0], 0, 1), ([75, 75, 0], 0, 3), ([75] * 9, 75, 3), ([2], 2, 1), ([75, 1], 1, 2)],
 )
 def test_only_a_member_that_asks_to_be_tried_again_is_and_a_few_times(tmp_path, capfd, codes, code, starts):
-    count = tmp_path / "starts"
+    said = tmp_path / "said"
     script = (
-        "import pathlib, sys; "
-        f"count = pathlib.Path({str(count)!r}); "
-        "count.open('a').write('x'); "
-        f"sys.exit({codes}[len(count.read_text()) - 1])"
+        f"import pathlib, sys; said = pathlib.Path({str(said)!r}); "
+        "print(*sys.argv[1:], file=said.open('a')); "
+        f"sys.exit({codes}[len(said.read_text().splitlines()) - 1])"
     )
-    assert sweep.Member([sys.executable, "-c", script]).run() == code
-    assert len(count.read_text()) == starts
+    command = [sys.executable, "-c", script, "seed=1", "++fresh=true", "total_steps=60"]
+    assert sweep.Member(command).run() == code
+    # It is fresh only the first time.
+    again = ["seed=1 total_steps=60"] * (starts - 1)
+    assert said.read_text().splitlines() == ["seed=1 ++fresh=true total_steps=60", *again]
     messages = capfd.readouterr().err.splitlines()
     assert len(messages) == starts - 1
     assert all(line.endswith(f"started again, {n} of 2 times") for n, line in enumerate(messages, start=1))
-
-
-def test_a_member_that_is_tried_again_is_fresh_only_the_first_time(tmp_path, capfd):
-    script = f"import pathlib, sys; print(*sys.argv[1:], file=pathlib.Path({str(tmp_path / 'said')!r}).open('a')); "
-    command = [sys.executable, "-c", f"{script}sys.exit(75)", "seed=1", "++fresh=true", "total_steps=60"]
-    assert sweep.Member(command).run() == 75
-    first, *later = (tmp_path / "said").read_text().splitlines()
-    assert first == "seed=1 ++fresh=true total_steps=60"
-    assert later == ["seed=1 total_steps=60"] * 2
-    assert "fresh" not in capfd.readouterr().err
+    assert "fresh" not in "".join(messages)
 
 
 @pytest.fixture
@@ -222,42 +204,46 @@ def started(monkeypatch):
     return start
 
 
-@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
-def test_a_member_that_its_cluster_starts_again_is_fresh_only_the_first_time(
-    tmp_path, monkeypatch, started, launcher
-):
+@pytest.fixture
+def begin_job(tmp_path, monkeypatch):
+    """Return a function that makes this process a job of submitit."""
     pytest.importorskip("submitit")
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path / "%j"))
-    monkeypatch.setenv("SUBMITIT_EXECUTOR", launcher.removeprefix("submitit_"))
-    words = ["seed=1", "fresh=true"]
-    for job in ("7", "8"):
+
+    def begin(launcher, job):
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", launcher.removeprefix("submitit_"))
         monkeypatch.setenv("SLURM_JOB_ID", job)
         monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", job)
         (tmp_path / job).mkdir()
+
+    return begin
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
+def test_a_member_that_its_cluster_starts_again_is_fresh_only_the_first_time(begin_job, started, launcher):
+    words = ["seed=1", "fresh=true"]
+    for job in ("7", "8"):
+        begin_job(launcher, job)
         assert started(launcher, 0, *words)._command[-2:] == words
         assert started(launcher, 0, *words)._command[-2:] == ["mtrl", "seed=1"]
 
 
 @pytest.mark.parametrize(
-    ("visible", "taken"), [("0,1", ["0", "1", "0", "1"]), ("0", ["0"] * 4), ("", [""] * 4)]
+    ("launcher", "visible", "taken"),
+    [
+        ("submitit_local", "0,1", ["0", "1", "0", "1"]),
+        ("submitit_local", "0", ["0"] * 4),
+        ("submitit_local", "", [""] * 4),
+        *((launcher, "2,3", ["2,3"] * 4) for launcher in ("basic", "joblib", "submitit_slurm")),
+    ],
 )
-def test_local_members_take_the_gpus_in_turn(tmp_path, monkeypatch, started, visible, taken):
-    pytest.importorskip("submitit")
-    for name, value in (("FOLDER", tmp_path), ("EXECUTOR", "local"), ("LOCAL_JOB_ID", "7")):
-        monkeypatch.setenv(f"SUBMITIT_{name}", str(value))
+def test_local_members_take_the_gpus_in_turn_and_others_keep_those_given(
+    monkeypatch, begin_job, started, launcher, visible, taken
+):
+    begin_job(launcher, "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    members = [started("submitit_local", number) for number in range(4)]
+    members = [started(launcher, number) for number in range(4)]
     assert [member._environment["CUDA_VISIBLE_DEVICES"] for member in members] == taken
-
-
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_slurm"])
-def test_other_members_keep_the_gpus_that_they_were_given(tmp_path, monkeypatch, started, launcher):
-    if launcher == "submitit_slurm":
-        pytest.importorskip("submitit")
-    for name, value in (("SUBMITIT_FOLDER", tmp_path), ("SUBMITIT_EXECUTOR", "slurm"), ("SLURM_JOB_ID", "7")):
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert started(launcher, 1)._environment["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
 def test_the_presets_of_submitit_are_one_gpu_a_run():

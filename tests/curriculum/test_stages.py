@@ -22,12 +22,8 @@ def names(cfg):
     return [[cfg.env.tasks[task] for task in stage.tasks] for stage in stages_of(cfg)]
 
 
-def test_sequential_takes_the_tasks_by_difficulty():
-    cfg = config("experiment=mt10", "curriculum=sequential")
-    assert names(cfg) == [[task] for task in DIFFICULTY]
-
-
-def test_difficulties_can_be_overridden_and_added():
+def test_sequential_takes_the_tasks_by_difficulty_which_can_be_overridden_and_added():
+    assert names(config("experiment=mt10", "curriculum=sequential")) == [[task] for task in DIFFICULTY]
     cfg = config("experiment=mt10", "curriculum=sequential", "curriculum.difficulty={reach-v3: 9}")
     assert names(cfg)[-1] == ["reach-v3"]
     tasks = "env.tasks=[reach-v3,sweep-v3,push-v3]"
@@ -117,13 +113,9 @@ def test_a_curriculum_is_one_new_file(tmp_path, monkeypatch):
 
 
 def test_stages_of_ones_own_come_from_the_command_line():
-    cfg = config(
-        "experiment=mt3",
-        "curriculum.stages=[[reach-v3],{reach-v3:1,push-v3:3}]",
-        "curriculum.thresholds=[null]",
-        "curriculum.steps=[1e4]",
-    )
-    first, last = stages_of(cfg)
+    stages = "curriculum.stages=[[reach-v3],{reach-v3:1,push-v3:3}]"
+    ends = ("curriculum.thresholds=[null]", "curriculum.steps=[1e4]")
+    first, last = stages_of(config("experiment=mt3", stages, *ends))
     assert (first.weights, first.threshold, first.steps) == ((1, 0, 0), None, 10_000)
     assert last.weights == (0.25, 0.75, 0)
 
@@ -131,10 +123,7 @@ def test_stages_of_ones_own_come_from_the_command_line():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (
-            ["curriculum.stages=[[reach-v3],[sweep-v3]]", "curriculum.thresholds=[0.5]"],
-            "not a task of this run",
-        ),
+        (["curriculum.stages=[[sweep-v3]]"], "not a task of this run"),
         (["curriculum.stages=[[rech-v3]]"], "did you mean reach-v3"),
         (["curriculum.stages=[{reach-v3:0}]"], "sum to 0"),
         (["curriculum.stages=[{reach-v3:-1,push-v3:3}]"], "at least 0"),
@@ -155,10 +144,7 @@ def test_stages_of_ones_own_come_from_the_command_line():
         (["curriculum.replay=[none]"], "replay=.'none'. needs a curriculum"),
         (["curriculum=progressive", "curriculum.stages=[]"], "was left without stages"),
         (["curriculum=weighted", "curriculum.tables=[]"], "was left without stages"),
-        (
-            ["curriculum.stages=[[reach-v3,reach-v3,push-v3]]"],
-            "names reach-v3 twice.*give weights as .reach-v3: 2",
-        ),
+        (["curriculum.stages=[[reach-v3,reach-v3]]"], "names reach-v3 twice.*give weights as .reach-v3: 2"),
         (["curriculum=sequential", "curriculum.floor=0.5"], "belongs to curriculum=adaptive"),
     ],
 )
@@ -171,10 +157,7 @@ def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (
-            "{steps:[5],stages:[[reach-v3],{reach-v3:many}]}",
-            r"tables.0..stages.1.: the weight many of reach-v3",
-        ),
+        ("{steps:[5],stages:[[reach-v3],{reach-v3:a}]}", r"tables.0..stages.1.: the weight a of reach-v3"),
         ("{steps:[5],stages:[[reach-v3],{reach-v3:true}]}", "the weight True of reach-v3 must be a number"),
         ("{steps:[5],stages:[[reach-v3],{reach-v3:0}]}", r"stages.1. has weights that sum to 0"),
         ("{steps:[5],stages:[reach-v3,5]}", r"has them for 2 tasks .reach-v3, 5, "),
