@@ -1,6 +1,5 @@
 """Whole runs on tiny budgets: what they leave, that a seed repeats them, when they stop, what is best."""
 
-import csv
 import json
 import re
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from stable_baselines3 import DDPG, TD3
-from tiny_runs import TINY
+from tiny_runs import TINY, rows, status
 
 import mtrl
 from mtrl.__main__ import main
@@ -24,15 +23,6 @@ from mtrl.training import callbacks
 
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")
 CLASSES = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def status(directory):
-    return json.loads((directory / "status.json").read_text())
 
 
 NAMES = [name for name in groups()["experiment"] if not name.startswith("transfer/")]

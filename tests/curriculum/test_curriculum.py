@@ -1,12 +1,12 @@
 """Curricula advance by themselves, continue where a run stopped, and real runs follow them to the last stage."""
 
-import csv
 import errno
 import json
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from tiny_runs import rows, status
 
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.curriculum.curriculum import AdaptiveCurriculum, begin_curriculum
@@ -19,15 +19,6 @@ from mtrl.training.callbacks import Logs
 
 def config(*overrides):
     return compose_run(overrides).config
-
-
-def status(path):
-    return json.loads((path / "status.json").read_text())
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def stages(path):

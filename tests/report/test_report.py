@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from run_directories import MT3, write_run
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, rows
 
 from mtrl import statistics
 from mtrl.report import analysis, figures
@@ -47,11 +47,6 @@ def report(root, *options):
 
 def page_of(root, *options):
     return (report(root, *options) / "index.html").read_text()
-
-
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def table(root, name):

@@ -1,5 +1,7 @@
-"""Where the project is, and the overrides that make any of its recipes a matter of seconds."""
+"""Where the project is, the overrides that make any of its recipes a matter of seconds, and what a run wrote."""
 
+import csv
+import json
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,3 +27,12 @@ TINY = (
     "hardware.torch_threads=1",
 )
 """Overrides that make any recipe a matter of seconds; 150 divides among 1, 2, 3, 10, 25 and 50 tasks."""
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def status(run):
+    return json.loads((run / "status.json").read_text())

@@ -1,6 +1,5 @@
 """The optional tracker gets what the CSV files say, and without it nothing of it is imported."""
 
-import csv
 import importlib.util
 import json
 import struct
@@ -8,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, rows
 
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
@@ -68,19 +67,15 @@ def test_an_offline_run_holds_what_the_csv_files_say(train, tmp_path):
     pytest.importorskip("wandb")
     run = train(tmp_path, "logging.wandb=offline")
     (log,) = run.glob("wandb/offline-run-*/*.wandb")
-    rows = logged_rows(log)
-    with (run / "evaluation.csv").open() as file:
-        evaluations = {int(row["step"]): float(row["success_rate"]) for row in csv.DictReader(file)}
-    mirrored = {
-        row["step"]: row["evaluation_train/success_rate"]
-        for row in rows
-        if "evaluation_train/success_rate" in row
+    logged = logged_rows(log)
+
+    def mirrored(name):
+        return {row["step"]: row[name] for row in logged if name in row}
+
+    evaluations = {int(row["step"]): float(row["success_rate"]) for row in rows(run / "evaluation.csv")}
+    assert mirrored("evaluation_train/success_rate") == evaluations
+    losses = {
+        int(row["step"]): float(row["loss/critic"]) for row in rows(run / "metrics.csv") if row["loss/critic"]
     }
-    assert mirrored == evaluations
-    with (run / "metrics.csv").open() as file:
-        losses = {int(row["step"]): row["loss/critic"] for row in csv.DictReader(file) if row["loss/critic"]}
-    mirrored = {row["step"]: row["training/loss/critic"] for row in rows if "training/loss/critic" in row}
-    assert mirrored.keys() == losses.keys()
     assert losses
-    for step, value in losses.items():
-        assert mirrored[step] == pytest.approx(float(value), rel=1e-6)
+    assert mirrored("training/loss/critic") == pytest.approx(losses, rel=1e-6)

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from saved_runs import save_run
 from tiny import interrupt_at
-from tiny_runs import TINY
+from tiny_runs import TINY, status
 
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
@@ -19,10 +19,6 @@ from mtrl.start import run_one, run_with_source_and_baseline
 from mtrl.transfer.start import source_success
 
 OWN = (*TINY, "hardware.backend=native", "logging.progress=off")
-
-
-def status(path):
-    return json.loads((path / "status.json").read_text())
 
 
 def test_a_run_goes_on_without_its_source_and_without_its_status(tmp_path, monkeypatch, capsys):
