@@ -147,14 +147,14 @@ def test_cfg_job_prints_the_resolved_configuration(capsys):
 
 
 def test_a_dry_run_shows_the_run_and_writes_nothing(tmp_path, capsys):
-    words = ["experiment=mt10", "algo.gamma=0.9", "env.tasks=[reach-v3,push-v3]"]
+    words = ["experiment=mt10_wide", "algo.gamma=0.9", "env.tasks=[reach-v3,push-v3]"]
     code, shown, _ = ended([*words, "dry_run=true", f"output={tmp_path}/out"], capsys)
     assert code == 0
     for word in (
         "algo.gamma=0.9",
         "env.tasks=[reach-v3,push-v3]",
         "MiB",
-        str(tmp_path / "out" / "mt10"),
+        str(tmp_path / "out" / "mt10_wide"),
         "2 environments",
         "reach-v3, push-v3",
     ):

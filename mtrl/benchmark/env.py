@@ -1,8 +1,10 @@
-"""Environment steps per second: physics alone, native, stock in one process, stock in processes.
+"""Environment steps per second: physics alone, native, stock in one process, stock in processes, EnvPool.
 
 All play the same random actions on the same goals, in blocks of whole 500-step episodes with their resets.
 "Physics" is what no environment can do without: 5 x mj_step and mj_forward, called from compiled code without any
-Python in between, with each step's inputs computed beforehand.
+Python in between, with each step's inputs computed beforehand. EnvPool (``pip install
+'mtrl-metaworld[envpool]'``) has Meta-World's tasks in C++ with goals of its own; its threads are its own too, so
+that it is compared by steps per second of processor time (``native_cpu``, ``envpool_cpu``).
 """
 
 import argparse
@@ -10,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from statistics import mean
 from typing import Any
 
@@ -22,15 +25,21 @@ from mtrl.benchmark.pairing import Block, medians, ratio, take_turns
 from mtrl.env.make import make_vec_env
 from mtrl.env.metaworld import StockEnv, goal_set, metaworld_task
 from mtrl.hardware import available_cores
-from mtrl.tasks import HORIZON, MT10
+from mtrl.tasks import HORIZON, MT3, MT10, MT25, MT50
 
+_SETS = {"mt3": MT3, "mt10": MT10, "mt25": MT25, "mt50": MT50}
 _SEED = _GOAL = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this subcommand."""
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each comparison (5)")
-    parser.add_argument("--tasks", nargs="*", default=list(MT10), help="to measure singly (all of MT10)")
+    parser.add_argument(
+        "--tasks",
+        nargs="*",
+        default=["mt10"],
+        help="to measure singly; a set's name adds the set as a whole (mt10)",
+    )
     parser.add_argument("--copies", type=int, default=1, help="copies per task (1)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="compared with one thread")
     parser.add_argument("--no-subproc", action="store_true", help="leave out stock environments in processes")
@@ -39,22 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure and return the rates in environment steps per second, and their ratios.
 
-    Of the keys, ``native_over_physics`` and ``native_over_stock`` (DummyVecEnv) are of the MT10 set on one
-    thread; ``mean_native_over_physics`` is the mean over the tasks measured singly.
+    Of the keys, ``native_over_physics`` and ``native_over_stock`` (DummyVecEnv) are of the last set named on one
+    thread, MT10 if none is named; ``mean_native_over_physics`` is the mean over the tasks measured singly.
     """
+    whole = [name for name in arguments.tasks if name in _SETS] or ["mt10"]
+    singles = list(dict.fromkeys(task for name in arguments.tasks for task in _SETS.get(name, [name])))
     sets, result = {}, {key: getattr(arguments, key) for key in ("rounds", "copies", "threads")}
-    for name, tasks in ({task: [task] for task in arguments.tasks} | {"MT10": list(MT10)}).items():
+    for name, tasks in (
+        {task: [task] for task in singles} | {name.upper(): _SETS[name] for name in whole}
+    ).items():
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        threads = arguments.threads if name == "MT10" else 1
+        threads = arguments.threads if len(tasks) > 1 else 1
         sets[name] = _measure(tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc)
     result["sets"] = sets
-    for key in ("native_over_physics", "native_over_stock", "threads_over_one"):
-        if key in sets["MT10"]:
-            result[key] = sets["MT10"][key]
-    if arguments.tasks:
-        result["mean_native_over_physics"] = mean(
-            sets[task]["native_over_physics"] for task in arguments.tasks
-        )
+    for key in ("native_over_physics", "native_over_stock", "native_over_envpool", "threads_over_one"):
+        if key in sets[whole[-1].upper()]:
+            result[key] = sets[whole[-1].upper()][key]
+    if singles:
+        result["mean_native_over_physics"] = mean(sets[task]["native_over_physics"] for task in singles)
     return result
 
 
@@ -71,6 +82,11 @@ def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subpr
         envs["subproc"] = SubprocVecEnv(makers, start_method="forkserver")
     sides = {"physics": _physics([tasks[task] for task in assignment], actions)}
     sides |= {name: _episodes(env, assignment, actions) for name, env in envs.items()}
+    if find_spec("envpool"):
+        sides |= {
+            "native_cpu": _episodes(envs["native"], assignment, actions, time.process_time),
+            "envpool_cpu": _envpool(tasks, copies, actions),
+        }
     try:
         rates = take_turns(sides, rounds)
     finally:
@@ -80,24 +96,36 @@ def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subpr
     for base in ("physics", "stock", "subproc"):
         if base in rates:
             row[f"native_over_{base}"] = ratio(rates, "native", base)
+    if "envpool_cpu" in rates:
+        row["native_over_envpool"] = ratio(rates, "native_cpu", "envpool_cpu")
     if "threads" in rates:
         row["threads_over_one"] = ratio(rates, "threads", "native")
     return row
 
 
-def _block(actions: np.ndarray, play: Callable[[], None], begin: Callable[[], None] = lambda: None) -> Block:
+def _block(
+    actions: np.ndarray,
+    play: Callable[[], None],
+    begin: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Block:
     """Return a block that plays ``actions``, ``(steps, copies, 4)``; what ``begin`` does is not timed."""
 
     def block() -> float:
         begin()
-        started = time.perf_counter()
+        started = clock()
         play()
-        return actions.shape[0] * actions.shape[1] / (time.perf_counter() - started)
+        return actions.shape[0] * actions.shape[1] / (clock() - started)
 
     return block
 
 
-def _episodes(env: Any, assignment: Sequence[int], actions: np.ndarray) -> Block:
+def _episodes(
+    env: Any,
+    assignment: Sequence[int],
+    actions: np.ndarray,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Block:
     """Return a block: a whole episode of every copy, and the resets after it."""
     for copy, task in enumerate(assignment):
         env.env_method("set_task", task, _GOAL, indices=[copy])
@@ -107,7 +135,28 @@ def _episodes(env: Any, assignment: Sequence[int], actions: np.ndarray) -> Block
         for action in actions:
             env.step(action)
 
-    return _block(actions, play)
+    return _block(actions, play, clock=clock)
+
+
+def _envpool(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Block:
+    """Return a block: the same actions in EnvPool's environments, a pool of one thread for each task."""
+    import envpool
+
+    names = [
+        "MetaWorld/" + "".join(part.capitalize() for part in task[:-3].split("-")) + "-v3" for task in tasks
+    ]
+    pools = [envpool.make(name, env_type="gymnasium", num_envs=copies, num_threads=1) for name in names]
+    for pool in pools:
+        pool.reset()
+
+    def play() -> None:
+        for action in actions:
+            for i, pool in enumerate(pools):
+                pool.send(action[i * copies : (i + 1) * copies])
+            for pool in pools:
+                pool.recv()
+
+    return _block(actions, play, clock=time.process_time)
 
 
 def _physics(names: Sequence[str], actions: np.ndarray) -> Block:
