@@ -29,7 +29,7 @@ started = time.perf_counter()
 from mtrl.env.native import load
 from mtrl.env.native.vec_env import NativeVecEnv
 from mtrl.tasks import MT10
-load(MT10)
+load(MT10, "v2")
 print(time.perf_counter() - started)
 """
 
