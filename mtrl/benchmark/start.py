@@ -24,11 +24,10 @@ _LOOK_EVERY = 0.01
 """Seconds between two looks at metrics.csv."""
 _LOAD = """
 import time
-import mtrl.env
-started = time.perf_counter()
 from mtrl.env.native import load
 from mtrl.env.native.vec_env import NativeVecEnv
 from mtrl.tasks import MT10
+started = time.perf_counter()
 load(MT10, "v2")
 print(time.perf_counter() - started)
 """
