@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mtrl.config.compose import members
-from mtrl.config.values import key_of
+from mtrl.config.values import key_of, written
 from mtrl.errors import TRY_AGAIN, ConfigurationError, UnreadableRunError
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.run import PLAN, Run
@@ -145,7 +145,7 @@ def run_sweep(overrides: Sequence[str], launch: Callable[[list[str]], int]) -> i
         return 0
     folder = make_folder(overrides)
     (folder / PLAN).write_text("\n".join(plan) + "\n")
-    launch([f"hydra.sweep.dir={folder}"])
+    launch([f"hydra.sweep.dir={written(str(folder))}"])
     return _show_results(compositions, folder)
 
 

@@ -1,8 +1,10 @@
 """From overrides to typed values: Hydra's composition, its mistakes answered in one sentence."""
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mtrl.config.mistakes import check_form, check_keys, check_options, first_sentence, is_free, sentence
 from mtrl.config.types import OPTIONS, Config
-from mtrl.config.values import walk, written
+from mtrl.config.values import quoted, walk
 from mtrl.errors import ConfigurationError
 
 _PACKAGED = Path(__file__).parents[1] / "conf"
@@ -67,13 +69,34 @@ def register_schema() -> None:
 
 
 def as_hydra_reads(override: str) -> str:
-    """Return an override with ``++`` before a free key, or quotes around the path of a run, which has = and commas."""
-    key, _, value = override.partition("=")
+    """Return an override with ``++`` before a free key, or with the quotes that Hydra needs around a path."""
+    key, equals, value = override.partition("=")
     if is_free(key):
         return f"++{override}"
-    if key == "transfer.source" and value[:1] not in ("'", '"') and ("=" in value or Path(value).exists()):
-        return f"{key}={written(value)}"
-    return override
+    is_path = equals and key.lstrip("+") in ("output", "transfer.source", "hydra.sweep.dir")
+    return f"{key}={_path(value)}" if is_path else override
+
+
+def _path(value: str) -> str:
+    """Return a path as Hydra must be told it: in quotes, unless it is written in Hydra's grammar already.
+
+    Commas are between the values of a sweep, unless there is a file of that name, or an equals sign in it, as in the
+    directories of runs.
+    """
+    if os.path.exists(value):
+        return quoted(value)
+    parts, parser = value.split(","), OverridesParser.create()
+    if len(parts) > 1 and (not re.search(r"[='\"(\[{\\]", value) or all(map(os.path.exists, parts))):
+        return ",".join(_path(part.strip()) for part in parts)
+    try:
+        (read,) = parser.parse_overrides([f"output={value}"])
+    except HydraException:
+        return (
+            value
+            if value.startswith(tuple(f"{name}(" for name in parser.functions.functions))
+            else quoted(value)
+        )
+    return value if read.is_sweep_override() or isinstance(read.value(), str | None) else quoted(value)
 
 
 def groups() -> dict[str, list[str]]:
@@ -116,8 +139,7 @@ def compose(overrides: Sequence[str]) -> Composed:
         raise ConfigurationError(f"{missing} has no value: set it with {missing}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigurationError(sentence(error)) from error
-    values = OmegaConf.to_container(OmegaConf.structured(typed), resolve=True)
-    return Composed(typed, choices, values, bool(cfg.hydra.verbose), tuple(overrides), tuned)
+    return Composed(typed, choices, asdict(typed), bool(cfg.hydra.verbose), tuple(overrides), tuned)
 
 
 def members(overrides: Sequence[str]) -> list[list[str]]:

@@ -1,6 +1,5 @@
 """Nested values as flat keys, and values as an override on the command line writes them. Imports nothing."""
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -24,12 +23,27 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
+_PLAIN = re.compile(
+    r"(?!([+-]?([\d._]+(e[+-]?[\d_]+)?|inf|nan)|null|true|false)$)[\w./:+@%?|*-]+", re.I | re.A
+)
+"""Text that Hydra reads as text without quotes: none of its signs, and no number, null, true or false."""
+
+
 def written(value: Any) -> str:
-    """Return a value as an override writes it: ``[256,256]``, ``true``, ``null``, text in quotes if it needs them."""
+    """Return a value as an override writes it, so that Hydra reads the same value back: ``[256,256]``, ``"a=b"``.
+
+    Only the keys of a table cannot be in quotes there: they must be plain words, as the names of tasks are.
+    """
     if isinstance(value, list):
         return f"[{','.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{written(each)}' for key, each in value.items())}}}"
     if not isinstance(value, str):
-        return json.dumps(value, separators=(",", ":"))
-    if re.fullmatch(r"[\w./:+@%?|*-]+", value):
-        return value
-    return '"' + value.replace('"', r"\"") + '"'
+        return "null" if value is None else str(value).lower()
+    # OmegaConf would look up what is in ${...}.
+    return value if _PLAIN.fullmatch(value) else quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
+def quoted(text: str) -> str:
+    """Return text in quotes, in which ``${...}`` is still looked up."""
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + found[2].replace('"', '\\"'), text) + '"'

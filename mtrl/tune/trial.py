@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
+from mtrl.config.values import written
 from mtrl.errors import ConfigurationError, UnreadableRunError
 from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.curves import curves_of
@@ -46,7 +47,7 @@ def run_seed(
         optuna.TrialPruned: It is worse than the others.
         TrialFailedError: A run failed, or the configuration was refused.
     """
-    words = [*search.overrides, *overrides, f"seed={seed}", f"output={search.folder / 'runs'}"]
+    words = [*search.overrides, *overrides, f"seed={seed}", f"output={written(str(search.folder / 'runs'))}"]
     log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
     try:
         composition = compose_run(words)
