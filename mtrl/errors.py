@@ -79,11 +79,8 @@ class ActionNotFiniteError(RunEndedError, ValueError):
 class TrainingNotFiniteError(RunEndedError, ArithmeticError):
     """A NaN or an infinity in training: in a transition, in a loss, or in what is learned.
 
-    Args:
-        tensor: Name of the tensor, for instance ``reward`` or ``policy.critic.net.layers.0.weight``.
-        step: Environment step at which it was noticed; None if unknown.
-        tasks: Indices of the tasks concerned; empty if it concerns all or is unknown.
-        transition: The transition that holds it, as plain arrays; None if a transition does not.
+    ``tensor`` is named at ``step``, if that is known; ``tasks`` are the indices of the tasks concerned, none if it
+    concerns all. If a transition holds it, ``transition`` is that, as plain arrays.
     """
 
     def __init__(
@@ -97,19 +94,18 @@ class TrainingNotFiniteError(RunEndedError, ArithmeticError):
     ) -> str:
         """Return the message, with the tasks' names and the newest checkpoint (None before the first)."""
         where = "" if self.step is None else f" at step {self.step:,}"
-        tasks = [str(task) if names is None else names[task] for task in self.tasks]
-        whose = f" of task {', '.join(tasks)}" if tasks else ""
+        whose = ", ".join(str(names[task] if names else task) for task in self.tasks)
         # Both settings change the run directory, so the advice must be a new run.
         how = "a lower algo.learning_rate, or algo.max_gradient_norm=1 where algo=sac"
+        advice = (
+            f"continue from the last checkpoint in a new run, with transfer.source={checkpoint} and {how}"
+        )
         if self.transition is not None:
             see = "see refused_transition.npz in the run directory"
             advice = f"the environment, or the policy that acted, is broken: {see}"
         elif checkpoint is None:
             advice = f"train from scratch with {how}"
-        else:
-            source = f"transfer.source={checkpoint}"
-            advice = f"continue from the last checkpoint in a new run, with {source} and {how}"
-        return f"{self.tensor}{whose} is NaN or infinite{where}: {advice}"
+        return f"{self.tensor}{whose and f' of task {whose}'} is NaN or infinite{where}: {advice}"
 
 
 class Preempted(Exception):

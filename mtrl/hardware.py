@@ -5,24 +5,20 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from mtrl.config.types import Config, HardwareConfig
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import ACTION_SIZE, NATIVE, OBSERVATION_SIZE
 
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """The choices made for one run, recorded in its status; fields as those of ``HardwareConfig``."""
-
-    device: str
-    backend: str
-    workers: int | None
-    threads: int
-    torch_threads: int
-    compile: str
+_WORTH_THREADS = 5e7
+"""Multiplications in an update below which threads bring it nothing: three layers of 256 at batch 256 are twice,
+two of 128 a third."""
+_FITS_ANY_GPU = 2**30
+"""Bytes that every GPU which torch still supports has; below, ``auto`` need not ask torch for one."""
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these files is there where torch may find a GPU: of NVIDIA's driver, under WSL, of AMD's."""
 
 
 def wait_without_spinning() -> None:
@@ -46,32 +42,32 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**30)
 
 
-_WORTH_THREADS = 5e7
-"""Work below which threads bring an update nothing: three layers of 256 at batch 256 are twice, two of 128 a third."""
+def choose(cfg: Config, asked: HardwareConfig) -> HardwareConfig:
+    """Return ``asked`` with every ``auto`` and null, except of the environments, resolved for this machine and ``cfg``.
 
-
-def choose(cfg: HardwareConfig, backend: str, work: float = 0.0, *, compiles: bool = True) -> Hardware:
-    """Resolve every ``auto`` and null of ``cfg`` for this machine; set torch's threads and what memory is kept.
-
-    ``backend`` simulates the run's tasks, ``work`` is its ``update_work``; ``compiles`` says whether the algorithm
-    can compile its update.
+    Sets torch's threads and what memory is kept.
     """
     import torch
 
-    chosen, cores = device(cfg), available_cores()
+    chosen, cores = device(asked), available_cores()
+    # The multiplications of passing one batch through actor and both critics.
+    actor, critic = (
+        sum(a * b for a, b in itertools.pairwise([OBSERVATION_SIZE + ACTION_SIZE, *layers]))
+        for layers in (cfg.variant.actor_layers, cfg.variant.critic_layers)
+    )
+    worth = cfg.algo.batch_size * (actor + 2 * critic) >= _WORTH_THREADS
     # On a GPU the host only launches, and small updates gain nothing by threads.
-    automatic = 1 if chosen != "cpu" or work < _WORTH_THREADS else min(cores, 4)
-    torch_threads = cfg.torch_threads or automatic
+    torch_threads = asked.torch_threads or (min(cores, 4) if worth and chosen == "cpu" else 1)
     torch.set_num_threads(torch_threads)
     keep_freed_memory()
-    compile = compilation(cfg.compile, chosen, compiles=compiles)
-    return Hardware(chosen, backend, cfg.workers, cfg.threads or cores, torch_threads, compile)
+    resolved = {"device": chosen, "threads": asked.threads or cores, "torch_threads": torch_threads}
+    return replace(asked, **resolved, compile=compilation(asked.compile, chosen, compiles=cfg.algo.compiles))
 
 
-def device(cfg: HardwareConfig) -> str:
+def device(asked: HardwareConfig) -> str:
     """Return the device asked for, or the one that "auto" stands for here."""
-    if cfg.device != "auto":
-        return cfg.device
+    if asked.device != "auto":
+        return asked.device
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -82,15 +78,6 @@ def compilation(asked: str, device: str, *, compiles: bool = True) -> str:
     # On a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
     automatic = "cuda_graph" if compiles and device.startswith("cuda") else "off"
     return automatic if asked == "auto" else asked
-
-
-def update_work(cfg: Config) -> float:
-    """Return the multiplications of passing one batch through actor and both critics."""
-    actor, critic = (
-        sum(a * b for a, b in itertools.pairwise([OBSERVATION_SIZE + ACTION_SIZE, *layers]))
-        for layers in (cfg.variant.actor_layers, cfg.variant.critic_layers)
-    )
-    return float(cfg.algo.batch_size * (actor + 2 * critic))
 
 
 def available_cores() -> int:
@@ -137,27 +124,16 @@ def replay_bytes(
     return buffer_size * (row + 16 * balanced + 8 * (n_steps > 1))
 
 
-_FITS_ANY_GPU = 2**30
-"""Bytes that every GPU which torch still supports has; below, ``auto`` need not ask torch for one."""
-GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""One of these files is there where torch may find a GPU: of NVIDIA's driver, under WSL, of AMD's."""
-
-
 def replay_memory(device: str, needed: int) -> tuple[int, str]:
     """Return the bytes that are free where a replay buffer of ``needed`` bytes would live, and where that is."""
     # torch is asked only where it may find a GPU, and none is too small for a small buffer.
     if device == "auto" and needed > _FITS_ANY_GPU and any(Path(path).exists() for path in GPU_DRIVERS):
         device = "cuda" if cuda_available("cuda") else "cpu"
     if device.startswith("cuda"):
-        return free_gpu_memory(device), f" on {device}"
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0], f" on {device}"
     return free_memory(), ""
-
-
-def free_gpu_memory(device: str) -> int:
-    """Return the bytes that are free on a CUDA device."""
-    import torch
-
-    return torch.cuda.mem_get_info(device)[0]
 
 
 def free_memory() -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from stable_baselines3.common.logger import Logger
@@ -11,12 +12,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from mtrl import hardware
 from mtrl.algo.make import make_agent
 from mtrl.checkpoint.store import Store
-from mtrl.config.types import Config
+from mtrl.config.types import Config, HardwareConfig
 from mtrl.curriculum.curriculum import Curriculum, begin_curriculum
 from mtrl.env.make import choose_backend, make_training_env
 from mtrl.evaluation.protocol import Evaluation
 from mtrl.experiment import Composition
-from mtrl.hardware import Hardware
 from mtrl.rundir.environment import versions
 from mtrl.rundir.models import LINEAGE, read_lineage
 from mtrl.rundir.run import section
@@ -85,7 +85,7 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
 
 
 def build(
-    cfg: Config, machine: Hardware, steps_done: int = 0
+    cfg: Config, machine: HardwareConfig, steps_done: int = 0
 ) -> tuple[VecEnv, OffPolicyAlgorithm, Curriculum | None]:
     """Return the training environments, the agent on them, and the curriculum, whose first stage has begun.
 
@@ -107,7 +107,7 @@ def build(
         raise
 
 
-def choose_hardware(cfg: Config, earlier: Mapping[str, Any] | None = None) -> Hardware:
+def choose_hardware(cfg: Config, earlier: Mapping[str, Any] | None = None) -> HardwareConfig:
     """Return what a run uses of this machine; settings left open reuse the choices in the status ``earlier``.
 
     Raises:
@@ -117,4 +117,4 @@ def choose_hardware(cfg: Config, earlier: Mapping[str, Any] | None = None) -> Ha
     asked = reuse_hardware(cfg.hardware, before)
     backend = choose_backend(asked.backend, cfg.env.tasks, cfg.env.reward)
     check_hardware(cfg, before, backend)
-    return hardware.choose(asked, backend, hardware.update_work(cfg), compiles=cfg.algo.compiles)
+    return hardware.choose(cfg, replace(asked, backend=backend))

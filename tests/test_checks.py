@@ -15,7 +15,7 @@ from mtrl.experiment import compose_run, run_directory
 @pytest.fixture(autouse=True)
 def enough_memory(monkeypatch):
     monkeypatch.setattr(hardware, "free_memory", lambda: 64 * 2**30)
-    monkeypatch.setattr(hardware, "free_gpu_memory", lambda device: 64 * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (64 * 2**30, 0))
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
@@ -158,7 +158,7 @@ def test_an_update_is_compiled_by_itself_only_where_the_algorithm_can(monkeypatc
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     for algo, expected in (("sac", "cuda_graph"), ("td3", "off"), ("ddpg", "off")):
         cfg = compose_run([f"algo={algo}"]).config
-        chosen = hardware.choose(cfg.hardware, "native", compiles=cfg.algo.compiles)
+        chosen = hardware.choose(cfg, cfg.hardware)
         assert (chosen.device, chosen.compile) == ("cuda", expected)
 
 
@@ -172,7 +172,7 @@ def test_the_bytes_of_a_replay_count_balanced_batches_and_longer_returns():
 def test_on_a_gpu_it_is_the_memory_of_the_gpu_that_must_suffice(monkeypatch):
     monkeypatch.setattr(hardware, "cuda_available", lambda device: True)
     monkeypatch.setattr(hardware, "free_memory", lambda: 0)
-    monkeypatch.setattr(hardware, "free_gpu_memory", lambda device: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**30, 0))
     compose_run(["hardware.device=cuda:1", "algo.buffer_size=5e6"])
     with pytest.raises(
         ConfigurationError, match=r"3\.0 GiB are free on cuda:1: use at most algo\.buffer_size="

@@ -6,11 +6,11 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.algo.make import make_agent
+from mtrl.config.types import HardwareConfig
 from mtrl.experiment import compose_run
-from mtrl.hardware import Hardware
 from mtrl.tasks import MT10
 
-HARDWARE = Hardware("cpu", "stock", 1, 1, 1, "off")
+HARDWARE = HardwareConfig("cpu", "stock", 1, 1, 1, "off")
 
 
 def envs(n_tasks, copies=1):

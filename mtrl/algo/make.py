@@ -14,13 +14,12 @@ from mtrl.algo.policies import policy_for
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.sac import SAC
 from mtrl.config import types
-from mtrl.config.types import AlgoConfig, Config, load_class
+from mtrl.config.types import AlgoConfig, Config, HardwareConfig, load_class
 from mtrl.errors import ConfigurationError
-from mtrl.hardware import Hardware
 from mtrl.tasks import ACTION_SIZE
 
 
-def make_agent(cfg: Config, env: VecEnv, hardware: Hardware) -> OffPolicyAlgorithm:
+def make_agent(cfg: Config, env: VecEnv, hardware: HardwareConfig) -> OffPolicyAlgorithm:
     """Return the agent of ``cfg`` on ``env``.
 
     Raises:

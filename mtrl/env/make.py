@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from mtrl.config.types import Config
+from mtrl.config.types import Config, HardwareConfig
 from mtrl.env import native
 from mtrl.env.finite import RefuseNonFinite
 from mtrl.env.metaworld import StockEnv, StockVecEnv, goal_set, whole
 from mtrl.env.normalize import TaskNormalize
 from mtrl.env.workers import WorkerVecEnv
 from mtrl.errors import ConfigurationError
-from mtrl.hardware import Hardware, available_cores, require_native
+from mtrl.hardware import available_cores, require_native
 from mtrl.tasks import HELD_OUT_SEED, HORIZON, check_seed, check_tasks
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def choose_backend(backend: str, tasks: Sequence[str], reward: str) -> Literal["
     return "stock"
 
 
-def make_training_env(cfg: Config, machine: Hardware, steps_done: int = 0) -> VecEnv:
+def make_training_env(cfg: Config, machine: HardwareConfig, steps_done: int = 0) -> VecEnv:
     """Return the environments that ``cfg`` trains on after ``steps_done`` steps, normalised where it says so."""
     tasks, copies = cfg.env.tasks, cfg.env.copies_per_task
     if cfg.curriculum.copies is not None:
@@ -150,7 +150,7 @@ def make_training_env(cfg: Config, machine: Hardware, steps_done: int = 0) -> Ve
 
 
 def make_evaluation_env(
-    cfg: Config, machine: Hardware, goals: str | None = None, tasks: Sequence[str] | None = None
+    cfg: Config, machine: HardwareConfig, goals: str | None = None, tasks: Sequence[str] | None = None
 ) -> VecEnv:
     """Return the environments that ``cfg`` is evaluated on: never normalised, never ended by success.
 
@@ -166,7 +166,7 @@ def make_evaluation_env(
     return make_vec_env(tasks or cfg.env.tasks, copies, **arguments, goals=goals or cfg.evaluation.goals)
 
 
-def _env_arguments(cfg: Config, machine: Hardware) -> dict[str, Any]:
+def _env_arguments(cfg: Config, machine: HardwareConfig) -> dict[str, Any]:
     return {
         "seed": cfg.seed,
         "backend": machine.backend,

@@ -6,7 +6,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -23,17 +23,16 @@ from mtrl.algo.sac import SAC, record_q_value
 from mtrl.checkpoint.model import save_model
 from mtrl.checkpoint.state import Stateful
 from mtrl.checkpoint.store import Checkpoint, Store
-from mtrl.config.types import Config, SACConfig
+from mtrl.config.types import Config, HardwareConfig, SACConfig
 from mtrl.curriculum.curriculum import Curriculum
 from mtrl.env.make import make_evaluation_env
 from mtrl.errors import CheckpointFailedError, Preempted
 from mtrl.evaluation.protocol import COLUMNS, Evaluation, TaskResult, evaluate
-from mtrl.hardware import Hardware
 from mtrl.rundir.models import BEST, CHECKPOINTS
 from mtrl.rundir.write import CsvLog
 from mtrl.signals import Signals
 from mtrl.training.display import ProgressView, result_table
-from mtrl.training.metrics import MEASURES, Clock, Episodes, begin_wandb
+from mtrl.training.metrics import MEASURES, Clock, Episodes, begin_mirrors
 from mtrl.training.record import RunRecord
 
 logger = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ class RunCallbacks(BaseCallback):
     def __init__(
         self,
         cfg: Config,
-        machine: Hardware,
+        machine: HardwareConfig,
         record: RunRecord,
         store: Store,
         signals: Signals,
@@ -85,14 +84,14 @@ class RunCallbacks(BaseCallback):
         self.done_at = dict.fromkeys(self._every, 0)
         """Step at which each of them was last due and done."""
         self.logs, self.evaluations = Logs(self), Evaluations(self)
-        self.stages = None if curriculum is None else Stages(self, curriculum)
         # "session" is the name that checkpoints of version 0.1.0 use.
         self._sections: dict[str, Stateful] = {"session": self.logs, "episodes": self.logs.episodes}
         self._sections["evaluation"] = self.evaluations
+        self.stages = None if curriculum is None else Stages(self, curriculum)
         if curriculum is not None:
             self._sections["curriculum"] = curriculum
         self._written_first = (*self.logs.files.values(), self.evaluations.log, record)
-        self._saved_at, self._failures, self._closed = time.monotonic(), 0, False
+        self._saved_at, self._failures = time.monotonic(), 0
 
     def is_due(self, what: str) -> bool:
         """Return whether a multiple of its interval has passed since then, in however large strides steps come."""
@@ -143,8 +142,8 @@ class RunCallbacks(BaseCallback):
             self.mark_done("save")
             self.save()
 
-    def save(self) -> bool:
-        """Save a checkpoint and return whether that succeeded.
+    def save(self) -> None:
+        """Save a checkpoint; a full disk may make that fail a few times.
 
         Raises:
             CheckpointFailedError: It failed several times in a row.
@@ -163,10 +162,9 @@ class RunCallbacks(BaseCallback):
                 raise CheckpointFailedError(
                     f"nothing could be saved {MAX_FAILURES} times in a row ({error}): make room on the disk"
                 ) from error
-            return False
+            return
         self._saved_at, self._failures = time.monotonic(), 0
         logger.info("step %d: saved in %.2f s", step, self._saved_at - started)
-        return True
 
     def restore(self, checkpoint: Checkpoint, agent: OffPolicyAlgorithm) -> None:
         """Continue ``checkpoint`` with a new agent of the same configuration."""
@@ -185,8 +183,8 @@ class RunCallbacks(BaseCallback):
             result = self.evaluations.final()
             self.logs.write()
         finally:
-            saved = self.save()
-        if not saved:
+            self.save()
+        if self._failures:
             raise CheckpointFailedError("the last checkpoint could not be written: make room on the disk")
         if self.stages is not None:
             self.stages.write_status()
@@ -199,12 +197,10 @@ class RunCallbacks(BaseCallback):
         return result
 
     def close(self) -> None:
-        """Release the display, the files and the evaluation's environments. Safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self.logs.close()
-            for env in self.evaluations.envs.values():
-                env.close()
+        """Release the display, the logs and the evaluation's environments. Safe to call twice."""
+        self.logs.close()
+        while self.evaluations.envs:
+            self.evaluations.envs.popitem()[1].close()
 
 
 class Logs:
@@ -221,14 +217,7 @@ class Logs:
         columns = ["step", "episodes", "success_rate", *each, *self._recorded, "unstable", "stage"]
         tables = {"metrics": columns, "timing": _TIMING}
         self.files = {name: CsvLog(path / f"{name}.csv", columns) for name, columns in tables.items()}
-        self._tracker = None if cfg.logging.wandb == "off" else begin_wandb(cfg, path)
-        self._writer: Any = None
-        if cfg.logging.tensorboard:
-            from torch.utils import tensorboard
-
-            # It hides what TensorBoard holds of later steps, which are made again.
-            purge = None if run.resumed_at is None else run.resumed_at + 1
-            self._writer = tensorboard.SummaryWriter(str(path / "tensorboard"), purge_step=purge)
+        self._mirrors = begin_mirrors(cfg, path, run.resumed_at)
         self.view = ProgressView(cfg.total_steps, self._first_step, cfg.logging.progress)
         self.learning_since: float | None = None
         self._learning_seconds = 0.0
@@ -260,10 +249,10 @@ class Logs:
         """Count the time of the updates: as the learner measured it, or all the time between two rollouts."""
         model = self.run.model
         if isinstance(model, SAC):
-            self.clock.add("learning", model.learning_seconds - self._learning_seconds)
+            self.clock.spent["learning"] += model.learning_seconds - self._learning_seconds
             self._learning_seconds = model.learning_seconds
         elif self.learning_since is not None:
-            self.clock.add("learning", time.perf_counter() - self.learning_since)
+            self.clock.spent["learning"] += time.perf_counter() - self.learning_since
             self.learning_since = None
 
     def write(self) -> None:
@@ -294,33 +283,26 @@ class Logs:
         run.record.update(step=step)
 
     def mirror(self, group: str, values: Mapping[str, object], step: int) -> None:
-        """Write scalars to TensorBoard and Weights & Biases under ``group``."""
-        named = {f"{group}/{name}": value for name, value in values.items() if name != "step"}
-        scalars = {name: value for name, value in named.items() if isinstance(value, int | float)}
-        if self._tracker is not None:
-            self._tracker.log({**scalars, "step": step})
-        with self._unless_disk_is_full():
-            if self._writer is not None:
-                for name, value in scalars.items():
-                    self._writer.add_scalar(name, value, step)
+        """Write the numbers among ``values`` to TensorBoard and Weights & Biases under ``group``."""
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        scalars = {f"{group}/{name}": value for name, value in numbers.items() if name != "step"}
+        for name, (write, _) in list(self._mirrors.items()):
+            self._attempt(name, write, scalars, step)
 
     def close(self) -> None:
-        """Remove the display and flush what the mirrors still hold."""
+        """Remove the display, and end the mirrors. Safe to call twice."""
         self.view.close()
-        with self._unless_disk_is_full():
-            if self._writer is not None:
-                self._writer.close()
-        if self._tracker is not None:
-            self._tracker.finish()
+        for name, (_, end) in list(self._mirrors.items()):
+            self._attempt(name, end)
+        self._mirrors = {}
 
-    @contextmanager
-    def _unless_disk_is_full(self) -> Iterator[None]:
-        """Do without TensorBoard from the first failure on: its writer does not recover, the CSV files hold all."""
+    def _attempt(self, mirror: str, do: Callable[..., object], *arguments: object) -> None:
+        """Do without a mirror from its first failure on: the CSV files hold all."""
         try:
-            yield
-        except OSError as error:
-            self._writer = None
-            logger.warning("TensorBoard gets nothing more from this start (%s)", error)
+            do(*arguments)
+        except Exception as error:
+            del self._mirrors[mirror]
+            logger.warning("%s gets nothing more from this start (%s)", mirror, error)
 
 
 class Evaluations:
@@ -360,8 +342,8 @@ class Evaluations:
         # Mark it only now: an interrupted evaluation must be repeated.
         self.run.mark_done("evaluate")
         if solved:
-            reached = f"success {result.success_rate:.1%} is at least stop.success={enough}"
-            self.run.logs.view.say(f"solved: {reached}")
+            rate = result.success_rate
+            self.run.logs.view.say(f"solved: success {rate:.1%} is at least stop.success={enough}")
             raise Stop
 
     def final(self) -> Evaluation:

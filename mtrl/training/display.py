@@ -3,10 +3,10 @@
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Task as RichTask
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +17,7 @@ _LINE_EVERY, _REDRAW_EVERY = 15.0, 0.2
 
 
 class _Speed(ProgressColumn):
-    def render(self, task: RichTask) -> Text:
+    def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:,.0f} steps/s")
 
 
@@ -42,8 +42,7 @@ class ProgressView:
         self.console = console or Console(file=sys.stderr, highlight=False, markup=False)
         if mode == "auto":
             mode = "bar" if self.console.is_terminal else "lines"
-        self._off, self._total = mode == "off", total
-        self._drawn = time.perf_counter()
+        self._off, self._total, self._drawn = mode == "off", total, time.perf_counter()
         self._mark = (self._drawn, step)
         self._bar: _Bar | None = None
         if mode == "bar":
@@ -69,8 +68,9 @@ class ProgressView:
             return
         speed = (step - self._mark[1]) / (now - self._mark[0])
         self._mark = (now, step)
-        left = _duration((self._total - step) / speed) if speed > 0 else "?"
+        left = str(timedelta(seconds=int((self._total - step) / speed))) if speed > 0 else "?"
         shown = f"{mean}: {each}" if each else mean
+        left = left.removeprefix("0:")
         self.say(f"step {step:,} of {self._total:,} · {speed:,.0f} steps/s · {left} left · {shown}")
 
     def say(self, line: str) -> None:
@@ -86,8 +86,7 @@ class ProgressView:
 
 def result_table(evaluation: Evaluation, title: str) -> Table:
     """Return the results of an evaluation as a table."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("task")
+    table = Table("task", title=title, title_justify="left")
     for column in ("success", "return", "length", "episodes"):
         table.add_column(column, justify="right")
     for row in evaluation.results:
@@ -97,9 +96,3 @@ def result_table(evaluation: Evaluation, title: str) -> Table:
         table.add_section()
         table.add_row("mean", f"{evaluation.success_rate:.1%}", f"{evaluation.mean_return:,.0f}", "", "")
     return table
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -93,10 +93,11 @@ class Clock:
     Earlier starts took ``seconds`` and made ``first_step`` environment steps.
     """
 
-    def __init__(self, seconds: float = 0.0, first_step: int = 0) -> None:
+    def __init__(self, seconds: float, first_step: int) -> None:
         self._earlier, self._started = seconds, time.perf_counter()
         self._mark = (self._started, first_step)
-        self._spent = {"learning": 0.0, "evaluation": 0.0}
+        self.spent = {"learning": 0.0, "evaluation": 0.0}
+        """Seconds since the last row."""
 
     @property
     def seconds(self) -> float:
@@ -110,29 +111,45 @@ class Clock:
         try:
             yield
         finally:
-            self.add("evaluation", time.perf_counter() - started)
-
-    def add(self, what: str, seconds: float) -> None:
-        """Count ``seconds`` as ``what``, "learning" or "evaluation"."""
-        self._spent[what] += seconds
+            self.spent["evaluation"] += time.perf_counter() - started
 
     def row(self, step: int) -> dict[str, float]:
         """Return a row of timing.csv over the time since the last one."""
         now = time.perf_counter()
         since, steps = now - self._mark[0], step - self._mark[1]
-        shares = {what: spent / since for what, spent in self._spent.items()}
-        self._mark, self._spent = (now, step), dict.fromkeys(self._spent, 0.0)
-        rate, environment = steps / since, 1 - sum(shares.values())
-        run = {"step": step, "seconds": self.seconds, "steps_per_second": rate}
-        return {**run, "environment": environment, **shares}
+        shares = {what: spent / since for what, spent in self.spent.items()}
+        self._mark, self.spent = (now, step), dict.fromkeys(self.spent, 0.0)
+        run = {"step": step, "seconds": self.seconds, "steps_per_second": steps / since}
+        return {**run, "environment": 1 - sum(shares.values()), **shares}
 
 
-def begin_wandb(cfg: Config, directory: Path) -> Any:
-    """Return a run of Weights & Biases, told the configuration, but neither environment variables nor code.
+Mirrors = dict[str, tuple[Callable[[Mapping[str, float], int], object], Callable[[], object]]]
+"""By name: what takes numbers of a step, and what ends it."""
+
+
+def begin_mirrors(cfg: Config, directory: Path, resumed_at: int | None) -> Mirrors:
+    """Begin the other places that ``logging`` asks for to hold the numbers of the CSV files.
+
+    Weights & Biases is told the configuration, but neither environment variables nor code.
 
     Raises:
         ConfigurationError: wandb cannot begin.
     """
+    mirrors: Mirrors = {}
+    if cfg.logging.tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # It hides what TensorBoard holds of later steps, which are made again.
+        purge = None if resumed_at is None else resumed_at + 1
+        writer = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
+
+        def write(scalars: Mapping[str, float], step: int) -> None:
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, step)
+
+        mirrors["TensorBoard"] = (write, writer.close)
+    if cfg.logging.wandb == "off":
+        return mirrors
     import wandb
 
     folder = directory.absolute()
@@ -156,4 +173,5 @@ def begin_wandb(cfg: Config, directory: Path) -> Any:
     # wandb's own step only grows, and several groups are logged at one environment step.
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
-    return run
+    mirrors["wandb"] = (lambda scalars, step: run.log({**scalars, "step": step}), run.finish)
+    return mirrors

@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,8 @@ from mtrl.rundir.models import CHECKPOINTS
 from mtrl.rundir.write import write_json, write_yaml
 
 if TYPE_CHECKING:
+    from mtrl.config.types import HardwareConfig
     from mtrl.evaluation.protocol import Evaluation
-    from mtrl.hardware import Hardware
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class RunRecord:
         self._composition, self._changed = composition, changed
         self._status: dict[str, Any] = {}
 
-    @contextmanager
+    @contextlib.contextmanager
     def log(self) -> Iterator[None]:
         """Write what is logged inside the block to ``run.log`` too."""
         handler, root = logging.FileHandler(self.path / "run.log"), logging.getLogger()
@@ -56,34 +55,28 @@ class RunRecord:
             with contextlib.suppress(OSError):
                 handler.close()
 
-    def start(self, machine: "Hardware", step: int = 0) -> None:
+    def start(self, machine: "HardwareConfig", step: int = 0) -> None:
         """Write down what is about to run, on what, and after how many steps of earlier starts."""
-        total_steps = self._composition.config.total_steps
+        composition, starts = self._composition, self.earlier.get("starts")
         (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         if step == 0:
             # What an earlier start logged before its first checkpoint is made again.
             for name in ("metrics.csv", "evaluation.csv", "timing.csv"):
                 (self.path / name).unlink(missing_ok=True)
         if step == 0 or not (self.path / "config.yaml").is_file():
-            values = {**self._composition.values, "choices": self._composition.choices}
-            write_yaml(self.path / "config.yaml", values)
+            write_yaml(self.path / "config.yaml", {**composition.values, "choices": composition.choices})
         write_json(self.path / "environment.json", environment())
-        starts = self.earlier.get("starts")
-        this_start = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "step": step,
-            "total_steps": total_steps,
-            **({"changed": self._changed} if self._changed else {}),
-        }
+        begun = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": socket.gethostname()}
+        begun |= {"pid": os.getpid(), "step": step, "total_steps": composition.config.total_steps}
+        if self._changed:
+            begun["changed"] = self._changed
         self.set(
             state="running",
             step=step,
-            total_steps=total_steps,
+            total_steps=composition.config.total_steps,
             hardware=asdict(machine),
-            differences=self._composition.differences,
-            starts=[*(starts if isinstance(starts, list) else []), this_start],
+            differences=composition.differences,
+            starts=[*(starts if isinstance(starts, list) else []), begun],
             checkpoint=step or None,
             result=None,
         )
@@ -113,9 +106,9 @@ class RunRecord:
 
     def finish(self, step: int, evaluation: "Evaluation") -> None:
         """Write down that the run is finished, and its result."""
-        tasks = [asdict(row) for row in evaluation.results]
-        means = {"success_rate": evaluation.success_rate, "mean_return": evaluation.mean_return}
-        self.set(state="finished", step=step, result={**means, "tasks": tasks})
+        result = {"success_rate": evaluation.success_rate, "mean_return": evaluation.mean_return}
+        result["tasks"] = [asdict(row) for row in evaluation.results]
+        self.set(state="finished", step=step, result=result)
 
     def fail(self, state: str, reason: str, transition: Mapping[str, Any] | None = None) -> None:
         """Write down that the run ended early, as far as the disk has room; ``state`` is "interrupted" or "failed".
@@ -129,12 +122,9 @@ class RunRecord:
         except OSError as error:
             logger.error("%s cannot be written: %s", refused.name, error)
             refused.unlink(missing_ok=True)
-        try:
-            if self._status:
-                self.set(state=state, reason=reason, result=None)
-        except OSError as error:
+        if self._status:
             # The caller is about to print the reason, which a full disk must not hide.
-            logger.error("status.json cannot be written: %s", error)
+            self.update(state=state, reason=reason, result=None)
 
     @property
     def saved_at(self) -> int | None:

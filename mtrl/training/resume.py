@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtrl.config.types import Config, HardwareConfig, is_learned, is_noted
 from mtrl.config.values import flatten
-from mtrl.errors import ConfigurationError, DamagedError, UnreadableRunError
+from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.experiment import Composition
 from mtrl.hardware import cuda_available
 from mtrl.rundir.environment import versions
-from mtrl.rundir.read import read_json
-from mtrl.rundir.run import Run
+from mtrl.rundir.read import read_json, read_yaml
 
 if TYPE_CHECKING:
     from mtrl.checkpoint.store import Checkpoint, Store
@@ -35,12 +34,12 @@ def read_earlier_run(path: Path) -> EarlierRun | None:
     """Return what is in a run directory, or None if no run has started there."""
     if not any((path / name).exists() for name in ("config.yaml", "status.json", "checkpoints")):
         return None
-    with suppress(UnreadableRunError):
-        run = Run(path)
-        return EarlierRun(run.config, run.status)
+    config, status = None, {}
     with suppress(DamagedError):
-        return EarlierRun(None, read_json(path / "status.json"))
-    return EarlierRun(None, {})
+        config = read_yaml(path / "config.yaml")
+    with suppress(DamagedError):
+        status = read_json(path / "status.json")
+    return EarlierRun(config, status)
 
 
 def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:

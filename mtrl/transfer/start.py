@@ -13,13 +13,12 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.algo.policies import build_policy
 from mtrl.checkpoint.store import Checkpoint
-from mtrl.config.types import OPTIONS, Config, load_class, require
+from mtrl.config.types import OPTIONS, Config, HardwareConfig, load_class, require
 from mtrl.env.make import make_evaluation_env
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import ConfigurationError
 from mtrl.evaluation.protocol import evaluate
-from mtrl.hardware import Hardware
 from mtrl.rundir.models import content, read_lineage, saved_step
 from mtrl.tasks import OBSERVATION_SIZE
 from mtrl.transfer import mapping
@@ -213,7 +212,7 @@ def freeze(cfg: Config, agent: OffPolicyAlgorithm) -> None:
 
 def source_success(
     cfg: Config,
-    machine: Hardware,
+    machine: HardwareConfig,
     agent: OffPolicyAlgorithm,
     lineage: Mapping[str, Any],
     check: Callable[[], None],

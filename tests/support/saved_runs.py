@@ -24,12 +24,12 @@ def save_run(root, *overrides, steps=60):
     torch.set_num_threads(1)
     composition = compose_run([*TINY, "hardware.backend=native", f"output={root}", *overrides])
     cfg, path = composition.config, run_directory(composition)
-    env = make_training_env(cfg, hardware.choose(cfg.hardware, "native"))
+    env = make_training_env(cfg, hardware.choose(cfg, cfg.hardware))
     env.reset()
     for _ in range(steps):
         env.step(np.array([env.action_space.sample() for _ in range(env.num_envs)]))
     with closing(env):
-        agent = make_agent(cfg, env, hardware.choose(cfg.hardware, "native"))
+        agent = make_agent(cfg, env, hardware.choose(cfg, cfg.hardware))
         save_model(path / "checkpoints" / "best", agent, step=steps, score=(0.5, 10.0))
     write_yaml(path / "config.yaml", {**composition.values, "choices": composition.choices})
     write_json(path / "environment.json", environment())

@@ -17,18 +17,18 @@ from tiny_runs import TINY
 
 from mtrl.algo.make import make_agent
 from mtrl.config.compose import members
+from mtrl.config.types import HardwareConfig
 from mtrl.env.make import make_training_env
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
-from mtrl.hardware import Hardware
 from mtrl.rundir.write import write_yaml
 from mtrl.tasks import MT3, OBSERVATION_SIZE
 from mtrl.transfer.start import freeze, prepare_transfer
 
 torch.set_num_threads(1)
-CPU = Hardware("cpu", "native", 1, 1, 1, "off")
+CPU = HardwareConfig("cpu", "native", 1, 1, 1, "off")
 LAYERS = ("variant.actor_layers=[16,12]", "variant.critic_layers=[14,10]")
 SMALL = (*TINY, "algo.batch_size=60", "algo.learning_starts=40", *LAYERS)
 
