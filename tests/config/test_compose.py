@@ -18,7 +18,7 @@ ALGORITHMS, VARIANTS = ("sac", "td3", "ddpg"), ("plain", "shared", "multihead")
 @pytest.fixture(autouse=True)
 def enough_memory(monkeypatch):
     monkeypatch.setattr(hardware, "free_memory", lambda: 64 * 2**30)
-    monkeypatch.setattr(hardware, "free_gpu_memory", lambda device: 64 * 2**30)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (64 * 2**30, 0))
 
 
 def with_each_algorithm(experiments):
