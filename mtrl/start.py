@@ -23,7 +23,7 @@ from mtrl.rundir.run import Run, section
 from mtrl.rundir.write import write_json
 from mtrl.signals import Signals
 from mtrl.training.record import RunRecord
-from mtrl.training.resume import EarlierRun, changes_since, read_earlier_run
+from mtrl.training.resume import changes_since, read_earlier_run
 
 COMPARISON = "comparison.json"
 """The comparison of a transfer with its baseline, in its run directory."""
@@ -42,8 +42,8 @@ def run_with_source_and_baseline(composition: Composition, *, wait: bool = False
     """
     cfg, path, source = composition.config, run_directory(composition), composition.source
     # A run that is finished or has a checkpoint does not need its source.
-    continues = not cfg.fresh and (path / "config.yaml").is_file()
-    continues = continues and (Run(path).state == "finished" or bool(step_checkpoints(path)))
+    earlier = None if cfg.fresh else read_earlier_run(path)
+    continues = earlier is not None and (earlier.state == "finished" or bool(step_checkpoints(path)))
     if source is not None and (not continues or run_directory(source).exists()):
         code = run_with_source_and_baseline(source, wait=True)
         if code:
@@ -136,9 +136,7 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
             return _train(composition, record, signals, console, same_command)
 
 
-def _print_if_finished(
-    earlier: EarlierRun | None, composition: Composition, path: Path, console: Console
-) -> bool:
+def _print_if_finished(earlier: Run | None, composition: Composition, path: Path, console: Console) -> bool:
     """Print the result of a run that is finished and return True; return False where there is something to do."""
     cfg, status = composition.config, earlier.status if earlier else {}
     result, step = section(status, "result"), status.get("step", 0)

@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from mtrl.errors import REFUSED
-from mtrl.rundir.run import Run, read_runs
+from mtrl.rundir.run import Run, last_written, read_runs
 
 _COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "silent": "yellow"}
 _COLOURS |= {"failed": "red", "died": "red"}
@@ -28,7 +28,7 @@ def summary(run: Run) -> dict[str, Any]:
     ``success`` is the mean over tasks of the newest evaluation on the training goals (on the held-out ones
     if there are no others), ``steps_per_second`` the newest speed, ``eta_seconds`` the time left at it.
     """
-    speeds = run.timing.columns.get("steps_per_second", ())
+    speeds, written = run.timing.columns.get("steps_per_second", ()), last_written(run.path)
     speed = float(speeds[-1]) if len(speeds) and math.isfinite(speeds[-1]) else None
     state, step, total = run.state, run.step, run.total_steps
     left = max(0.0, (total - step) / speed) if state == "running" and speed and total else None
@@ -40,7 +40,7 @@ def summary(run: Run) -> dict[str, Any]:
         "success": _latest_success(run),
         "steps_per_second": speed,
         "eta_seconds": left,
-        "seconds_since_log": round(time.time() - run.last_written, 1) if run.last_written else None,
+        "seconds_since_log": round(time.time() - written, 1) if written else None,
         "host": run.host,
         "problems": list(run.problems),
     }
@@ -96,19 +96,15 @@ def duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes}min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60}h {minutes % 60}min"
     hours = round(minutes / 60)
-    return f"{hours // 24}d {hours % 24}h"
+    return f"{hours // 24}d {hours % 24}h" if minutes >= 24 * 60 else f"{minutes // 60}h {minutes % 60}min"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and return the exit code: 0, or 2 if no directory holds a run."""
-    what = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m mtrl.status", description=what)
-    parser.add_argument(
-        "directories", nargs="*", default=["outputs"], metavar="DIR", help="runs or folders of runs"
-    )
+    parser = argparse.ArgumentParser(prog="python -m mtrl.status", description=(__doc__ or "").strip())
+    where = {"nargs": "*", "default": ["outputs"], "metavar": "DIR", "help": "runs or folders of runs"}
+    parser.add_argument("directories", **where)
     parser.add_argument("--json", action="store_true", help="print one JSON object a run, no table")
     options = parser.parse_args(arguments)
     runs, problems = read_runs(options.directories)
@@ -118,8 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rows:
         return REFUSED
     if options.json:
-        for row in rows:
-            print(json.dumps(row))
+        print(*map(json.dumps, rows), sep="\n")
         return 0
     # A file or a pipe has no width: there, a row is one line however long.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)

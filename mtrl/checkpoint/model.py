@@ -27,16 +27,13 @@ UNREADABLE = (
 """What reading a damaged or foreign file may raise."""
 
 
-def save_model(
-    target: Path, model: BaseAlgorithm, *, step: int, score: tuple[float, float] | None = None
-) -> None:
+_Score = tuple[float, float] | None
+
+
+def save_model(target: Path, model: BaseAlgorithm, *, step: int, score: _Score = None) -> None:
     """Write the model, without its replay buffer, in place of the directory ``target``, in one step.
 
-    Args:
-        target: The directory.
-        model: The agent.
-        step: Environment steps it was trained for.
-        score: Mean success rate and mean return of its evaluation, if it has one.
+    It was trained for ``step`` environment steps; ``score`` is the mean success rate and return of its evaluation.
 
     Raises:
         TrainingNotFiniteError: A weight is NaN or infinite; nothing was written.
@@ -46,9 +43,7 @@ def save_model(
         write_model(folder, model, step=step, score=score)
 
 
-def write_model(
-    folder: Path, model: BaseAlgorithm, step: int, score: tuple[float, float] | None = None
-) -> None:
+def write_model(folder: Path, model: BaseAlgorithm, step: int, score: _Score = None) -> None:
     """Write the model's files to an existing directory."""
     # Through memory: on a full disk torch's own writer hides the cause.
     content = io.BytesIO()
@@ -69,14 +64,13 @@ def load_weights(path: Path, model: BaseAlgorithm) -> None:
         model.set_parameters(parameters, exact_match=True, device=model.device)
         # What set_parameters leaves out: the temperature.
         for name in model._get_torch_save_params()[1]:
-            ours = recursive_getattr(model, name)
+            ours, theirs = recursive_getattr(model, name), variables.get(name)
             if ours is None:
                 continue
-            if variables[name].shape != ours.shape:
-                shapes = tuple(variables[name].shape), tuple(ours.shape)
-                raise ValueError(f"{name} has shape {shapes[0]} instead of {shapes[1]}")
+            if theirs.shape != ours.shape:
+                raise ValueError(f"{name} has shape {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
             with torch.no_grad():
-                ours.copy_(variables[name])
+                ours.copy_(theirs)
     except UNREADABLE as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DamagedError(f"{path.name} does not hold this agent's weights ({first})") from error

@@ -81,21 +81,17 @@ def _split(value: Any, arrays: dict[str, NDArray]) -> Any:
         return {key: _split(item, arrays) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_split(item, arrays) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{type(value).__name__} cannot be saved: a state holds numbers, words and arrays")
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise TypeError(f"{type(value).__name__} cannot be saved: a state holds numbers, words and arrays")
+    return value
 
 
 def _join(value: Any, arrays: Mapping[str, NDArray]) -> Any:
     if isinstance(value, dict):
-        if _ARRAY in value:
-            return arrays[value[_ARRAY]]
-        if _SCALAR in value:
-            return arrays[value[_SCALAR]][()]
+        if value.keys() & {_ARRAY, _SCALAR}:
+            return arrays[value[_ARRAY]] if _ARRAY in value else arrays[value[_SCALAR]][()]
         return {key: _join(item, arrays) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_join(item, arrays) for item in value]
-    return value
+    return [_join(item, arrays) for item in value] if isinstance(value, list) else value
 
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")

@@ -1,8 +1,7 @@
 """The checkpoints of one run: complete or absent, verified before they are used, never one pickle read.
 
-``mtrl.rundir.models`` says what lies where. The transitions of the replay buffer lie in segments: files of consecutive
-transitions, each written once and shared by checkpoints. A manifest names every file of its checkpoint, and every
-segment, with size and SHA-256, and is written last.
+``mtrl.rundir.models`` says what lies where. Segments hold consecutive transitions of the replay buffer; each is written
+once and shared by checkpoints. A manifest, written last, has the size and SHA-256 of every file and segment.
 """
 
 import hashlib
@@ -10,7 +9,6 @@ import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,12 +45,11 @@ class Segment(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's name; it follows from the content, so nobody can make it point elsewhere."""
+        """The file's name, which no manifest can make point elsewhere."""
         return f"seg_{self.low}_{self.high}.npz"
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """What the manifest of a checkpoint says."""
 
     path: Path
@@ -62,20 +59,16 @@ class Checkpoint:
     files: dict[str, Any]
     """Size and SHA-256 of each file, by name."""
     configuration: dict[str, Any]
-    """The resolved configuration of the run that wrote it."""
+    """Of the run that wrote it, resolved, as are the versions of its packages."""
     versions: dict[str, Any]
-    """Versions of the packages that wrote it."""
     segments: list[Segment]
 
 
 class Store:
-    """Writes and reads the checkpoints of one run.
+    """Writes and reads the checkpoints of the run in ``path``.
 
-    Args:
-        path: The run directory.
-        keep: Newest checkpoints to keep; ``best`` and those of stages stay anyway.
-        configuration: What a new checkpoint says about its run.
-        versions: The same for packages.
+    It keeps the ``keep`` newest of them; ``best`` and those of stages stay anyway. Each names the ``configuration`` and
+    the ``versions`` of packages.
     """
 
     def __init__(
@@ -86,9 +79,8 @@ class Store:
         configuration: Mapping[str, Any] | None = None,
         versions: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path, self.buffer = path, path / models.BUFFER
-        self._keep = keep
-        self._configuration, self._versions = dict(configuration or {}), dict(versions or {})
+        self.path, self.buffer, self._keep = path, path / models.BUFFER, keep
+        self._facts = {"configuration": dict(configuration or {}), "versions": dict(versions or {})}
         self._kept: dict[Path, Sequence[Segment]] = {}
         """The segments of each checkpoint."""
         self._newest: Sequence[Segment] = ()
@@ -122,10 +114,8 @@ class Store:
                 "total_added": replay.total_added,
                 "files": {file.name: facts_of(file) for file in sorted(folder.iterdir())},
                 "segments": [segment._asdict() for segment in written],
-                "configuration": self._configuration,
-                "versions": self._versions,
             }
-            write_json(folder / models.MANIFEST, sealed(manifest))
+            write_json(folder / models.MANIFEST, sealed(manifest | self._facts))
         self._newest = self._kept[target] = written
         self._prune()
         return target
@@ -189,10 +179,9 @@ class Store:
 
     def _prune(self) -> None:
         """Delete the oldest checkpoints, and the segments that no kept checkpoint needs."""
-        paths = models.step_checkpoints(self.path)
-        for path in paths[: -self._keep]:
+        for path in models.step_checkpoints(self.path)[: -self._keep]:
             discard(path)
-        self._kept = {path: self._kept[path] for path in paths[-self._keep :] if path in self._kept}
+            self._kept.pop(path, None)
         names = {segment.name for segments in self._kept.values() for segment in segments}
         for path in self.buffer.glob("seg_*.npz"):
             if path.name not in names:
@@ -206,14 +195,16 @@ def verify(path: Path) -> Checkpoint:
         raise DamagedError(f"{models.MANIFEST} is of step {found.step}")
     if not {models.MODEL, models.STATE, models.ARRAYS} <= found.files.keys():
         raise DamagedError(f"{models.MANIFEST} does not name every file")
-    for name, facts in found.files.items():
-        _check_file(path, name, facts)
     for before, after in pairwise(found.segments):
         if before.high != after.low:
             raise DamagedError(f"transitions {before.high} to {after.low} are missing")
     buffer = path.parents[1] / models.BUFFER
-    for segment in found.segments:
-        _check_file(buffer, segment.name, {"size": segment.size, "sha256": segment.sha256})
+    segments = ((buffer / s.name, {"size": s.size, "sha256": s.sha256}) for s in found.segments)
+    for file, facts in (*((path / name, facts) for name, facts in found.files.items()), *segments):
+        if file.parent not in (path, buffer) or file.is_symlink() or not file.is_file():
+            raise DamagedError(f"{file.name} is missing")
+        if facts_of(file) != facts:
+            raise DamagedError(f"{file.name} is not what was written")
     return found
 
 
@@ -230,12 +221,10 @@ def _read_manifest(path: Path) -> Checkpoint:
         )
     try:
         found = content["segments"]
-        return Checkpoint(
-            path,
-            *(int(content[name]) for name in ("step", "total_added")),
-            *(dict(content[name]) for name in ("files", "configuration", "versions")),
-            [Segment(int(s["low"]), int(s["high"]), int(s["size"]), str(s["sha256"])) for s in found],
-        )
+        segments = [Segment(*(int(s[k]) for k in ("low", "high", "size")), str(s["sha256"])) for s in found]
+        numbers = (int(content[name]) for name in ("step", "total_added"))
+        tables = (dict(content[name]) for name in ("files", "configuration", "versions"))
+        return Checkpoint(path, *numbers, *tables, segments)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{models.MANIFEST} lacks {error}") from error
 
@@ -250,14 +239,6 @@ def facts_of(file: Path) -> dict[str, Any]:
     """Return what a manifest says of a file."""
     with file.open("rb") as content:
         return {"size": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
-
-
-def _check_file(folder: Path, name: str, facts: Any) -> None:
-    file = folder / name
-    if Path(name).name != name or file.is_symlink() or not file.is_file():
-        raise DamagedError(f"{name} is missing")
-    if facts_of(file) != facts:
-        raise DamagedError(f"{name} is not what was written")
 
 
 def write_segments(folder: Path, replay: TaskReplayBuffer, written: Sequence[Segment]) -> list[Segment]:

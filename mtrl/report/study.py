@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from mtrl import __version__
 from mtrl.config.types import is_learned
 from mtrl.config.values import flatten
-from mtrl.rundir.curves import Curves, curves_of
-from mtrl.rundir.run import Run
+from mtrl.rundir.run import Curves, Run, curves_of, last_written
 from mtrl.status import count
 from mtrl.tasks import MT3, MT10, MT25, MT50
 
@@ -144,7 +143,7 @@ def _comparison(runs: list[Run], until: int | None) -> Comparison:
     for label, key in sorted(zip(labels, found, strict=True)):
         settings, members = found[key]
         by_seed: dict[Any, Member] = {}
-        for member in sorted(members, key=lambda member: member.run.last_written):
+        for member in sorted(members, key=lambda member: last_written(member.run.path)):
             if older := by_seed.get(member.run.seed):
                 comparison.left_out.append(
                     f"{older.run.path} is left out: {member.run.path} is newer, with the same settings and seed."

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,16 @@ _PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Return the content of ``environment.json``."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    processors = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": next(processors, platform.processor()),
         "cores": os.cpu_count(),
         "versions": versions(),
         "git": _git_state(),
@@ -34,18 +36,8 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of the packages that results depend on; None for one that is not installed."""
-    found: dict[str, str | None] = dict.fromkeys(_PACKAGES)
-    for name in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    found = {name: next(iter(metadata.distributions(name=name)), None) for name in _PACKAGES}
+    return {name: package and package.version for name, package in found.items()}
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtrl.errors import ConfigurationError
 
-_NAME = "run.lock"
+_NAME, _HELD = "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
 def lock(descriptor: int, when_held: Callable[[], None] = lambda: None) -> None:
@@ -27,50 +27,49 @@ def lock(descriptor: int, when_held: Callable[[], None] = lambda: None) -> None:
 
 
 class RunLock:
-    """Holds a run directory, which is made if need be.
+    """Holds the run directory ``path``, which is made if need be.
 
-    Args:
-        path: The run directory.
-        wait: If another process holds it, print that and wait until it is free.
+    If another process holds it and ``wait`` is True, that is printed, and ``waited`` says so once it is free.
 
     Raises:
         ConfigurationError: Another process holds it, or the directory cannot be made.
     """
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
-        self._path, self._wait = path, wait
-        self.waited = False
-        """Whether another process held it."""
-        self._descriptor = self._acquire()
+        self._path, self._wait, self.waited = path, wait, False
+        self._acquire()
 
-    def _acquire(self) -> int:
+    def _acquire(self) -> None:
         while True:
             try:
                 self._path.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self._path / _NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+                self._descriptor = os.open(self._path / _NAME, _HELD, 0o644)
             except OSError as error:
                 raise ConfigurationError(
                     f"{self._path} cannot be written ({error.strerror}): name another with output=..."
                 ) from error
             try:
-                lock(descriptor, lambda held=descriptor: self._is_held(held))
-                if os.path.samestat(os.stat(self._path / _NAME), os.fstat(descriptor)):
-                    break
-            except FileNotFoundError:
-                pass
+                lock(self._descriptor, self._is_held)
             except ConfigurationError:
-                os.close(descriptor)
+                self.close()
                 raise
+            if self._is_in_place():
+                break
             # The directory was moved aside between opening the file and locking it.
-            os.close(descriptor)
-        os.ftruncate(descriptor, 0)
+            self.close()
+        os.ftruncate(self._descriptor, 0)
         moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "time": moment}
-        os.pwrite(descriptor, (json.dumps(facts) + "\n").encode(), 0)
-        return descriptor
+        os.pwrite(self._descriptor, (json.dumps(facts) + "\n").encode(), 0)
 
-    def _is_held(self, descriptor: int) -> None:
-        holder = _holder(descriptor)
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path / _NAME), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def _is_held(self) -> None:
+        holder = _holder(self._descriptor)
         if not self._wait:
             raise ConfigurationError(f"{self._path} is in use by {holder}: wait for it, or stop it first")
         print(f"waiting for {holder}, which is at {self._path}", flush=True)
@@ -80,7 +79,7 @@ class RunLock:
         """Rename the directory to ``aside`` and hold a new, empty one in its place."""
         self._path.rename(aside)
         self.close()
-        self._descriptor = self._acquire()
+        self._acquire()
 
     def close(self) -> None:
         """Let others have the directory."""

@@ -15,9 +15,8 @@
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtrl.config.types import Config
 from mtrl.errors import ConfigurationError, DamagedError
@@ -43,15 +42,13 @@ def step_checkpoints(run: Path) -> list[Path]:
     return [run / CHECKPOINTS / f"step_{step}" for step in sorted(filter(str.isdecimal, steps), key=int)]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """A saved model and the files around it."""
+class ModelFiles(NamedTuple):
+    """A saved model, a zip in stable-baselines3's format, and what is around it; None for what there is not."""
 
     model: Path
-    """A zip in stable-baselines3's format."""
     normaliser: Path | None
     run: Path | None
-    """The run directory that it belongs to; None for a zip of unknown origin."""
+    """The run directory that it belongs to."""
 
 
 def find_model(source: str, key: str = "transfer.source=", checkpoint: str = BEST) -> ModelFiles:
@@ -66,18 +63,13 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = BES
         ConfigurationError: There is none, or its file is damaged, in one sentence.
     """
     path, named = Path(source), f"{key}{source}"
-    if path.is_file():
-        model = path
-    elif (path / MODEL).is_file():
-        model = path / MODEL
-    elif (path / CHECKPOINTS).is_dir():
-        newest, best = reversed(step_checkpoints(path)), [path / CHECKPOINTS / BEST]
-        folders = (*newest, *best) if checkpoint == LAST else (*best, *newest)
-        found = next((folder / MODEL for folder in folders if (folder / MODEL).is_file()), None)
-        if found is None:
+    newest, best = reversed(step_checkpoints(path)), [path / CHECKPOINTS / BEST]
+    folders = (*newest, *best) if checkpoint == LAST else (*best, *newest)
+    places = (path, *(folder / MODEL for folder in (path, *folders)))
+    model = next((place for place in places if place.is_file()), None)
+    if model is None:
+        if (path / CHECKPOINTS).is_dir():
             raise ConfigurationError(f"{named} has no saved model yet: let it train to its first checkpoint")
-        model = found
-    else:
         problem = "holds no model" if path.exists() else "does not exist"
         raise ConfigurationError(f"{named} {problem}: name a run directory, a checkpoint, or a model.zip")
     try:
@@ -104,10 +96,8 @@ def saved_step(files: ModelFiles) -> int | None:
         ConfigurationError: The file that records them is damaged.
     """
     score = files.model.parent / SCORE
-    if not score.is_file():
-        return None
     try:
-        step = read_json(score).get("step")
+        step = read_json(score).get("step") if score.is_file() else None
     except DamagedError as error:
         raise ConfigurationError(f"{score.parent}: {error}: name another checkpoint") from error
     return step if isinstance(step, int) else None
@@ -116,8 +106,7 @@ def saved_step(files: ModelFiles) -> int | None:
 def described(source: str) -> str:
     """Return which model ``source`` names and how long it was trained, in words; raise as ``find_model`` does."""
     files = find_model(source)
-    step = saved_step(files)
-    which = files.model.parent.name if files.run is not None else files.model.name
+    step, which = saved_step(files), files.model.parent.name if files.run else files.model.name
     return f"{source}: {which}" + ("" if step is None else f", step {step:,}")
 
 

@@ -7,7 +7,6 @@ import csv
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ _LARGEST_JSON = 64 * 2**20
 _UNREADABLE = (OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError, yaml.YAMLError)
 
 
-@dataclass(frozen=True, slots=True)
 class Table:
-    """Columns of equal length, by name."""
+    """Columns of equal length, by name, and a sentence for whatever could not be read.
 
-    columns: dict[str, NDArray]
-    """float64 arrays, in which an empty cell is NaN, or arrays of str for columns of text."""
-    problems: list[str]
-    """One sentence for whatever could not be read."""
+    A column is an array of float64, in which an empty cell is NaN, or for text an array of str.
+    """
+
+    def __init__(self, columns: dict[str, NDArray], problems: list[str]) -> None:
+        self.columns, self.problems = columns, problems
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -80,9 +79,8 @@ def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | No
         several = f"{len(damaged)} lines, the first one line {damaged[0]}, are"
         what = several if len(damaged) > 1 else f"line {damaged[0]} is"
         problems.append(f"{path}: {what} damaged and ignored")
-    values = zip(*rows, strict=True) if rows else [()] * len(wanted)
-    columns_read = zip(wanted, values, strict=True)
-    arrays = {name: np.array(cells, dtype=str if name in text else float) for name, cells in columns_read}
+    values = dict(zip(wanted, zip(*rows, strict=True) if rows else [()] * len(wanted), strict=True))
+    arrays = {name: np.array(cells, str if name in text else float) for name, cells in values.items()}
     return Table(arrays, problems)
 
 

@@ -7,18 +7,19 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtrl.errors import DamagedError, UnreadableRunError
 from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml
 
 PLAN = "plan.txt"
 """What a sweep writes into its directory: a line that counts its runs, and one for each with its directory."""
-
 _LOGS = ("status.json", "evaluation.csv", "metrics.csv", "timing.csv")
 _EVALUATION = ("step", "task", "goals", "episodes", "success_rate", "mean_return", "mean_length")
 _SILENT = 30 * 60
@@ -29,19 +30,23 @@ class Run:
     """One run directory, read on demand.
 
     Args:
-        path: The directory that holds ``config.yaml``.
+        path: The directory.
+        damaged: Whether it may lack a readable ``config.yaml``, without which a run cannot be placed; ``config`` is
+            then empty.
 
     Raises:
-        UnreadableRunError: There is no readable configuration, without which the run cannot be placed.
+        UnreadableRunError: It lacks one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, damaged: bool = False) -> None:
         self.path = path
         self.problems: list[str] = []
         try:
             self.config = read_yaml(path / "config.yaml")
         except DamagedError as error:
-            raise UnreadableRunError(f"{path} is left out: its {error}") from error
+            if not damaged:
+                raise UnreadableRunError(f"{path} is left out: its {error}") from error
+            self.config = {}
         self.status = self._read("status.json", read_json, {})
         self.environment = self._read("environment.json", read_json, {})
 
@@ -63,17 +68,19 @@ class Run:
     @cached_property
     def evaluation(self) -> Table:
         """``evaluation.csv``: one row per task, kind of goals and evaluation; empty if there is none."""
-        table = self._table("evaluation.csv", ("task", "goals"), _EVALUATION)
+        table, path = (
+            self._table("evaluation.csv", ("task", "goals"), _EVALUATION),
+            self.path / "evaluation.csv",
+        )
         missing = [name for name in _EVALUATION[:5] if name not in table.columns]
         if table.columns and missing:
-            self.problems.append(f"{self.path / 'evaluation.csv'} lacks {', '.join(missing)}: it is left out")
+            self.problems.append(f"{path} lacks {', '.join(missing)}: it is left out")
+        if missing or not len(table):
             return Table({}, [])
-        if not len(table):
-            return table
         rates, episodes = table["success_rate"], table["episodes"]
         good = (rates >= 0) & (rates <= 1) & (episodes >= 1) & np.isfinite(table["step"])
         if not good.all():
-            where = f"{self.path / 'evaluation.csv'} has {int((~good).sum())} rows"
+            where = f"{path} has {int((~good).sum())} rows"
             self.problems.append(f"{where} whose success rate or episodes are impossible: they are left out")
         return table.take(good)
 
@@ -129,9 +136,8 @@ class Run:
     @property
     def step(self) -> int:
         """Environment steps done, by the status or the logs, whichever is further."""
-        steps = [self.status.get("step")]
-        for table in (self.timing, self.evaluation):
-            steps += list(table.columns.get("step", ())[-1:])
+        logged = (table.columns.get("step", ()) for table in (self.timing, self.evaluation))
+        steps = [self.status.get("step"), *(steps[-1] for steps in logged if len(steps))]
         return int(max(_number(step) or 0 for step in steps))
 
     @property
@@ -153,18 +159,64 @@ class Run:
         pid = self.starts[-1].get("pid") if self.starts else None
         if isinstance(pid, int) and self.host == socket.gethostname():
             return "running" if process_exists(pid) else "died"
-        return "silent" if time.time() - self.last_written > _SILENT else "running"
-
-    @property
-    def last_written(self) -> float:
-        """Time of the newest log, in seconds since 1970; 0 if there is none."""
-        return last_written(self.path)
+        return "silent" if time.time() - last_written(self.path) > _SILENT else "running"
 
     @property
     def seconds(self) -> float | None:
         """Wall-clock seconds of training so far, restarts summed, or None without ``timing.csv``."""
         seconds = self.timing.columns.get("seconds", ())
         return float(seconds[-1]) if len(seconds) else None
+
+
+@dataclass(slots=True)
+class Curves:
+    """The evaluations of one run on one kind of goals; NaN where a task was not evaluated."""
+
+    steps: NDArray[np.float64]
+    """``(evaluations,)`` environment steps, rising."""
+    success: NDArray[np.float64]
+    """``(tasks, evaluations)`` success rates. The others have the same shape, means over the episodes."""
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    episodes: NDArray[np.float64]
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """Which evaluations cover every task."""
+        return np.isfinite(self.success).all(axis=0)
+
+    def mean(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return steps and mean success over tasks of the complete evaluations."""
+        return self.steps[self.complete], self.success[:, self.complete].mean(axis=0)
+
+    def final(self) -> int:
+        """Return the index of the last complete evaluation."""
+        return int(np.flatnonzero(self.complete)[-1])
+
+
+def curves_of(run: Run, tasks: tuple[str, ...], until: int | None = None) -> dict[str, Curves]:
+    """Return the evaluations of a run by kind of goals, as far as one covers every one of its ``tasks``.
+
+    Evaluations after the environment step ``until`` are ignored, if it is given.
+    """
+    table, last, found = run.evaluation, np.inf if until is None else until, {}
+    place = {task: index for index, task in enumerate(tasks)}
+    for goals in ("train", "heldout") if len(table) else ():
+        known = np.array([task in place for task in table["task"].tolist()])
+        rows = table.take(known & (table["goals"] == goals) & (table["step"] <= last))
+        # An official evaluation beside a short one at the same step wins, whatever their order in the file.
+        rows = rows.take(np.argsort(rows["episodes"], kind="stable"))
+        steps, at = np.unique(rows["step"], return_inverse=True)
+        columns = []
+        for name in ("success_rate", "mean_return", "mean_length", "episodes"):
+            values = np.full((len(tasks), len(steps)), np.nan)
+            if name in rows.columns:
+                values[[place[task] for task in rows["task"].tolist()], at] = rows[name]
+            columns.append(values)
+        curves = Curves(steps, *columns)
+        if curves.complete.any():
+            found[goals] = curves
+    return found
 
 
 def last_written(path: Path) -> float:
@@ -177,10 +229,10 @@ def process_exists(pid: int) -> bool:
     """Return whether a process of this machine still runs."""
     try:
         os.kill(pid, 0)
+    except (PermissionError, OverflowError):
+        return True
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):
-        pass
     return True
 
 

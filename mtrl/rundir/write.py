@@ -26,9 +26,7 @@ TEMPORARY, REPLACED = ".tmp-", ".old-"
 class CsvLog:
     """A CSV file that grows by whole rows; each row reaches the disk before ``append`` returns, or waits.
 
-    Args:
-        path: The file; an existing one is continued, without a last line that a crash tore.
-        columns: Its header.
+    An existing file is continued, without a last line that a crash tore.
 
     Raises:
         ConfigurationError: The file has other columns.
@@ -38,15 +36,14 @@ class CsvLog:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self._columns = path, list(columns)
         content, header = path.read_bytes() if path.exists() else b"", _lines([self._columns])
-        self._on_disk, self._waiting = content.rfind(b"\n") + 1, b""
-        if not self._on_disk:
-            self._waiting = header
-            self.write()
-        elif not content.startswith(header):
+        self._on_disk = content.rfind(b"\n") + 1
+        if self._on_disk and not content.startswith(header):
             raise ConfigurationError(
                 f"{path} has other columns than this run writes: move it aside with fresh=true"
             )
-        self._truncate(self._on_disk)
+        self._waiting = b"" if self._on_disk else header
+        self.write()
+        self._truncate()
 
     @property
     def size(self) -> int:
@@ -65,7 +62,7 @@ class CsvLog:
             return
         self._waiting = self._waiting[: max(0, size - self._on_disk)]
         self._on_disk = min(size, self._on_disk)
-        self._truncate(self._on_disk)
+        self._truncate()
 
     def append(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows; a missing or None value is an empty cell. What the disk has no room for waits for ``write``."""
@@ -85,7 +82,7 @@ class CsvLog:
             return
         # Without a buffer, which would write again what was just taken back.
         with self.path.open("ab", buffering=0) as file:
-            self._truncate(self._on_disk)
+            self._truncate()
             try:
                 left = memoryview(self._waiting)
                 while left:
@@ -94,16 +91,15 @@ class CsvLog:
             except OSError:
                 # If this fails too, the next attempt or the next start removes the torn row.
                 with suppress(OSError):
-                    self._truncate(self._on_disk)
+                    self._truncate()
                 raise
-        self._on_disk += len(self._waiting)
-        self._waiting = b""
+        self._on_disk, self._waiting = self.size, b""
 
-    def _truncate(self, size: int) -> None:
-        """Remove what lies behind the first ``size`` bytes of the file."""
-        if self.path.stat().st_size > size:
+    def _truncate(self) -> None:
+        """Remove what is no row of the log."""
+        if self.path.stat().st_size > self._on_disk:
             with self.path.open("r+b") as file:
-                file.truncate(size)
+                file.truncate(self._on_disk)
                 os.fsync(file.fileno())
 
 
@@ -119,7 +115,7 @@ def _cell(value: object) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader, a crash or an OSError leaves the old file or the new one, alone."""
+    """Write ``text`` to ``path``; a crash or an OSError leaves the old file or the new one, alone."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -187,7 +183,4 @@ def recover(folder: Path) -> None:
         else:
             path.rename(target)
     for path in folder.glob(f"{TEMPORARY}*"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

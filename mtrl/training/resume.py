@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mtrl.config.types import Config, HardwareConfig, is_learned, is_noted
 from mtrl.config.values import flatten
@@ -13,7 +12,7 @@ from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.experiment import Composition
 from mtrl.hardware import cuda_available
 from mtrl.rundir.environment import versions
-from mtrl.rundir.read import read_json, read_yaml
+from mtrl.rundir.run import Run
 
 if TYPE_CHECKING:
     from mtrl.checkpoint.store import Checkpoint, Store
@@ -21,28 +20,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class EarlierRun(NamedTuple):
-    """What is in a run directory before this start."""
-
-    config: dict[str, Any] | None
-    """None if ``config.yaml`` is missing or damaged."""
-    status: dict[str, Any]
-    """Empty if ``status.json`` is missing or damaged."""
-
-
-def read_earlier_run(path: Path) -> EarlierRun | None:
+def read_earlier_run(path: Path) -> Run | None:
     """Return what is in a run directory, or None if no run has started there."""
-    if not any((path / name).exists() for name in ("config.yaml", "status.json", "checkpoints")):
-        return None
-    config, status = None, {}
-    with suppress(DamagedError):
-        config = read_yaml(path / "config.yaml")
-    with suppress(DamagedError):
-        status = read_json(path / "status.json")
-    return EarlierRun(config, status)
+    begun = any((path / name).exists() for name in ("config.yaml", "status.json", "checkpoints"))
+    return Run(path, damaged=True) if begun else None
 
 
-def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:
+def changes_since(earlier: Run | None, composition: Composition) -> str:
     """Return how the configuration differs from the earlier start's, in words.
 
     Raises:
@@ -50,7 +34,7 @@ def changes_since(earlier: EarlierRun | None, composition: Composition) -> str:
     """
     if earlier is None:
         return ""
-    if earlier.config is None:
+    if not earlier.config:
         logger.warning("config.yaml is missing or damaged: the one in the checkpoint counts")
         return ""
     added = sorted(flatten(composition.values).keys() - flatten(earlier.config).keys())

@@ -9,8 +9,7 @@ from rich.table import Table
 from mtrl import statistics
 from mtrl.config.types import GOALS
 from mtrl.errors import ConfigurationError
-from mtrl.rundir.curves import curves_of
-from mtrl.rundir.run import Run
+from mtrl.rundir.run import Run, curves_of
 
 SIDES = ("transfer", "scratch")
 THRESHOLDS = (0.5, 0.8)

@@ -16,9 +16,8 @@ import optuna
 from mtrl.config.values import written
 from mtrl.errors import ConfigurationError, UnreadableRunError
 from mtrl.experiment import compose_run, run_directory
-from mtrl.rundir.curves import curves_of
 from mtrl.rundir.lock import holder_of
-from mtrl.rundir.run import Run
+from mtrl.rundir.run import Run, curves_of
 from mtrl.tune.plan import Search
 
 COMMAND = (sys.executable, "-m", "mtrl")
