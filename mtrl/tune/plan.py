@@ -12,18 +12,19 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mtrl.config.compose import CONF, groups
-from mtrl.config.types import is_number
+from mtrl.config.types import is_number, one_of, require
 from mtrl.config.values import key_of, written
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import Composition, compose_run
 
+SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
 _DEFAULTS = {"n_trials": "20", "seeds": "1,2,3", "search": "", "name": ""}
 _DEFAULTS |= {"sampler": "tpe", "prune": "true", "objective": "final"}
 """The options that are the search's and not the run's, as ``python -m mtrl.tune --help`` explains them."""
-_CHOICES = {
-    "sampler": ("tpe", "random", "gp", "cmaes"),
-    "prune": ("true", "false"),
-    "objective": ("final", "curve"),
+_CHECKS = {
+    "sampler": one_of(*SAMPLERS),
+    "prune": one_of("true", "false"),
+    "objective": one_of("final", "curve"),
 }
 _EXAMPLE = "algo.tau: {low: 0.001, high: 0.1, log: true} or algo.gamma: {choices: [0.9, 0.99]}"
 
@@ -51,11 +52,9 @@ def plan(words: Sequence[str]) -> Search:
     """
     options, overrides = dict(_DEFAULTS), []
     for word in words:
-        key, value = key_of(word), word.partition("=")[2]
-        if "=" not in word:
-            raise ConfigurationError(f"{word} is no override: write key=value, or --help")
-        if key == "seed":
-            raise ConfigurationError(f"seed={value} is one seed: name those of each trial with seeds=1,2,3")
+        key, (_, given, value) = key_of(word), word.partition("=")
+        require(bool(given), f"{word} is no override: write key=value, or --help")
+        require(key != "seed", f"seed={value} is one seed: name those of each trial with seeds=1,2,3")
         if key in options:
             options[key] = value
         else:
@@ -66,20 +65,15 @@ def plan(words: Sequence[str]) -> Search:
         seeds = tuple(int(seed) for seed in options["seeds"].strip("[]").split(","))
     except ValueError as error:
         raise ConfigurationError(f"n_trials and seeds are whole numbers: {error}") from error
-    if n_trials < 1 or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ConfigurationError(
-            f"n_trials={n_trials} seeds={seeds}: give one or more trials, and distinct seeds"
-        )
-    for key, choices in _CHOICES.items():
-        if options[key] not in choices:
-            raise ConfigurationError(f"{key}={options[key]} is not one of {', '.join(choices)}")
+    valid = n_trials >= 1 and min(seeds) >= 0 and len(set(seeds)) == len(seeds)
+    require(valid, f"n_trials={n_trials} seeds={seeds}: give one or more trials, and distinct seeds")
+    sampler, prune, objective = (check(key, options[key]) for key, check in _CHECKS.items())
     file = options["search"] or composition.choices["algo"]
     name = options["name"] or f"{composition.choices['experiment']}-{Path(file).stem}".replace("/", "-")
-    space = read_space(file)
+    space, folder = read_space(file), Path(composition.config.output) / "tune" / name
     _check_ends(overrides, space)
-    folder, prune = Path(composition.config.output) / "tune" / name, options["prune"] == "true"
-    chosen = (options["sampler"], prune, options["objective"])
-    return Search(n_trials, seeds, *chosen, tuple(overrides), space, composition, folder)
+    rest = (tuple(overrides), space, composition, folder)
+    return Search(n_trials, seeds, sampler, prune == "true", objective, *rest)
 
 
 def read_space(name: str) -> dict[str, BaseDistribution]:
@@ -89,51 +83,47 @@ def read_space(name: str) -> dict[str, BaseDistribution]:
         ConfigurationError: There is none, or it holds something else, in one sentence.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "search" / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in (CONF / "search").glob("*.yaml")))
-        raise ConfigurationError(f"search={name} does not exist: the options are {known}, or a YAML file")
+    known = ", ".join(sorted(file.stem for file in (CONF / "search").glob("*.yaml")))
+    require(path.is_file(), f"search={name} does not exist: the options are {known}, or a YAML file")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"search={name} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict) or not content:
-        raise ConfigurationError(f"search={name} names no parameter: write lines such as {_EXAMPLE}")
+    nothing = f"search={name} names no parameter: write lines such as {_EXAMPLE}"
+    require(isinstance(content, dict) and bool(content), nothing)
     return {str(key): _distribution(str(key), value) for key, value in content.items()}
 
 
 def _distribution(key: str, value: object) -> BaseDistribution:
-    if key in groups():
-        raise ConfigurationError(
-            f"the search space varies {key}, a group, and a tuning file cannot choose among its options: search "
-            f"once for each of them, with {key}=... on the command line"
-        )
+    require(
+        key not in groups(),
+        f"the search space varies {key}, a group, and a tuning file cannot choose among its options: search once for "
+        f"each of them, with {key}=... on the command line",
+    )
     given = value.items() if isinstance(value, Mapping) else ()
     options = {name: option for name, option in given if option is not None}
-    choices = options.get("choices")
+    choices, names = options.get("choices"), options.keys()
     if len(options) == 1 and isinstance(choices, list) and choices:
         return CategoricalDistribution([written(one) if isinstance(one, list) else one for one in choices])
     numbers = [options[name] for name in ("low", "high", "step") if name in options]
-    if (
-        not {"low", "high"} <= options.keys() <= {"low", "high", "log", "step"}
-        or not all(is_number(number) and math.isfinite(number) for number in numbers)
-        or not isinstance(options.get("log", False), bool)
-    ):
-        raise ConfigurationError(
-            f"the search space says {key}: {value}, and needs choices, or low and high: write {_EXAMPLE}"
-        )
+    numbers_are = all(is_number(number) and math.isfinite(number) for number in numbers)
+    known = {"low", "high"} <= names <= {"low", "high", "log", "step"}
+    require(
+        known and numbers_are and isinstance(options.get("log", False), bool),
+        f"the search space says {key}: {value}, and needs choices, or low and high: write {_EXAMPLE}",
+    )
     low, step = options["low"], options.get("step", 1)
     whole = isinstance(low, int) and isinstance(options["high"], int)
-    if whole and step != int(step):
-        raise ConfigurationError(
-            f"the search space of {key} has the step {step}, and needs a whole number: write low: {float(low)} for a "
-            "range of fractions"
-        )
+    require(
+        not whole or step == int(step),
+        f"the search space of {key} has the step {step}, and needs a whole number: write low: {float(low)} for a "
+        "range of fractions",
+    )
     try:
         return (IntDistribution if whole else FloatDistribution)(**options)
     except ValueError as error:
-        raise ConfigurationError(
-            f"the search space says {key}: {value}, which is no range: {error}"
-        ) from error
+        wrong = f"the search space says {key}: {value}, which is no range: {error}"
+        raise ConfigurationError(wrong) from error
 
 
 def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
@@ -164,11 +154,9 @@ def _check_ends(overrides: Sequence[str], space: Mapping[str, BaseDistribution])
 
 def describe(search: Search) -> str:
     """Return what is about to be searched, in a few lines."""
-    cfg = search.composition.config
-    lines = [
-        f"{search.n_trials} trials of {cfg.experiment} with seeds {', '.join(map(str, search.seeds))}, "
-        f"{cfg.total_steps:,} environment steps each, in {search.folder}"
-    ]
+    cfg, seeds = search.composition.config, ", ".join(map(str, search.seeds))
+    what = f"{search.n_trials} trials of {cfg.experiment} with seeds {seeds}"
+    lines = [f"{what}, {cfg.total_steps:,} environment steps each, in {search.folder}"]
     for key, distribution in search.space.items():
         joint = ", " if isinstance(distribution, CategoricalDistribution) else " to "
         lines.append(f"  {key}: {joint.join(map(written, _ends(distribution)))}")

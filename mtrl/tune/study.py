@@ -4,34 +4,54 @@ optuna's other storage is a journal whose lock is a file: a killed process leave
 it. The locks of SQLite end with the process that holds them, and a write that was cut short is undone.
 """
 
+import contextlib
 import csv
+import ctypes
 import io
 import os
+import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
 import optuna
 import yaml
 from omegaconf import OmegaConf
-from optuna import samplers
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from mtrl.config.compose import CONF, groups
-from mtrl.config.types import is_learned
-from mtrl.config.values import key_of
-from mtrl.errors import ConfigurationError
-from mtrl.rundir.run import process_exists
+from mtrl.config.types import is_learned, require
+from mtrl.config.values import key_of, written
+from mtrl.errors import ConfigurationError, UnreadableRunError
+from mtrl.experiment import compose_run, run_directory
+from mtrl.rundir.lock import holder_of
+from mtrl.rundir.run import Run, curves_of, process_exists
 from mtrl.rundir.write import replace_file
-from mtrl.tune.plan import Search, as_overrides
-from mtrl.tune.trial import TrialFailedError, run_seed
+from mtrl.tune.plan import SAMPLERS, Search, as_overrides
 
+COMMAND = (sys.executable, "-m", "mtrl")
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the evaluations of a run."""
+_PATIENCE = 60.0
+"""Seconds that a run is given to save itself."""
 _WARM_UP = 0.5
 """Share of the first run of a trial in which it is not pruned: many a good one learns late."""
 _FAILURES = 3
 """Trials in a row that may fail before the search ends."""
-_SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
+_PR_SET_PDEATHSIG = 1
+
+Curve = list[tuple[int, float]]
+"""The evaluations of a run: steps and mean success over its tasks, 0 to 1."""
+
+
+class TrialFailedError(RuntimeError):
+    """A trial has no result; the message is one sentence for the user."""
 
 
 def open_study(search: Search) -> optuna.Study:
@@ -42,28 +62,18 @@ def open_study(search: Search) -> optuna.Study:
             package.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    folder, database, another = (
-        search.folder,
-        search.folder / "study.db",
-        "begin another search with name=...",
-    )
-    if (folder / "journal.log").exists():
-        raise ConfigurationError(
-            f"{folder} holds a search of mtrl 0.1.0, which this version cannot continue: {another}"
-        )
+    folder, database = search.folder, search.folder / "study.db"
+    another = "begin another search with name=..."
+    older = f"{folder} holds a search of mtrl 0.1.0, which this version cannot continue: {another}"
+    require(not (folder / "journal.log").exists(), older)
     folder.mkdir(parents=True, exist_ok=True)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if search.prune:
         warm_up = int(_WARM_UP * search.composition.config.total_steps)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
+    options = {"direction": "maximize", "pruner": pruner, "load_if_exists": True}
     try:
-        study = optuna.create_study(
-            storage=f"sqlite:///{database}",
-            study_name=folder.name,
-            direction="maximize",
-            pruner=pruner,
-            load_if_exists=True,
-        )
+        study = optuna.create_study(storage=f"sqlite:///{database}", study_name=folder.name, **options)
         earlier, n_trials = study.user_attrs.get("fixed"), len(study.trials)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -78,15 +88,14 @@ def open_study(search: Search) -> optuna.Study:
         "space": {key: distribution_to_json(range_) for key, range_ in search.space.items()},
     }
     if earlier is None:
-        study.set_user_attr("fixed", fixed)
-    elif earlier != fixed:
-        changed = ", ".join(key for key, value in fixed.items() if earlier.get(key) != value)
-        raise ConfigurationError(
-            f"{folder} was begun with other {changed}, and its trials would not compare: {another}"
-        )
+        study.set_user_attr("fixed", earlier := fixed)
+    changed = ", ".join(key for key, value in fixed.items() if earlier.get(key) != value)
+    require(
+        not changed, f"{folder} was begun with other {changed}, and its trials would not compare: {another}"
+    )
     try:
         # The seed differs with the number of trials, or a search that continues would repeat those that it has.
-        study.sampler = getattr(samplers, _SAMPLERS[search.sampler])(seed=n_trials)
+        study.sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=n_trials)
     except ImportError as error:
         raise ConfigurationError(
             f"sampler={search.sampler} needs a package that is missing ({str(error).splitlines()[0]}): "
@@ -112,17 +121,16 @@ def run_search(search: Search, study: optuna.Study) -> bool:
     """Run trials until there are as many as asked for; return False if they keep failing."""
     failures = 0
     while begun(study) < search.n_trials:
-        trial = study.ask(search.space)
+        trial, scores = study.ask(search.space), []
         trial.set_user_attr("host", socket.gethostname())
         trial.set_user_attr("pid", os.getpid())
         words = as_overrides(trial.params)
         print(f"trial {trial.number}: {' '.join(words)}", flush=True)
+        failures += 1
         try:
-            scores: list[float] = []
             for seed in search.seeds:
                 scores.append(run_seed(search, trial, words, seed, scores))
         except TrialFailedError as error:
-            failures += 1
             trial.set_user_attr("reason", str(error))
             study.tell(trial, state=TrialState.FAIL)
             print(f"mtrl: {error}", file=sys.stderr, flush=True)
@@ -131,8 +139,7 @@ def run_search(search: Search, study: optuna.Study) -> bool:
             study.tell(trial, state=TrialState.PRUNED)
             print(f"  pruned {pruned}", flush=True)
         else:
-            failures = 0
-            mean = sum(scores) / len(scores)
+            failures, mean = 0, sum(scores) / len(scores)
             study.tell(trial, mean)
             seeds = ", ".join(f"{score:.1%}" for score in scores)
             print(f"  {mean:.1%} ({seeds}); the best is trial {study.best_trial.number}", flush=True)
@@ -143,6 +150,111 @@ def run_search(search: Search, study: optuna.Study) -> bool:
     best = _write_results(search, study)
     print(f"best: {search.folder / 'best.yaml'}" if best else "no trial was completed: raise n_trials")
     return True
+
+
+def run_seed(
+    search: Search, trial: optuna.Trial, overrides: Sequence[str], seed: int, before: Sequence[float]
+) -> float:
+    """Train one seed of a trial in a process of its own and return its score, 0 to 1.
+
+    After every evaluation the mean over the seeds so far, whose scores are ``before``, is reported to the trial, the
+    present seed by its newest.
+
+    Raises:
+        optuna.TrialPruned: It is worse than the others.
+        TrialFailedError: A run failed, or the configuration was refused.
+    """
+    output = written(str(search.folder / "runs"))
+    words = [*search.overrides, *overrides, f"seed={seed}", f"output={output}"]
+    log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
+    try:
+        composition = compose_run(words)
+    except ConfigurationError as error:
+        raise TrialFailedError(f"trial {trial.number} cannot run: {error}") from error
+    cfg, directory, reported = composition.config, run_directory(composition), 0
+    # A run of an earlier search may still be saving itself.
+    if holder := holder_of(directory):
+        print(f"  waiting for {holder}, which is in {directory}", flush=True)
+    while holder_of(directory) is not None:
+        time.sleep(LOOK_EVERY)
+    with log.open("w") as printed:
+        # In a session of its own: a signal for the search must not reach the run twice.
+        process = subprocess.Popen(
+            [*COMMAND, *words, "logging.progress=off"],
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_ends_with(os.getpid()),
+        )
+    code = None
+    try:
+        while code is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(LOOK_EVERY)
+            curve = learning_curve(directory)
+            if code == 0:
+                curve = to_the_end(curve, cfg.evaluation.every, cfg.total_steps)
+            for step, success in curve[reported:]:
+                trial.report(float(np.mean([*before, success])), len(before) * cfg.total_steps + step)
+            reported = len(curve)
+            if code is None and trial.should_prune():
+                raise optuna.TrialPruned(f"at step {curve[-1][0]:,} of seed {len(before) + 1}")
+    finally:
+        if code is None:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    if code != 0:
+        raise TrialFailedError(f"trial {trial.number} failed with exit code {code}: see {log}")
+    if not curve:
+        raise TrialFailedError(f"{directory} holds no evaluation: look at its run.log")
+    return score(curve, search.objective)
+
+
+def _ends_with(parent: int) -> Callable[[], None] | None:
+    """Return what makes a child save itself and end when ``parent`` ends, however that does; None off Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    # Looked up here, for the child must do as little as it can before it becomes another program.
+    prctl = ctypes.CDLL(None).prctl
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGTERM)
+
+    return tie
+
+
+def learning_curve(directory: Path) -> Curve:
+    """Return the whole evaluations of a run, empty before the first."""
+    try:
+        run = Run(directory)
+    except UnreadableRunError:
+        return []
+    for curve in curves_of(run, run.tasks).values():
+        steps, success = curve.mean()
+        return list(zip(steps.astype(int).tolist(), success.tolist(), strict=True))
+    return []
+
+
+def to_the_end(curve: Curve, every: int, total: int) -> Curve:
+    """Return ``curve`` to step ``total``, with the last value every ``every`` steps where the run ended early.
+
+    Otherwise a run that ``stop.success`` has ended would lose against one that is as good later: it lacks the good
+    part of its curve.
+    """
+    step, success = curve[-1] if curve else (total, 0.0)
+    rest = [*range(step + every, total, every), total] if step < total else []
+    return [*curve, *((later, success) for later in rest)]
+
+
+def score(curve: Curve, objective: str) -> float:
+    """Return what a run reached: in its last evaluation, or on average over all of them."""
+    return curve[-1][1] if objective == "final" else float(np.mean([success for _, success in curve]))
 
 
 def _write_results(search: Search, study: optuna.Study) -> bool:
@@ -166,14 +278,13 @@ def tuning_file(search: Search, best: FrozenTrial) -> str:
     name = f"{choices['experiment']}-{choices['algo']}.yaml"
     # Which task it was is no part of what was found. The name of the file shows experiment and algorithm, and
     # hardware changes nothing that is learned.
-    own, chosen = [], []
-    for word in search.overrides:
-        key = key_of(word)
-        if key in options_of:
-            if key not in ("experiment", "algo", "hardware"):
-                chosen.append(word)
-        elif is_learned(key) and key != "task":
-            own.append(word.lstrip("+"))
+    keys = {word: key_of(word) for word in search.overrides}
+    chosen = [word for word, key in keys.items() if key in {*options_of} - {"experiment", "algo", "hardware"}]
+    own = [
+        word.lstrip("+")
+        for word, key in keys.items()
+        if key not in options_of and is_learned(key) and key != "task"
+    ]
     present = CONF / "tuning" / name
     merged = OmegaConf.merge(
         OmegaConf.load(present) if present.is_file() else OmegaConf.create(),

@@ -23,10 +23,16 @@ from mtrl.rundir.lock import RunLock
 from mtrl.tune.__main__ import main
 
 optuna = pytest.importorskip("optuna")
-from mtrl.tune import trial  # noqa: E402
+from mtrl.tune import study as searching  # noqa: E402
 from mtrl.tune.plan import as_overrides, plan, read_space  # noqa: E402
-from mtrl.tune.study import begun, open_study, tuning_file  # noqa: E402
-from mtrl.tune.trial import learning_curve, score, to_the_end  # noqa: E402
+from mtrl.tune.study import (  # noqa: E402
+    begun,
+    learning_curve,
+    open_study,
+    score,
+    to_the_end,
+    tuning_file,
+)
 
 SPACE = """\
 algo.learning_rate: {low: 1e-4, high: 3e-3, log: true}
@@ -77,8 +83,8 @@ def words(tmp_path, monkeypatch):
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     (tmp_path / "fake.py").write_text(FAKE)
-    monkeypatch.setattr(trial, "COMMAND", (sys.executable, str(tmp_path / "fake.py")))
-    monkeypatch.setattr(trial, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(searching, "COMMAND", (sys.executable, str(tmp_path / "fake.py")))
+    monkeypatch.setattr(searching, "LOOK_EVERY", 0.05)
     return tmp_path
 
 
@@ -98,7 +104,7 @@ def states(study):
 
 
 def test_a_search_trains_runs_and_goes_on_where_it_was(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(trial, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(searching, "LOOK_EVERY", 0.2)
     words = [*words, "seeds=4", "sampler=random", "total_steps=200"]
     assert main([*words, "n_trials=1"]) == 0
     (run,) = (tmp_path / "outputs/tune/s/runs").rglob("seed=*")
@@ -183,7 +189,7 @@ def search_in_a_trial(fake, words):
     """Return the process of a search whose first run has been evaluated and now waits."""
     (fake / "wait").touch()
     script = (
-        f"import sys\nfrom mtrl.tune import trial\ntrial.COMMAND = {trial.COMMAND!r}\ntrial.LOOK_EVERY = 0.05\n"
+        f"import sys\nfrom mtrl.tune import study\nstudy.COMMAND = {searching.COMMAND!r}\nstudy.LOOK_EVERY = 0.05\n"
         "from mtrl.tune.__main__ import main\nsys.exit(main(sys.argv[1:]))"
     )
     process = subprocess.Popen([sys.executable, "-c", script, *words], cwd=fake)
@@ -258,7 +264,7 @@ def test_a_run_that_another_process_holds_is_waited_for(words, fake, monkeypatch
     of_run = [*search.overrides, *as_overrides(values), "seed=1", f"output={search.folder / 'runs'}"]
     held = RunLock(run_directory(compose_run(of_run)))
     # Let go at the first look: the run would be refused while it is held.
-    monkeypatch.setattr(trial, "time", SimpleNamespace(sleep=lambda _: held.close()))
+    monkeypatch.setattr(searching, "time", SimpleNamespace(sleep=lambda _: held.close()))
     assert main([*words, "n_trials=1", "seeds=1"]) == 0
     assert f"waiting for process {os.getpid()} on " in capsys.readouterr().out
     assert [row["state"] for row in rows(fake)] == ["complete"]
