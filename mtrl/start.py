@@ -20,7 +20,7 @@ from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import described, find_model, step_checkpoint, step_checkpoints
 from mtrl.rundir.run import Run, section
-from mtrl.rundir.write import write_json
+from mtrl.rundir.write import numbered, write_json
 from mtrl.signals import Signals
 from mtrl.training.record import RunRecord
 from mtrl.training.resume import changes_since, read_earlier_run
@@ -49,15 +49,11 @@ def run_with_source_and_baseline(composition: Composition, *, wait: bool = False
         if code:
             return code
         if not cfg.dry_run:
-            try:
-                model = str(find_model(str(run_directory(source))).model.parent)
-            except ConfigurationError as error:
-                raise ConfigurationError(
-                    f"the source run (transfer.train) has saved no model: {error}"
-                ) from error
+            found = find_model(str(run_directory(source)), "the source run (transfer.train) ")
             # The directory of the run does not change: it depends on transfer.train, not on this path.
             composition = deepcopy(composition)
-            composition.config.transfer.source = composition.values["transfer"]["source"] = model
+            model = composition.values["transfer"]["source"] = str(found.model.parent)
+            composition.config.transfer.source = model
     if composition.config.transfer.source is not None and not continues:
         # Check the source now, before the run directory is made; train() reads it again.
         from mtrl.transfer.start import prepare_transfer
@@ -114,7 +110,8 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
         if lock.waited and _print_if_finished(earlier, composition, path, console):
             return 0
         if earlier and cfg.fresh:
-            aside = _aside_name(path)
+            stamp = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            aside = next(each for each in numbered(stamp) if not each.exists())
             lock.move_aside(aside)
             console.print(f"the earlier run is now in {aside}")
             earlier = None
@@ -133,7 +130,32 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
 
         signals.message_at_exit = record_interruption
         with record.log():
-            return _train(composition, record, signals, console, same_command)
+            # Imported late: torch takes seconds.
+            from mtrl.train import train
+
+            try:
+                train(composition, record, signals)
+            except Preempted as signal:
+                console.print(record_interruption(signal))
+                return signal.exit_code
+            except BaseException as error:
+                # A full disk raises a plain OSError in many places; with room again, the run continues.
+                full = isinstance(error, OSError) and error.errno in _NO_SPACE
+                state, code = getattr(error, "state", "failed"), getattr(error, "exit_code", None)
+                state, code = ("interrupted", TRY_AGAIN) if full else (state, code)
+                message, transition = str(error), None
+                if isinstance(error, TrainingNotFiniteError):
+                    newest = None if record.saved_at is None else step_checkpoint(path, record.saved_at)
+                    message, transition = error.sentence(cfg.env.tasks, newest), error.transition
+                record.fail(state, f"{type(error).__name__}: {message}", transition)
+                if code is None or isinstance(error, ConfigurationError):
+                    # Let bugs show their traceback; __main__ prints configuration errors.
+                    raise
+                again = f"; {same_command} tries again from the last checkpoint" if code == TRY_AGAIN else ""
+                print(f"mtrl: {message}{again}", file=sys.stderr)
+                return code
+    console.print(f"run directory: {path}")
+    return 0
 
 
 def _print_if_finished(earlier: Run | None, composition: Composition, path: Path, console: Console) -> bool:
@@ -156,48 +178,6 @@ def _print_if_finished(earlier: Run | None, composition: Composition, path: Path
             "(curriculum.start_stage)"
         )
     return True
-
-
-def _aside_name(path: Path) -> Path:
-    """Return the name under which a run directory is kept when another run takes its place."""
-    name, number = f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}", 1
-    aside = path.with_name(name)
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{name}-{number}")
-    return aside
-
-
-def _train(
-    composition: Composition, record: RunRecord, signals: Signals, console: Console, same_command: str
-) -> int:
-    """Train; write down and print why it ended, and return the exit code."""
-    from mtrl.train import train
-
-    try:
-        train(composition, record, signals)
-    except Preempted as signal:
-        console.print(signals.message_at_exit(signal))
-        return signal.exit_code
-    except BaseException as error:
-        # A full disk raises a plain OSError in many places; with room again, the run continues.
-        full = isinstance(error, OSError) and error.errno in _NO_SPACE
-        state, code = getattr(error, "state", "failed"), getattr(error, "exit_code", None)
-        state, code = ("interrupted", TRY_AGAIN) if full else (state, code)
-        message, transition = str(error), None
-        if isinstance(error, TrainingNotFiniteError):
-            newest = None if record.saved_at is None else step_checkpoint(record.path, record.saved_at)
-            message = error.sentence(composition.config.env.tasks, newest)
-            transition = error.transition
-        record.fail(state, f"{type(error).__name__}: {message}", transition)
-        if code is None or isinstance(error, ConfigurationError):
-            # Let bugs show their traceback; __main__ prints configuration errors.
-            raise
-        again = f"; {same_command} tries again from the last checkpoint" if code == TRY_AGAIN else ""
-        print(f"mtrl: {message}{again}", file=sys.stderr)
-        return code
-    console.print(f"run directory: {record.path}")
-    return 0
 
 
 def summary(composition: Composition, path: Path) -> str:

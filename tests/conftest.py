@@ -1,13 +1,12 @@
 """What the tests share: one thread everywhere, the command as a process, and small runs in this process."""
 
 import os
-import subprocess
-import sys
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from tiny_runs import REPOSITORY, TINY
+from tiny_runs import TINY, python
 
 from mtrl.hardware import available_cores
 
@@ -20,19 +19,7 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.fixture
 def command(tmp_path):
     """Return a function that runs ``python -m mtrl`` with the words given, in an empty directory."""
-
-    def run(*words, cwd=tmp_path, timeout=120, **variables):
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"} | variables
-        return subprocess.run(
-            [sys.executable, "-m", "mtrl", *words],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    return run
+    return partial(python, "-m", "mtrl", cwd=tmp_path, COLUMNS="200")
 
 
 @pytest.fixture(scope="session")

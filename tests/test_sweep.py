@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, TINY, python
 
 from mtrl import sweep
 from mtrl.config.compose import CONF
@@ -21,29 +22,12 @@ from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.write import write_json, write_yaml
 from mtrl.signals import Signals
 
-MEMBERS = [
-    "-m",
-    "experiment=smoke",
-    "seed=2,1",
-    "env.horizon=20",
-    "total_steps=60",
-    "algo.learning_starts=20",
-    "algo.batch_size=8",
-    "variant.actor_layers=[8]",
-    "variant.critic_layers=[8]",
-    "evaluation.final_episodes=1",
-    "logging.tensorboard=false",
-    "logging.progress=off",
-    "hardware.threads=1",
-    "hardware.torch_threads=1",
-]
+MEMBERS = ["experiment=smoke", *TINY, "total_steps=60", "logging.progress=off"]
 BREAK = {
     "segfault": "os.kill(os.getpid(), signal.SIGSEGV)",
     "exit": "os._exit(3)",
     "raise": "raise SystemExit('broken on purpose')",
 }
-
-
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -53,19 +37,9 @@ def run_sweep(folder, *words, breaking=None):
     hook.mkdir(exist_ok=True)
     lines = ["import os, signal, sys", "if 'seed=2' in sys.orig_argv:", f"    {BREAK.get(breaking, 'pass')}"]
     (hook / "sitecustomize.py").write_text("\n".join(lines) + "\n")
-    environment = os.environ | {"PYTHONPATH": f"{hook}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mtrl", *MEMBERS, *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def finish_before(folder):
-    """Write the member of seed 1 as one that has finished and only says so: nothing is trained."""
-    composition = compose_run([*(word for word in MEMBERS[1:] if not word.startswith("seed=")), "seed=1"])
-    path = folder / run_directory(composition)
-    path.mkdir(parents=True)
-    write_yaml(path / "config.yaml", composition.values)
-    result = {"success_rate": 0.5, "mean_return": 1.0, "tasks": []}
-    write_json(path / "status.json", {"state": "finished", "step": 60, "total_steps": 60, "result": result})
+    return python(
+        "-m", "mtrl", "-m", "seed=2,1", *MEMBERS, *words, cwd=folder, PYTHONPATH=f"{hook}:{REPOSITORY}"
+    )
 
 
 def statuses(folder):
@@ -73,48 +47,51 @@ def statuses(folder):
     return {path.parent.name: json.loads(path.read_text()) for path in paths}
 
 
+def slow(launcher, how):
+    return pytest.param(launcher, how, True, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("launcher", "how", "trained"),
     [
         (JOBLIB, "segfault", False),
-        pytest.param(JOBLIB, "exit", True, marks=pytest.mark.slow),
-        pytest.param([], "segfault", True, marks=pytest.mark.slow),
-        pytest.param([], "exit", True, marks=pytest.mark.slow),
-        pytest.param([], "raise", True, marks=pytest.mark.slow),
-        pytest.param(["hydra/launcher=submitit_local"], "exit", True, marks=pytest.mark.slow),
+        ([], "raise", False),
+        *(slow(JOBLIB, "exit"), slow([], "segfault"), slow([], "exit"), slow([], "raise")),
+        slow(["hydra/launcher=submitit_local"], "exit"),
     ],
 )
 def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_path, launcher, how, trained):
     if "submitit_local" in "".join(launcher):
         pytest.importorskip("submitit")
     if not trained:
-        finish_before(tmp_path)
+        # The other member has finished before and only says so.
+        composition = compose_run([*MEMBERS, "seed=1"])
+        path = tmp_path / run_directory(composition)
+        path.mkdir(parents=True)
+        write_yaml(path / "config.yaml", composition.values)
+        result = {"success_rate": 0.5, "mean_return": 1.0, "tasks": []}
+        write_json(
+            path / "status.json", {"state": "finished", "step": 60, "total_steps": 60, "result": result}
+        )
     first = run_sweep(tmp_path, *launcher, breaking=how)
     assert first.returncode == 1, first.stderr
     done = statuses(tmp_path)
     assert {name: status["state"] for name, status in done.items()} == {"seed=1": "finished"}
     assert "did not start" in first.stderr
-    second = run_sweep(tmp_path, *launcher)
-    assert second.returncode == 0, second.stderr
-    after = statuses(tmp_path)
-    assert [status["state"] for status in after.values()] == ["finished"] * 2
-    assert all(after[name] == status for name, status in done.items())
+    assert trained or "this run is finished" in first.stdout
+    again = trained or how != "raise"
+    if again:
+        second = run_sweep(tmp_path, *launcher)
+        assert second.returncode == 0, second.stderr
+        after = statuses(tmp_path)
+        assert [status["state"] for status in after.values()] == ["finished"] * 2
+        assert all(after[name] == status for name, status in done.items())
     # Every call keeps its plan and its results.
     sweeps = list((tmp_path / "multirun").glob("*/*"))
-    assert len(sweeps) == 2
+    assert len(sweeps) == 1 + again
     for folder in sweeps:
         assert "seed=2" in (folder / "plan.txt").read_text()
         assert "finished" in (folder / "results.txt").read_text()
-
-
-def test_the_basic_launcher_goes_on_after_a_member_that_raises(tmp_path):
-    finish_before(tmp_path)
-    swept = run_sweep(tmp_path, breaking="raise")
-    assert swept.returncode == 1, swept.stderr
-    assert "did not start" in swept.stderr
-    assert "this run is finished" in swept.stdout
-    (results,) = (tmp_path / "multirun").glob("*/*/results.txt")
-    assert "finished" in results.read_text()
 
 
 def test_a_signal_reaches_the_member_and_ends_the_launcher(tmp_path):
@@ -126,25 +103,22 @@ def test_a_signal_reaches_the_member_and_ends_the_launcher(tmp_path):
         "time.sleep(60)\n"
     )
     script = (
-        "import sys\n"
-        "from mtrl.sweep import Member\n"
-        f"Member([sys.executable, '-c', {member!r}]).run()\n"
-        "print('another member')\n"
+        "import sys\nfrom mtrl.sweep import run_process\n"
+        f"run_process([sys.executable, '-c', {member!r}])\nprint('another member')\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    pipes = {"stdout": subprocess.PIPE, "text": True}
-    launcher = subprocess.Popen([sys.executable, "-c", script], env=environment, **pipes)
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
     while not ready.exists():
         assert launcher.poll() is None
         time.sleep(0.05)
     launcher.send_signal(signal.SIGTERM)
     output, _ = launcher.communicate(timeout=30)
-    assert launcher.returncode == 143
-    assert output == ""
+    assert (launcher.returncode, output) == (143, "")
 
 
 def test_a_member_gets_a_signal_twice_and_still_saves_until_its_launcher_is_asked_twice(monkeypatch):
-    left = []
+    left, processes = [], []
     monkeypatch.setattr("os._exit", left.append)
     monkeypatch.setenv("MTRL_LAUNCHED", "1")
     monkeypatch.setattr("mtrl.signals.SAME_EVENT", -1.0)
@@ -153,14 +127,21 @@ def test_a_member_gets_a_signal_twice_and_still_saves_until_its_launcher_is_aske
         signals._handle(15, None)
         assert (signals.received, left) == (15, [])
 
-    member = sweep.Member([sys.executable, "-c", SLOW_TO_END])
+    def ask_twice():
+        for _ in range(2):
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: processes.append(popen(*a, **k)) or processes[0])
+    slow = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); [time.sleep(1) for _ in range(60)]"
     asker = threading.Thread(target=ask_twice)
     asker.start()
     with pytest.raises(SystemExit) as ended:
-        member.run()
+        sweep.run_process([sys.executable, "-c", slow])
     asker.join()
     assert ended.value.code == 143
-    assert member._process.returncode == -signal.SIGKILL
+    assert processes[0].returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -175,7 +156,7 @@ def test_only_a_member_that_asks_to_be_tried_again_is_and_a_few_times(tmp_path, 
         f"sys.exit({codes}[len(said.read_text().splitlines()) - 1])"
     )
     command = [sys.executable, "-c", script, "seed=1", "++fresh=true", "total_steps=60"]
-    assert sweep.Member(command).run() == code
+    assert sweep.run_process(command) == code
     # It is fresh only the first time.
     again = ["seed=1 total_steps=60"] * (starts - 1)
     assert said.read_text().splitlines() == ["seed=1 ++fresh=true total_steps=60", *again]
@@ -187,7 +168,7 @@ def test_only_a_member_that_asks_to_be_tried_again_is_and_a_few_times(tmp_path, 
 
 @pytest.fixture
 def started(monkeypatch):
-    """Return a function that starts a member from a launcher's process and returns its command and variables."""
+    """Return a function that starts a member from a launcher's process and returns its words and variables."""
 
     def start(launcher, number, *overrides):
         hydra = {
@@ -197,7 +178,8 @@ def started(monkeypatch):
         }
         monkeypatch.setattr(sweep.HydraConfig, "get", lambda: OmegaConf.create(hydra))
         begun = []
-        monkeypatch.setattr(sweep.Member, "_run_once", lambda member: begun.append(member) or 0)
+        process = SimpleNamespace(wait=lambda: 0)
+        monkeypatch.setattr(subprocess, "Popen", lambda words, env: begun.append((words[2:], env)) or process)
         assert sweep.run_member(None) == 0
         return begun[0]
 
@@ -224,8 +206,8 @@ def test_a_member_that_its_cluster_starts_again_is_fresh_only_the_first_time(beg
     words = ["seed=1", "fresh=true"]
     for job in ("7", "8"):
         begin_job(launcher, job)
-        assert started(launcher, 0, *words)._command[-2:] == words
-        assert started(launcher, 0, *words)._command[-2:] == ["mtrl", "seed=1"]
+        assert started(launcher, 0, *words)[0] == ["mtrl", *words]
+        assert started(launcher, 0, *words)[0] == ["mtrl", "seed=1"]
 
 
 @pytest.mark.parametrize(
@@ -242,8 +224,7 @@ def test_local_members_take_the_gpus_in_turn_and_others_keep_those_given(
 ):
     begin_job(launcher, "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    members = [started(launcher, number) for number in range(4)]
-    assert [member._environment["CUDA_VISIBLE_DEVICES"] for member in members] == taken
+    assert [started(launcher, number)[1]["CUDA_VISIBLE_DEVICES"] for number in range(4)] == taken
 
 
 def test_the_presets_of_submitit_are_one_gpu_a_run():
@@ -254,29 +235,16 @@ def test_the_presets_of_submitit_are_one_gpu_a_run():
 
 def test_a_member_of_this_process_is_fresh_whenever_it_is_asked_for(started):
     for _ in range(2):
-        assert started("basic", 0, "fresh=true")._command[-1] == "fresh=true"
-
-
-SLOW_TO_END = (
-    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); [time.sleep(1) for _ in range(60)]"
-)
-
-
-def ask_twice():
-    for _ in range(2):
-        time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        assert started("basic", 0, "fresh=true")[0] == ["mtrl", "fresh=true"]
 
 
 def test_a_handler_that_was_there_is_called_once_the_member_has_saved():
     called = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: called.append(number))
+    member = "import os, signal; os.kill(os.getppid(), signal.SIGUSR2); signal.pause()"
     try:
-        member = sweep.Member(
-            [sys.executable, "-c", "import os, signal; os.kill(os.getppid(), signal.SIGUSR2); signal.pause()"]
-        )
         with pytest.raises(SystemExit) as ended:
-            member.run()
+            sweep.run_process([sys.executable, "-c", member])
         assert ended.value.code == 128 + signal.SIGUSR2
         assert called == [signal.SIGUSR2]
     finally:

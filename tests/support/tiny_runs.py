@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,3 +39,10 @@ def rows(path):
 
 def status(run):
     return json.loads((run / "status.json").read_text())
+
+
+def python(*words, cwd, timeout=300, **variables):
+    """Return a Python process that has ended, which found this project's modules."""
+    variables = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | variables
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=timeout)
