@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 STEPS_PER_SECOND = 80
 """Environment steps in a second of the simulated world: five steps of MuJoCo of 2.5 ms each."""
-_HOLD = 1.0
-"""Seconds that the last pictures stay when every task is solved."""
-_BAR = 0.14
-"""Height of the text below a picture, as a share of it."""
-_FONT, _LEAST_FONT = 0.36, 11
-"""Height of its letters as a share of that text, and in pixels where two lines of it hold them."""
+_HOLD = 1.0  # Seconds that the last pictures stay when every task is solved.
+_BAR = 0.14  # Height of the text below a picture, as a share of it.
+_FONT, _LEAST_FONT = (
+    0.36,
+    11,
+)  # Of its letters, as a share of that text, and in pixels where two lines hold them.
+# Letters are drawn about this high and made smaller: as small as they are shown, whole pixels swallow their spaces.
 _FINE = 40
-"""Letters are drawn about this high and made smaller: as small as they are shown, whole pixels swallow their spaces."""
 _NAME, _SOLVED, _OPEN, _GROUND = (255, 255, 255), (76, 175, 80), (200, 200, 200), (24, 24, 24)
-_MEND = "install ffmpeg, or pip install 'mtrl-metaworld[video]', and unset IMAGEIO_FFMPEG_EXE"
+_EXTRA = "mtrl-metaworld[video]"
+_MEND = f"install ffmpeg, or pip install '{_EXTRA}', and unset IMAGEIO_FFMPEG_EXE"
 _PACKAGES = {"imageio": "imageio", "imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 
 Picture = NDArray[np.uint8]
@@ -66,11 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, name) < least:
             parser.error(f"--{name}: give at least {least}")
     try:
-        missing = ", ".join(name for name, module in _PACKAGES.items() if find_spec(module) is None)
-        if missing:
-            raise ConfigurationError(
-                f"{missing} is missing: install it with pip install 'mtrl-metaworld[video]'"
-            )
+        if missing := ", ".join(name for name, module in _PACKAGES.items() if find_spec(module) is None):
+            raise ConfigurationError(f"{missing} is missing: install it with pip install '{_EXTRA}'")
         choose_graphics()
         sources, problems = find_sources([options.run])
         if problems:
@@ -79,13 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(sources) > 1:
             held = f"{options.run} holds {len(sources)} runs"
             print(f"mtrl: {held}: this is {source}, the one written last", file=sys.stderr)
-        policy = read_source(source, options)
-        goals = policy.goals_to_play(options.goals)
-        note = policy.version_note(source)
-        if note is not None:
+        policy, said = read_source(source, options)
+        for note in said:
             print(f"mtrl: {note}", file=sys.stderr)
         out = options.out or (Path(source) if Path(source).is_dir() else policy.model.parent) / "play.mp4"
-        pictures = frames(policy, goals, options.size, options.every, options.episodes, options.full)
+        pictures = frames(policy, options.size, options.every, options.episodes, options.full)
         write_mp4(pictures, out, STEPS_PER_SECOND / options.every)
     except (RunEndedError, ValueError) as error:
         print(f"mtrl: {error}", file=sys.stderr)
@@ -94,14 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def frames(
-    policy: "Policy", goals: str, size: int, every: int, episodes: int, full: bool
-) -> Iterator[Picture]:
-    """Yield pictures of ``policy`` playing all its tasks in a grid, for the options of the same names.
-
-    Episode *i* of a task plays goal *i* mod 50 of ``goals``, "train" or "heldout".
-    """
-    env = policy.make_env(1, goals, backend="stock", workers=1)
+def frames(policy: "Policy", size: int, every: int, episodes: int, full: bool) -> Iterator[Picture]:
+    """Yield pictures of ``policy`` playing all its tasks in a grid; episode *i* of a task plays goal *i* mod 50."""
+    env = policy.make_env(1, backend="stock", workers=1)
     with closing(env), closing(Camera(size)) as camera:
         for episode in range(episodes):
             for task in range(len(policy.tasks)):
@@ -144,10 +135,8 @@ def grid(pictures: Sequence[Picture], tiles: Sequence[Tile], size: int) -> Pictu
             frame = (left, top, left + size - 1, top + size - 1)
             draw.rectangle(frame, outline=_SOLVED, width=size // 100)
         caption = Image.new("RGB", (scale * size, scale * bar), _GROUND)
-        for height, text, fill in (
-            (0.05, tile.task, _NAME),
-            (0.5, f"{outcome} · return {tile.total:,.0f}", colour),
-        ):
+        outcome += f" · return {tile.total:,.0f}"
+        for height, text, fill in ((0.05, tile.task, _NAME), (0.5, outcome, colour)):
             place = (0.02 * scale * size, height * scale * bar)
             ImageDraw.Draw(caption).text(place, text, fill, font)
         sheet.paste(caption.reduce(scale), (left, top + size))
@@ -174,9 +163,8 @@ def write_mp4(pictures: Iterable[Picture], out: Path, rate: float) -> None:
         # A place that cannot be written is found out here, so that whatever fails below is the encoder's doing.
         out.open("ab").close()
     except OSError as error:
-        raise ConfigurationError(
-            f"{out} cannot be written ({error.strerror or error}): choose another place with --out FILE"
-        ) from error
+        why = f"cannot be written ({error.strerror or error})"
+        raise ConfigurationError(f"{out} {why}: choose another place with --out FILE") from error
     # Every player reads yuv420p, which wants even sizes.
     form = {"format": "FFMPEG", "codec": "libx264", "pixelformat": "yuv420p", "macro_block_size": 2}
     try:

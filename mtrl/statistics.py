@@ -25,16 +25,11 @@ _CHUNK = 2_000_000
 
 
 def wilson_interval(successes: ArrayLike, episodes: ArrayLike) -> tuple[Array, Array]:
-    """Return the lower and upper ends of Wilson's score interval of a success rate, each shaped as the input.
+    """Return the ends of Wilson's score interval of a success rate (JASA 22, 1927, p. 209), each shaped as the input.
 
-    Unlike the normal approximation it is never empty at 0 or 1 (E. B. Wilson, JASA 22, 1927, p. 209). ``successes``
-    need not be whole: a logged rate times its episodes.
-
-    Raises:
-        ValueError: Without episodes, or with successes outside 0 to ``episodes``.
+    Never empty at 0 or 1, unlike the normal approximation; ``successes`` need not be whole: a rate times its episodes.
     """
-    count = np.asarray(episodes, dtype=float)
-    hits = np.asarray(successes, dtype=float)
+    count, hits = np.asarray(episodes, dtype=float), np.asarray(successes, dtype=float)
     if np.any(count <= 0):
         raise ValueError("a success rate needs at least one episode: leave tasks without episodes out")
     if np.any(hits < 0) or np.any(hits > count * (1 + 1e-9)):
@@ -101,10 +96,10 @@ def bootstrap_band(scores: ArrayLike, repetitions: int = 1000) -> tuple[Array, A
 
 
 def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Array:
-    """Return the chance that a run of ``ours`` beats one of ``theirs`` on a task, averaged over tasks.
+    """Return the chance that a run of ``ours`` beats one of ``theirs`` on a task, averaged over tasks; ties count half.
 
-    A tie counts one half. That is the Mann-Whitney statistic over the number of pairs. The groups are
-    ``(..., runs, tasks)``, each with its own number of runs, and the same tasks in the same order.
+    That is the Mann-Whitney statistic over the number of pairs. The groups are ``(..., runs, tasks)``, of any number
+    of runs and the same tasks.
     """
     first = np.asarray(ours, dtype=float)[..., :, None, :]
     second = np.asarray(theirs, dtype=float)[..., None, :, :]
@@ -118,10 +113,7 @@ def area_between_curves(
 ) -> float:
     """Return the mean vertical distance of a curve above another, over the steps both cover.
 
-    It is the area between the two divided by that range: positive when the first learns faster, ends higher.
-
-    Raises:
-        ValueError: If the two curves share no range of steps.
+    It is the area between the two divided by that range; curves that share no range raise ValueError.
     """
     x, y, other_x, other_y = (np.asarray(part, dtype=float) for part in (steps, values, other_steps, other))
     start, end = max(x[0], other_x[0]), min(x[-1], other_x[-1])

@@ -33,43 +33,35 @@ from mtrl.tasks import HORIZON, OBSERVATION_SIZE, check_tasks
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
+# Where the class that a run names may come from.
 _PACKAGES = ("mtrl", "stable_baselines3", "sb3_contrib")
-"""Where the class that a run names may come from."""
 _LARGEST_WIDTH = 2**14
 
 
 @dataclass(eq=False, slots=True)
 class Policy:
-    """A trained policy that acts; see ``load``. What is unknown of a zip without its run has its default."""
+    """A trained policy that acts; see ``load``. What is unknown of a zip without its run has its default.
+
+    ``model`` is the file it was read from, ``tasks`` stand in the order of the one-hot, ``seed`` decides the 50
+    training goals of each, ``horizon`` and ``goals`` are those of its evaluations; ``version`` of mtrl
+    trained it for ``step`` environment steps, and ``normalise`` is how its observations were normalised.
+    """
 
     network: BasePolicy
     model: Path
-    """The file it was read from."""
     tasks: tuple[str, ...] = ()
-    """The task set in the order of the one-hot; empty if unknown."""
     seed: int | None = None
-    """Decides the 50 training goals of each task."""
     horizon: int = HORIZON
-    """Environment steps of an episode in evaluations."""
     reward: str = "v2"
     goals: str = "heldout"
-    """The goals of the run's own evaluation."""
     version: str | None = None
-    """The version of mtrl that trained it."""
     normalise: Normaliser | None = None
-    """How observations were normalised, None if they were not."""
     step: int | None = None
-    """Environment steps it was trained for, None if unknown."""
 
     @property
     def task_id_size(self) -> int:
         """Length of the one-hot at the end of its observations; 0 if they have none."""
         return int(self.network.observation_space.shape[0]) - OBSERVATION_SIZE
-
-    def version_note(self, name: str) -> str | None:
-        """Return that ``name`` was trained by another version of mtrl than this one, None if it was not."""
-        other = self.version not in (None, __version__)
-        return f"{name} was trained by mtrl {self.version}, and this is {__version__}" if other else None
 
     def predict(
         self,
@@ -80,17 +72,14 @@ class Policy:
     ) -> tuple[NDArray[np.float32], tuple[NDArray, ...] | None]:
         """Return actions ``(4,)`` or ``(n_envs, 4)`` in -1 .. 1 and ``state``, as stable-baselines3's ``predict``.
 
-        Args:
-            obs: ``(obs_dim,)`` or ``(n_envs, obs_dim)``, as the environments give them: not normalised.
-            state: Passed on; the policy has no memory.
-            episode_start: Not used, for the same reason.
-            deterministic: Take the mean instead of a sample.
+        ``obs`` are ``(obs_dim,)`` or ``(n_envs, obs_dim)``, as the environments give them: not normalised. The policy
+        has no memory, so ``state`` and ``episode_start`` are not used.
 
         Raises:
             ValueError: Observations of another size.
         """
         obs = np.asarray(obs, dtype=np.float32)
-        size = OBSERVATION_SIZE + self.task_id_size
+        (size,) = self.network.observation_space.shape
         if obs.ndim not in (1, 2) or obs.shape[-1] != size:
             raise ValueError(
                 f"observations of shape {obs.shape} do not fit this policy: give (n_envs, {size}), "
@@ -105,29 +94,13 @@ class Policy:
         """Return the deterministic actions of ``predict``."""
         return self.predict(obs)[0]
 
-    def goals_to_play(self, asked: str | None = None) -> str:
-        """Return ``asked``, or the goals of the run's own evaluation.
-
-        Raises:
-            LoadError: The tasks or the training goals are unknown, in one sentence.
-        """
-        if not self.tasks:
-            raise LoadError(
-                f"{self.model} does not name its tasks: give them in the order of its one-hot with "
-                "--tasks reach-v3,push-v3"
-            )
-        if asked == "train" and self.seed is None:
-            raise LoadError(
-                f"{self.model} does not name the goals it was trained on: give their --seed, or --goals heldout"
-            )
-        return asked or self.goals
-
-    def make_env(self, copies_per_task: int, goals: str, **options: Any) -> "VecEnv":
-        """Return environments like those the policy was trained in; ``options`` are those of ``make_vec_env``."""
+    def make_env(self, copies_per_task: int, **options: Any) -> "VecEnv":
+        """Return the environments of its evaluation; ``options`` are those of ``make_vec_env``."""
         from mtrl.env.make import make_vec_env
 
-        options |= {"horizon": self.horizon, "reward": self.reward, "task_id": self.task_id_size > 0}
-        return make_vec_env(self.tasks, copies_per_task, seed=self.seed or 0, goals=goals, **options)
+        options |= {name: getattr(self, name) for name in ("goals", "horizon", "reward")}
+        task_id = self.task_id_size > 0
+        return make_vec_env(self.tasks, copies_per_task, seed=self.seed or 0, task_id=task_id, **options)
 
 
 def load(
@@ -174,8 +147,8 @@ def load(
     # The step is only shown; the policy acts without it.
     with suppress(ConfigurationError):
         policy.step = saved_step(files)
-    note = policy.version_note(str(source))
-    if note is not None:
+    if policy.version not in (None, __version__):
+        note = f"{source} was trained by mtrl {policy.version}, and this is {__version__}"
         warnings.warn(note, stacklevel=2)
     return policy
 
@@ -193,7 +166,22 @@ def _of_run(run: Run, model: Path, device: str) -> Policy:
         raise LoadError(
             f"{run.path} has horizon={horizon}, reward={reward}, which no run has: its config.yaml is damaged"
         )
-    algorithm = _algorithm_of(run)
+    name = run.section("algo").get("cls")
+    if not isinstance(name, str) or not name.startswith(tuple(f"{package}." for package in _PACKAGES)):
+        raise LoadError(
+            f"{run.path} names the algorithm {name}, and a class is only taken from {', '.join(_PACKAGES)}: "
+            "load it in code of your own"
+        )
+    try:
+        algorithm = load_class(name)
+    except ConfigurationError as error:
+        raise LoadError(
+            f"{run.path} was trained with {name}, which is gone: install the package or version that has it"
+        ) from error
+    if not issubclass(algorithm, OffPolicyAlgorithm):
+        raise LoadError(
+            f"{run.path} names the algorithm {name}, which is no algorithm: its config.yaml is damaged"
+        )
     try:
         variant = OPTIONS["variant"][values["name"]]
         # What older versions did not name yet.
@@ -218,26 +206,6 @@ def _of_run(run: Run, model: Path, device: str) -> Policy:
         ) from error
     goals = "heldout" if evaluation.get("goals") == "heldout" or run.seed is None else "train"
     return Policy(network, model, run.tasks, run.seed, horizon, reward, goals, run.version)
-
-
-def _algorithm_of(run: Run) -> type[OffPolicyAlgorithm]:
-    name = run.section("algo").get("cls")
-    if not isinstance(name, str) or not name.startswith(tuple(f"{package}." for package in _PACKAGES)):
-        raise LoadError(
-            f"{run.path} names the algorithm {name}, and a class is only taken from {', '.join(_PACKAGES)}: "
-            "load it in code of your own"
-        )
-    try:
-        found = load_class(name)
-    except ConfigurationError as error:
-        raise LoadError(
-            f"{run.path} was trained with {name}, which is gone: install the package or version that has it"
-        ) from error
-    if not issubclass(found, OffPolicyAlgorithm):
-        raise LoadError(
-            f"{run.path} names the algorithm {name}, which is no algorithm: its config.yaml is damaged"
-        )
-    return found
 
 
 def _of_zip(model: Path, trust: bool, tasks: Sequence[str], seed: int | None, device: str) -> Policy:

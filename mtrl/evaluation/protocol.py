@@ -65,15 +65,10 @@ def evaluate(
     goals: str = "train",
     only: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes of every task and return their results.
+    """Play ``episodes`` episodes of every task (of those with an id in ``only``) and return their results.
 
-    Args:
-        act: The policy; called with the observations of all copies at once.
-        env: Environments of the task set, any number of copies; their tasks are set here.
-        tasks: The task set that ``env`` was made with.
-        episodes: Episodes of each task.
-        goals: Which goals ``env`` was made with, "train" or "heldout"; it only labels the results.
-        only: Ids of the tasks to play; None for all.
+    ``act`` is called with the observations of all copies at once. ``env`` has any number of copies, whose tasks are
+    set here, and was made with ``tasks`` and ``goals``, "train" or "heldout", which only label the results.
     """
     played = range(len(tasks)) if only is None else sorted(only)
     # Tasks alternate, so that no copy is idle while another finishes one task.

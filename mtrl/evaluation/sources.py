@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtrl.errors import LoadError
 from mtrl.rundir.models import BEST, CHECKPOINTS, LAST, MODEL
 from mtrl.rundir.run import find_runs
 
@@ -15,32 +16,20 @@ if TYPE_CHECKING:
 
 def add_source_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
     """Add the options that name policies, and that describe a zip without its run."""
+    add, (name, number) = parser.add_argument, ("runs", "+") if several else ("run", None)
     what = "run directories, directories that hold runs, checkpoints, or zips of stable-baselines3"
-    name, number = ("runs", "+") if several else ("run", None)
-    parser.add_argument(name, nargs=number, metavar="RUN", help=what)
-    parser.add_argument(
-        "--goals",
-        choices=("train", "heldout"),
-        help="the run's own 50 goals, or 50 that no run trains on; as the run was evaluated by default",
+    add(name, nargs=number, metavar="RUN", help=what)
+    what = "the run's own 50 goals, or 50 that no run trains on; as the run was evaluated by default"
+    add("--goals", choices=("train", "heldout"), help=what)
+    what = (
+        "of a run: best (the default), which its own evaluations have chosen and which on their goals therefore "
+        "flatters it, or last, its newest"
     )
-    parser.add_argument(
-        "--checkpoint",
-        choices=(BEST, LAST),
-        default=BEST,
-        help="of a run: best (the default), which its own evaluations have chosen and which on their goals therefore "
-        "flatters it, or last, its newest",
-    )
-    parser.add_argument(
-        "--trust", action="store_true", help="unpickle zips that lie in no run; this can run any program"
-    )
-    parser.add_argument(
-        "--tasks",
-        type=lambda words: tuple(words.split(",")),
-        default=(),
-        metavar="TASK,...",
-        help="of such a zip, in the order of its one-hot",
-    )
-    parser.add_argument("--seed", type=int, help="of such a zip: the seed of its training goals")
+    add("--checkpoint", choices=(BEST, LAST), default=BEST, help=what)
+    add("--trust", action="store_true", help="unpickle zips that lie in no run; this can run any program")
+    names = {"type": lambda words: tuple(words.split(",")), "default": (), "metavar": "TASK,..."}
+    add("--tasks", **names, help="of such a zip, in the order of its one-hot")
+    add("--seed", type=int, help="of such a zip: the seed of its training goals")
 
 
 def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -55,11 +44,22 @@ def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(sources)), problems
 
 
-def read_source(source: str, options: argparse.Namespace) -> "Policy":
-    """Return the policy that a source and the options of ``add_source_options`` name; raise as ``load`` does."""
+def read_source(source: str, options: argparse.Namespace) -> tuple["Policy", list[str]]:
+    """Return the policy that a source and the options name, and what ``load`` warns of.
+
+    Raises:
+        LoadError: As ``load`` does, or the tasks or the training goals are unknown.
+    """
     from mtrl.evaluation.policy import load
 
-    with warnings.catch_warnings():
-        # The commands name another version in their own way.
-        warnings.filterwarnings("ignore", ".* was trained by mtrl ")
-        return load(source, options.checkpoint, trust=options.trust, tasks=options.tasks, seed=options.seed)
+    with warnings.catch_warnings(record=True, action="always", category=UserWarning) as said:
+        known = {"trust": options.trust, "tasks": options.tasks, "seed": options.seed}
+        policy = load(source, options.checkpoint, **known)
+    if not policy.tasks:
+        order = "give them in the order of its one-hot with --tasks reach-v3,push-v3"
+        raise LoadError(f"{policy.model} does not name its tasks: {order}")
+    if options.goals == "train" and policy.seed is None:
+        goals = "give their --seed, or --goals heldout"
+        raise LoadError(f"{policy.model} does not name the goals it was trained on: {goals}")
+    policy.goals = options.goals or policy.goals
+    return policy, [str(warning.message) for warning in said]

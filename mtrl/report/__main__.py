@@ -18,7 +18,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Where there is no run at all, ``--reference`` prints what was published.
     """
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m mtrl.report",
+        description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput. The report shows "
+        "what the runs logged, and their last model at the end; python -m mtrl.evaluation plays the best one.",
+    )
+    where = "runs, directories that hold runs, or the directory of a sweep; outputs by default"
+    parser.add_argument("directories", nargs="*", metavar="DIR", help=where)
+    place = "where to write; report/ under the given directory by default"
+    parser.add_argument("--out", type=Path, help=place)
+    beside = "set published results beside ours; without DIR and without runs, print them alone"
+    parser.add_argument("--reference", action="store_true", help=beside)
+    parser.add_argument("--at-step", type=float, help="use nothing after this environment step")
+    rates = {"type": float, "nargs": "+", "default": (0.5, 0.8, 0.95), "metavar": "RATE"}
+    parser.add_argument("--thresholds", **rates, help="success rates from 0 to 1")
+    options = parser.parse_args(arguments)
     directories = options.directories or ["outputs"]
     if options.reference and not options.directories and not find_runs(directories)[0]:
         _print_published()
@@ -33,51 +47,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs, problems = read_runs(directories)
     if not runs:
         return _refuse(*problems)
+    # A directory that does not exist must not decide where the report goes.
+    root = Path(os.path.commonpath([os.path.abspath(path) for path in directories if find_runs([path])[0]]))
+    if options.out is None and root == Path(root.anchor):
+        return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
     from mtrl.report.page import write_report
-    from mtrl.report.study import build_study, comparison_notices, study_notices
+    from mtrl.report.study import build_study
 
-    study = build_study(runs, None if until is None else int(until))
-    notices = [*(f"{problem}." for problem in problems), *study_notices(study)]
+    study, out = build_study(runs, problems, until), options.out or root / "report"
+    try:
+        page = write_report(study, out, f"Report on {root.name}", options.thresholds, options.reference)
+    except OSError as error:
+        return _refuse(f"{out} cannot be written ({error.strerror}): choose another place with --out DIR")
     if not any(comparison.kinds for comparison in study.comparisons):
         print(
             "no run has a complete evaluation yet: the report shows settings and speed alone", file=sys.stderr
         )
-    # A directory that does not exist must not decide where the report goes.
-    holding = [os.path.abspath(directory) for directory in directories if find_runs([directory])[0]]
-    root = Path(os.path.commonpath(holding))
-    if options.out is None and root == Path(root.anchor):
-        return _refuse("the directories have nothing in common: say where the report goes with --out DIR")
-    out = options.out or root / "report"
-    title = f"Report on {root.name}"
-    try:
-        page = write_report(study, out, title, notices, options.thresholds, options.reference)
-    except OSError as error:
-        return _refuse(f"{out} cannot be written ({error.strerror}): choose another place with --out DIR")
-    for comparison in study.comparisons:
-        notices += comparison_notices(comparison)
-    for notice in notices:
+    for notice in (*study.notices, *(notice for part in study.comparisons for notice in part.notices)):
         print(f"note: {notice}", file=sys.stderr)
     print(page)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m mtrl.report",
-        description="Compare runs: learning curves, intervals, thresholds, forgetting, throughput. The report shows "
-        "what the runs logged, and their last model at the end; python -m mtrl.evaluation plays the best one.",
-    )
-    where = "runs, directories that hold runs, or the directory of a sweep; outputs by default"
-    parser.add_argument("directories", nargs="*", metavar="DIR", help=where)
-    parser.add_argument(
-        "--out", type=Path, help="where to write; report/ under the given directory by default"
-    )
-    beside = "set published results beside ours; without DIR and without runs, print them alone"
-    parser.add_argument("--reference", action="store_true", help=beside)
-    parser.add_argument("--at-step", type=float, help="use nothing after this environment step")
-    rates = {"type": float, "nargs": "+", "default": (0.5, 0.8, 0.95), "metavar": "RATE"}
-    parser.add_argument("--thresholds", **rates, help="success rates from 0 to 1")
-    return parser
+def _refuse(*sentences: str) -> int:
+    print(*sentences, sep="\n", file=sys.stderr)
+    return REFUSED
 
 
 def _print_published() -> None:
@@ -85,7 +79,7 @@ def _print_published() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mtrl.report.published import published
+    from mtrl.report.tables import published
 
     columns = ("set", "method", "success", "", "steps", "protocol", "source")
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
@@ -94,11 +88,6 @@ def _print_published() -> None:
         table.add_row(one.set, one.method, one.figure, one.aggregate, steps, one.protocol, one.source)
     # A file or a pipe has no width: there, a row is one line however long.
     Console(width=None if sys.stdout.isatty() else 250, highlight=False).print(table)
-
-
-def _refuse(*sentences: str) -> int:
-    print(*sentences, sep="\n", file=sys.stderr)
-    return REFUSED
 
 
 if __name__ == "__main__":

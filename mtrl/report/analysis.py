@@ -15,11 +15,8 @@ from mtrl.statistics import Interval
 
 Array = NDArray[np.float64]
 
-_POINTS, _PANEL_POINTS = 400, 150
-"""Points of a curve over seeds, in a wide figure and in a panel: more than either can show."""
-
-_MANY_GROUPS = 6
-"""Beyond this number, groups are compared with the best one and not each with each."""
+_POINTS, _PANEL_POINTS = 400, 150  # Of a curve over seeds, wide and in a panel: more than either shows.
+_MANY_GROUPS = 6  # More groups than these are compared with the best one and not each with each.
 
 
 class Result:
@@ -53,8 +50,8 @@ class Result:
 class Band:
     """Success over steps with its band over seeds: of a task by its index, or the mean over all tasks.
 
-    The mean up to ``whole`` covers every seed; beyond it, only the runs that got that far. ``low``, ``high``
-    are the bootstrap interval of the mean up to there, None for a single run. ``runs`` are the curves of the seeds.
+    The mean up to ``whole`` covers every seed, beyond it the runs that got that far. ``low`` and ``high`` are its
+    bootstrap interval up to there, None for a single run; ``runs`` are the curves of the seeds.
     """
 
     def __init__(self, group: Group, goals: str, task: int | None = None) -> None:
@@ -101,10 +98,9 @@ def pairs(comparison: Comparison, goals: str) -> list[Pair]:
     found = []
     for index, first in enumerate(bands[:1] if len(bands) > _MANY_GROUPS else bands):
         for second in bands[index + 1 :]:
-            both = scores[first.group.label], scores[second.group.label]
-            interval = lead = None
-            if min(map(len, both)) > 1:
-                interval = statistics.bootstrap_interval(improvement, *both)
+            both, lead = (scores[first.group.label], scores[second.group.label]), None
+            several = min(map(len, both)) > 1
+            interval = statistics.bootstrap_interval(improvement, *both) if several else None
             curves = [part[: band.whole] for band in (first, second) for part in (band.steps, band.mean)]
             if max(curves[0][0], curves[2][0]) < min(curves[0][-1], curves[2][-1]):
                 lead = statistics.area_between_curves(*curves)

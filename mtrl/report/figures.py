@@ -19,36 +19,31 @@ from matplotlib.transforms import Bbox, ScaledTranslation, blended_transform_fac
 
 from mtrl.report import analysis
 from mtrl.report.analysis import Band, Pair, Result
-from mtrl.report.published import Published
 from mtrl.report.study import Comparison, Group
-from mtrl.report.tables import Piece
+from mtrl.report.tables import Piece, Published
 from mtrl.status import count
 
 STYLE = Path(__file__).with_name("report.mplstyle")
 """What every figure of a report is drawn with."""
 
+# Colours of the groups on white; beyond the eighth they repeat with dashed lines.
 _SERIES = ("#2563b0", "#d1600a", "#2f855a", "#7c4dbb", "#c02f52", "#0f8a99", "#8a6a1f", "#5b6472")
-"""Colours of the groups on white; beyond the eighth they repeat with dashed lines."""
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _INK, _MUTED, _GRID = "#1c2532", "#5d6878", "#dfe3e9"
+# Colours of the drawings and the page's variables for them.
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "grid"} | {tint: f"s{i}" for i, tint in enumerate(_SERIES)}
-"""Colours of the drawings and the page's variables for them."""
-
+# Pixels: widths of a figure on a desktop and on a telephone, width and height of one task's panel.
 _WIDE, _NARROW, _PANEL, _PANEL_HEIGHT = 860, 350, 232, 158
-"""Pixels: widths of a figure on a desktop and on a telephone, width and height of one task's panel."""
-
-_Draw = Callable[[int], Figure]
-"""A drawing by its width in pixels."""
-
+_Draw = Callable[[int], Figure]  # By its width in pixels.
+# Label, value, interval and series of a row in a plot of intervals; the series is None for what was published.
 _Row = tuple[str, float, Sequence[float] | None, int | None]
-"""Label, value, interval and series of a row in a plot of intervals; the series is None for what was published."""
 
 
 class Picture(Piece):
     """A figure of the report; what is as wide as the page has a narrower drawing for telephones.
 
-    ``legend`` are label and series of each group, None for what was published; it is empty where the drawing names
-    its rows. ``panels`` are drawings of single tasks for the page, which arranges them as it has room.
+    ``groups`` stand in the ``legend``, none where the drawing names its rows; ``panels`` are drawings of single tasks
+    for the page, which arranges them as it has room. ``drawings`` stand on the page, by CSS class.
     """
 
     def __init__(
@@ -57,24 +52,21 @@ class Picture(Piece):
         comparison: Comparison,
         goals: str | None,
         draw: _Draw,
-        legend: Sequence[tuple[str, int | None]] = (),
+        groups: Sequence[Group] = (),
         width: int = _WIDE,
         panels: Mapping[str, _Draw] | None = None,
     ) -> None:
         super().__init__(f"{kind} figure", comparison, goals)
-        self.legend, self._draw, self._width = legend, draw, width
+        self.legend: list[tuple[str, int | None]] = [(group.label, group.series) for group in groups]
+        self._draw, self._width = draw, width
         self.files = [f"figures/{self.name}.{suffix}" for suffix in ("png", "svg")]
-        # What stands on the page, by CSS class.
         self.drawings: dict[str, Markup] = {}
-        if panels:
-            drawn = [
-                _inline(panel, _PANEL, f"{self.name}-{index}", f"success on {task} over steps")
-                for index, (task, panel) in enumerate(panels.items())
-            ]
-            self.drawings["panels"] = Markup().join(drawn)
-        else:
-            for css, size in {"wide": _WIDE, "narrow": _NARROW}.items() if width == _WIDE else [("", width)]:
-                self.drawings[css] = _inline(draw, size, f"{self.name}-{size}", self.title)
+        for index, (task, panel) in enumerate((panels or {}).items()):
+            drawn = _inline(panel, _PANEL, f"{self.name}-{index}", f"success on {task} over steps")
+            self.drawings["panels"] = self.drawings.get("panels", Markup()) + drawn
+        sizes = {"wide": _WIDE, "narrow": _NARROW} if width == _WIDE else {"": width}
+        for css, size in {}.items() if panels else sizes.items():
+            self.drawings[css] = _inline(draw, size, f"{self.name}-{size}", self.title)
 
     def write(self, out: Path) -> None:
         """Write the files, on white and with the legend above."""
@@ -119,19 +111,10 @@ def curves(comparison: Comparison, goals: str, entries: Sequence[Published]) -> 
     end = max(float(band.steps[-1]) for band in bands)
     # What was measured on other goals, or begins beyond the end of the axis, cannot be drawn here.
     known = [e for e in entries if e.curve and e.goals == goals and e.curve[0][0] <= end]
-    note = ""
-    if any(band.low is not None for band in bands):
-        note += " Bands are stratified bootstrap 95 % intervals of the mean."
-    if any(band.whole < len(band.steps) for band in bands):
-        note += " Dotted where not every seed has got that far."
-    if stages:
-        note += " Marks under the axis are the mean steps at which a stage of the curriculum begins."
-    if known:
-        note += " Dashed grey is published, under its own protocol."
 
     def draw(width: int) -> Figure:
         rails = 15 * len(stages)
-        figure = _figure(width, 336 + rails)
+        figure = Figure((width / 72, (336 + rails) / 72))
         axes = _axes(figure, 46, 10, width - 60, 280)
         _draw_bands(axes, bands, thin=True)
         for entry in known:
@@ -144,9 +127,16 @@ def curves(comparison: Comparison, goals: str, entries: Sequence[Published]) -> 
             _draw_rails(axes, stages)
         return figure
 
-    legend = [*_legend(groups), *((f"{entry.method} (published)", None) for entry in known)]
-    picture = Picture("curves", comparison, goals, draw, legend)
-    picture.note += note
+    picture = Picture("curves", comparison, goals, draw, groups)
+    picture.legend += [(f"{entry.method} (published)", None) for entry in known]
+    if any(band.low is not None for band in bands):
+        picture.note += " Bands are stratified bootstrap 95 % intervals of the mean."
+    if any(band.whole < len(band.steps) for band in bands):
+        picture.note += " Dotted where not every seed has got that far."
+    if stages:
+        picture.note += " Marks under the axis are the mean steps at which a stage of the curriculum begins."
+    if known:
+        picture.note += " Dashed grey is published, under its own protocol."
     return picture
 
 
@@ -158,12 +148,12 @@ def panels(comparison: Comparison, goals: str) -> Picture:
     }
     draw, width = partial(_draw_panels, bands), _PANEL * min(len(bands), 4)
     panels = {task: partial(_draw_panels, {task: found}) for task, found in bands.items()}
-    return Picture("tasks", comparison, goals, draw, _legend(groups), width, panels)
+    return Picture("tasks", comparison, goals, draw, groups, width, panels)
 
 
 def _draw_panels(bands: Mapping[str, Sequence[Band]], width: int) -> Figure:
     columns = width // _PANEL
-    figure = _figure(width, -(-len(bands) // columns) * _PANEL_HEIGHT)
+    figure = Figure((width / 72, -(-len(bands) // columns) * _PANEL_HEIGHT / 72))
     for index, (task, found) in enumerate(bands.items()):
         line, column = divmod(index, columns)
         axes = _axes(figure, column * _PANEL + 40, line * _PANEL_HEIGHT + 26, _PANEL - 52, _PANEL_HEIGHT - 50)
@@ -181,7 +171,7 @@ def final(comparison: Comparison, goals: str, results: Sequence[Result]) -> Pict
     def draw(width: int) -> Figure:
         bar = 11 if len(results) > 1 else 15
         block = bar * len(results) + 11
-        figure = _figure(width, block * len(tasks) + 36)
+        figure = Figure((width / 72, (block * len(tasks) + 36) / 72))
         left = min(14 + 6.4 * max(map(len, tasks)), 0.46 * width)
         axes = _axes(figure, left, 4, width - left - 16, block * len(tasks) + 4)
         for g, result in enumerate(results):
@@ -195,8 +185,7 @@ def final(comparison: Comparison, goals: str, results: Sequence[Result]) -> Pict
         _percent_axis(axes.xaxis, axes.set_xlim)
         return figure
 
-    legend = _legend([result.group for result in results])
-    return Picture("final", comparison, goals, draw, legend)
+    return Picture("final", comparison, goals, draw, [result.group for result in results])
 
 
 def interquartile_means(comparison: Comparison, goals: str, results: Sequence[Result]) -> Picture:
@@ -232,17 +221,16 @@ def reference(comparison: Comparison, results: Sequence[Result], entries: Sequen
 def _draw_intervals(rows: Sequence[_Row], width: int, reference: float | None = None) -> Figure:
     """Return rates with their intervals on an axis from 0 to 100 %, one row each, labelled above its line."""
     letters = int((width - 90) / 6.2)
-    labels = [wrap(row[0], letters, max_lines=3, placeholder=" …") for row in rows]
-    line, gap = 14, 22
+    labels, line, gap = [wrap(row[0], letters, max_lines=3, placeholder=" …") for row in rows], 14, 22
     height = sum(line * len(label) + gap for label in labels)
-    figure = _figure(width, height + 32)
+    figure = Figure((width / 72, (height + 32) / 72))
     axes = _axes(figure, 12, 4, width - 28, height)
     top = 0.0
     for label, (_, value, interval, series) in zip(labels, rows, strict=True):
         axes.text(0, top, "\n".join(label), fontsize=10, va="top", linespacing=1.15)
         axes.text(1, top, f"{100 * value:.1f} %", fontsize=10, va="top", ha="right", color=_MUTED)
         top -= line * len(label) + gap
-        y, tint = top + gap - 7, _MUTED if series is None else _colour(series)
+        y, tint = top + gap - 7, _colour(series)
         axes.plot([0, 1], [y, y], color=_GRID, linewidth=5, solid_capstyle="round", zorder=2)
         if interval is not None:
             look = {"linewidth": 5, "solid_capstyle": "butt", "zorder": 3}
@@ -250,8 +238,7 @@ def _draw_intervals(rows: Sequence[_Row], width: int, reference: float | None = 
         axes.plot([value], [y], "o", color=tint, markersize=7, zorder=4, clip_on=False)
         if reference is not None:
             axes.plot([reference] * 2, [y - 6, y + 6], color=_MUTED, linewidth=1.2, zorder=3)
-    axes.set_ylim(-height, 0)
-    axes.set_yticks([])
+    axes.set(ylim=(-height, 0), yticks=[])
     _percent_axis(axes.xaxis, axes.set_xlim)
     axes.grid(visible=False)
     return figure
@@ -293,24 +280,14 @@ def _draw_rails(axes: Axes, stages: Sequence[tuple[int, Sequence[tuple[int, floa
                 axes.text(step, 0, str(stage), transform=at + shift, fontsize=8.5, va="bottom", **look)
 
 
-def _legend(groups: Sequence[Group]) -> list[tuple[str, int | None]]:
-    return [(group.label, group.series) for group in groups]
-
-
-def _colour(series: int) -> str:
-    return _SERIES[series % len(_SERIES)]
+def _colour(series: int | None) -> str:
+    return _MUTED if series is None else _SERIES[series % len(_SERIES)]
 
 
 def _look(series: int | None) -> dict[str, Any]:
     """Return colour and dashes of a group's line, or of a published one."""
-    if series is None:
-        return {"color": _MUTED, "linestyle": (0, (2, 2))}
-    return {"color": _colour(series), "linestyle": _DASHES[series // len(_SERIES) % len(_DASHES)]}
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in pixels."""
-    return Figure(figsize=(width / 72, height / 72))
+    dashes = (0, (2, 2)) if series is None else _DASHES[series // len(_SERIES) % len(_DASHES)]
+    return {"color": _colour(series), "linestyle": dashes}
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -6,26 +6,24 @@ from datetime import datetime
 from pathlib import Path
 
 import matplotlib
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, FileSystemLoader
 
 from mtrl import __version__
 from mtrl.report import analysis, figures, tables
 from mtrl.report.figures import Picture
-from mtrl.report.published import published
-from mtrl.report.study import Comparison, Study, comparison_notices, plural
+from mtrl.report.study import Comparison, Study, plural
 from mtrl.report.tables import Table
 from mtrl.status import count
 
+# The tables and figures that a report wrote: the next report in the same place removes them.
 _LIST = "files.txt"
-"""The tables and figures that a report wrote: the next report in the same place removes them."""
 _LISTED = re.compile(r"(tables/[\w.-]+\.csv|figures/[\w.-]+\.(png|svg))")
 
-Part = Table | list[Picture]
-"""What stands in a chapter; several figures stand side by side."""
+Part = Table | list[Picture]  # What stands in a chapter; several figures stand side by side.
 
 
 class Chapter:
-    """A heading with its pieces, in order; figures in a list stand side by side. What is empty is left out."""
+    """A heading with its parts in order; what is empty is left out."""
 
     def __init__(
         self, key: str, title: str, parts: Sequence[Part], lead: str = "", notices: Sequence[str] = ()
@@ -36,12 +34,7 @@ class Chapter:
 
 
 def write_report(
-    study: Study,
-    out: Path,
-    title: str,
-    notices: Sequence[str],
-    thresholds: Sequence[float],
-    with_published: bool,
+    study: Study, out: Path, title: str, thresholds: Sequence[float], with_published: bool
 ) -> Path:
     """Write index.html, report.md, and tables and figures beside them into ``out``; return the page.
 
@@ -52,16 +45,10 @@ def write_report(
     """
     for folder in ("tables", "figures"):
         (out / folder).mkdir(parents=True, exist_ok=True)
+    groups = study.groups()
     with matplotlib.rc_context(fname=figures.STYLE):
         chapters = [_comparison_chapter(c, thresholds, with_published) for c in study.comparisons]
-        groups = study.groups()
-        general = [
-            tables.throughput_table(groups),
-            tables.settings_table(groups),
-            tables.run_table(study),
-            tables.common_settings_table(study.runs),
-            tables.environment_table(study.runs),
-        ]
+        general = tables.group_tables(groups) + tables.run_tables(study)
         chapters.append(Chapter("runs", "Runs, speed and settings", general))
         pieces = [piece for chapter in chapters for piece in chapter.pieces]
         names = ["tables/curves.csv", *(name for piece in pieces for name in piece.files)]
@@ -76,55 +63,43 @@ def write_report(
     values = {
         "title": title,
         "facts": f"{runs}; {count(sum(run.step for run in study.runs))} environment steps in all.",
-        "notices": notices,
+        "notices": study.notices,
         "chapters": chapters,
         "made": f"{datetime.now():%Y-%m-%d %H:%M} by mtrl {__version__}",
     }
-    loader, escaped = (
-        FileSystemLoader(Path(__file__).parent),
-        select_autoescape(["html.jinja"], default=False),
-    )
-    templates = Environment(loader=loader, autoescape=escaped, trim_blocks=True, lstrip_blocks=True)
     for name in ("report.md", "index.html"):
-        (out / name).write_text(templates.get_template(f"{name}.jinja").render(values), encoding="utf-8")
+        loader = FileSystemLoader(Path(__file__).parent)
+        form = Environment(loader=loader, autoescape="html" in name, trim_blocks=True, lstrip_blocks=True)
+        (out / name).write_text(form.get_template(f"{name}.jinja").render(values), encoding="utf-8")
     return out / "index.html"
 
 
 def _comparison_chapter(comparison: Comparison, thresholds: Sequence[float], with_published: bool) -> Chapter:
     """Return the chapter of one comparison: each kind of goals in turn, then published results."""
-    several = len(comparison.tasks) > 1
-    lead = f"{plural(len(comparison.tasks), 'task')}, {comparison.reward} reward, {comparison.horizon_text}."
-    if several:
-        shown = ", ".join(task.removesuffix("-v3") for task in comparison.tasks[:10])
-        more = len(comparison.tasks) - 10
-        lead += f" {shown}{f' and {more} more' if more > 0 else ''}."
-    entries = published(comparison.title) if with_published else []
-    results = {
-        goals: [analysis.Result(group, goals) for group in comparison.evaluated(goals)]
-        for goals in comparison.kinds
-    }
-    parts: list[Part] = []
-    for goals, found in results.items():
+    tasks = [task.removesuffix("-v3") for task in comparison.tasks]
+    lead = f"{plural(len(tasks), 'task')}, {comparison.reward} reward, {comparison.horizon_text}."
+    if len(tasks) > 1:
+        more = f" and {len(tasks) - 10} more" if len(tasks) > 10 else ""
+        lead += f" {', '.join(tasks[:10])}{more}."
+    entries = tables.published(comparison.title) if with_published else []
+    results, parts = {}, []
+    for goals in comparison.kinds:
+        found = results[goals] = [analysis.Result(group, goals) for group in comparison.evaluated(goals)]
         pairs = analysis.pairs(comparison, goals)
-        aggregates = [figures.interquartile_means(comparison, goals, found)]
+        better = [figures.improvement(comparison, goals, pairs)] if pairs else []
         parts += [
             tables.result_table(comparison, goals, found),
             [figures.curves(comparison, goals, entries)],
-            [figures.panels(comparison, goals)] if several else [],
+            [figures.panels(comparison, goals)] if len(tasks) > 1 else [],
             [figures.final(comparison, goals, found)],
-            aggregates,
-            tables.threshold_table(comparison, goals, thresholds),
-            tables.pair_table(comparison, goals, pairs),
-            tables.forgetting_table(comparison, goals),
-            tables.task_table(comparison, goals, found),
+            [figures.interquartile_means(comparison, goals, found), *better],
+            *tables.detail_tables(comparison, goals, found, pairs, thresholds),
         ]
-        if pairs:
-            aggregates.append(figures.improvement(comparison, goals, pairs))
     parts.append(tables.transfer_table(comparison))
     if entries and results:
         parts.append([figures.reference(comparison, next(iter(results.values())), entries)])
         parts.append(tables.reference_table(comparison, results, entries))
-    return Chapter(comparison.slug, comparison.heading, parts, lead, comparison_notices(comparison))
+    return Chapter(comparison.slug, comparison.heading, parts, lead, comparison.notices)
 
 
 def _remove_earlier(out: Path) -> None:
@@ -151,4 +126,4 @@ def _write_curves(study: Study, path: Path) -> None:
         for i, step in enumerate(found.steps)
         for t, task in enumerate(comparison.tasks)
     )
-    tables.write_csv(path, header.split(), rows)
+    tables.write_csv(path, [header.split(), *rows])

@@ -22,12 +22,12 @@ GOALS = {"train": "training goals", "heldout": "held-out goals"}
 FEW_SEEDS = 3
 """The report warns of groups with fewer runs than this."""
 
+_TASK_SETS = {"MT3": MT3, "MT10": MT10, "MT25": MT25, "MT50": MT50}
+# Keys that make groups of runs, although what is learned is decided by what they stand for.
 _TELL_APART = ("experiment", "transfer.source", "transfer.train")
-"""Keys that make groups of runs, although what is learned is decided by what they stand for."""
-
+# The keys that people name a group by, the first ones first; of a group that stands alone, the plain ones.
 _PLAIN = ("experiment", "task", "algo.name", "algo.cls", "variant.name")
 _TELLING = (*_PLAIN, "curriculum.name", "transfer.source")
-"""The keys that people name a group by, the first ones first; of a group that stands alone, the plain ones."""
 
 
 class Member(NamedTuple):
@@ -39,10 +39,9 @@ class Member(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Runs that differ in the seed alone, by seed.
+    """Runs that differ in the seed alone, by seed; ``label`` tells them from the other groups of their comparison.
 
-    ``label`` tells it from the other groups of its comparison, ``settings`` are what decides what is learned, by
-    dotted keys, and ``series`` is its place among the groups, which decides its colour.
+    ``settings`` are what decides what is learned, by dotted keys; ``series``, the place among the groups, the colour.
     """
 
     label: str
@@ -63,8 +62,8 @@ class Group:
 class Comparison:
     """Groups that may stand in one table: the same tasks, reward version and horizon.
 
-    ``title`` names the task set; ``heading`` distinguishes it from the other comparisons of a study. ``slug`` begins
-    the names of its files; ``left_out`` says which runs are in no group, and why.
+    ``title`` names the task set; ``heading`` distinguishes it from the other comparisons of a study, ``slug`` begins
+    the names of its files, and ``notices`` are what a reader must know of it.
     """
 
     title: str
@@ -74,7 +73,7 @@ class Comparison:
     groups: list[Group] = field(default_factory=list)
     heading: str = ""
     slug: str = ""
-    left_out: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def evaluated(self, goals: str) -> list[Group]:
         """Return the groups of which at least one run was evaluated on these goals."""
@@ -91,12 +90,12 @@ class Comparison:
         return f"horizon {self.horizon}" if self.horizon else "unknown horizon"
 
 
-@dataclass(slots=True)
-class Study:
+class Study(NamedTuple):
     """Everything that a report shows."""
 
     comparisons: list[Comparison]
     runs: list[Run]
+    notices: list[str]
 
     def groups(self) -> dict[str, Group]:
         """Return every group by a name that distinguishes it from all others of the study."""
@@ -108,57 +107,54 @@ class Study:
         }
 
 
-def build_study(runs: Sequence[Run], until: int | None = None) -> Study:
-    """Sort ``runs`` into comparisons and groups, without evaluations after the environment step ``until``."""
+def build_study(runs: Sequence[Run], problems: Sequence[str] = (), until: float | None = None) -> Study:
+    """Sort ``runs`` into comparisons and groups, without evaluations after the environment step ``until``.
+
+    ``problems`` are what could not be read besides; every notice is a sentence.
+    """
     sets: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        tasks, reward, horizon = _protocol(run)
+        env = run.section("env")
+        # Runs of earlier versions were evaluated with the horizon of training.
+        horizon = run.section("evaluation").get("horizon", env.get("horizon"))
+        horizon = horizon if isinstance(horizon, int) else None
         # The same tasks in another order are the same task set.
-        sets.setdefault((tuple(sorted(tasks)), reward, horizon), []).append(run)
-    comparisons = [_comparison(members, until) for members in sets.values()]
+        protocol = tuple(sorted(run.tasks)), str(env.get("reward", "unknown")), horizon
+        sets.setdefault(protocol, []).append(run)
+    comparisons = []
+    for (_, reward, horizon), members in sets.items():
+        tasks = members[0].tasks
+        title = tasks[0] if len(tasks) == 1 else f"{len(tasks) or 'No'} tasks"
+        title = next((name for name, known in _TASK_SETS.items() if set(known) == set(tasks)), title)
+        comparisons.append(Comparison(title, tasks, reward, horizon))
+        _add_groups(comparisons[-1], members, until)
     headings = _numbered([_heading(comparison, comparisons) for comparison in comparisons])
     for number, (comparison, heading) in enumerate(zip(comparisons, headings, strict=True), start=1):
         comparison.heading = heading
         stem = re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-")
         comparison.slug = stem if len(comparisons) == 1 else f"{number}-{stem}"
-    return Study(comparisons, list(runs))
+        comparison.notices += _comparison_notices(comparison)
+    notices = [f"{problem}." for problem in problems] + _notices(comparisons, runs)
+    return Study(comparisons, list(runs), notices)
 
 
-def _protocol(run: Run) -> tuple[tuple[str, ...], str, int | None]:
-    env, evaluation = run.section("env"), run.section("evaluation")
-    # Runs of earlier versions were evaluated with the horizon of training.
-    horizon = evaluation.get("horizon", env.get("horizon"))
-    return run.tasks, str(env.get("reward", "unknown")), horizon if isinstance(horizon, int) else None
-
-
-def _comparison(runs: list[Run], until: int | None) -> Comparison:
-    tasks, reward, horizon = _protocol(runs[0])
+def _add_groups(comparison: Comparison, runs: Sequence[Run], until: float | None) -> None:
     found: dict[str, tuple[dict[str, Any], list[Member]]] = {}
     for run in runs:
         settings = learning_settings(run)
-        key = repr(sorted(settings.items(), key=lambda item: item[0]))
-        found.setdefault(key, (settings, []))[1].append(Member(run, curves_of(run, tasks, until)))
+        key = repr(sorted(settings.items()))
+        found.setdefault(key, (settings, []))[1].append(Member(run, curves_of(run, comparison.tasks, until)))
     labels = _group_labels([settings for settings, _ in found.values()])
-    comparison = Comparison(_task_set(tasks), tasks, reward, horizon)
     for label, key in sorted(zip(labels, found, strict=True)):
         settings, members = found[key]
         by_seed: dict[Any, Member] = {}
         for member in sorted(members, key=lambda member: last_written(member.run.path)):
             if older := by_seed.get(member.run.seed):
-                comparison.left_out.append(
-                    f"{older.run.path} is left out: {member.run.path} is newer, with the same settings and seed."
-                )
+                newer = f"{member.run.path} is newer, with the same settings and seed"
+                comparison.notices.append(f"{older.run.path} is left out: {newer}.")
             by_seed[member.run.seed] = member
         members = sorted(by_seed.values(), key=lambda member: (member.run.seed is None, member.run.seed or 0))
         comparison.groups.append(Group(label, settings, members, series=len(comparison.groups)))
-    return comparison
-
-
-def _task_set(tasks: tuple[str, ...]) -> str:
-    for name, known in (("MT3", MT3), ("MT10", MT10), ("MT25", MT25), ("MT50", MT50)):
-        if set(tasks) == set(known):
-            return name
-    return tasks[0] if len(tasks) == 1 else f"{len(tasks) or 'No'} tasks"
 
 
 def _heading(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
@@ -213,26 +209,21 @@ def _group_labels(settings: Sequence[dict[str, Any]]) -> list[str]:
     if not chosen:
         names = [_part(key, settings[0]) for key in _PLAIN if settings[0].get(key) not in (None, "none")]
         return _numbered([" · ".join(dict.fromkeys(names)) or "all runs"] * len(settings))
-    for shown in (map(_shortened, settings), settings):
-        labels = [" · ".join(_part(key, values) for key in chosen) for values in shown]
+    for shorten in (True, False):
+        labels = [" · ".join(_part(key, values, shorten) for key in chosen) for values in settings]
         if len(set(labels)) == len(labels):
             break
     # Two classes of one name, or numbers equal to six digits, read alike.
     return _numbered(labels)
 
 
-def _shortened(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with a transfer's source as the name of its run, which a legend has room for.
-
-    ``outputs/mt1/reach-v3-537624e1/seed=1/checkpoints/best`` becomes ``reach-v3``.
-    """
-    source = str(values.get("transfer.source"))
-    found = re.search(r"([^/]+?)(?:-[0-9a-f]{8})?/seed=[^/]*(?:/|$)", source)
-    return values | {"transfer.source": found[1]} if found else values
-
-
-def _part(key: str, values: dict[str, Any]) -> str:
+def _part(key: str, values: dict[str, Any], shorten: bool = False) -> str:
+    """Return what a label says of one setting, which a legend has room for."""
     value = values.get(key)
+    if key == "transfer.source" and shorten:
+        # outputs/mt1/reach-v3-537624e1/seed=1/checkpoints/best becomes reach-v3.
+        found = re.search(r"([^/]+?)(?:-[0-9a-f]{8})?/seed=[^/]*(?:/|$)", str(value))
+        value = found[1] if found else value
     if key == "algo.cls" and isinstance(value, str):
         return value.rsplit(".", 1)[-1]
     if key == "curriculum.name" and value == "none":
@@ -253,26 +244,24 @@ def setting_text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def study_notices(study: Study) -> list[str]:
+def _notices(comparisons: Sequence[Comparison], runs: Sequence[Run]) -> list[str]:
     """Return what a reader must know of the whole report: what differs, other versions, damaged files."""
     notices = []
-    protocols = [(frozenset(c.tasks), c.reward, c.horizon) for c in study.comparisons]
+    protocols = [(frozenset(c.tasks), c.reward, c.horizon) for c in comparisons]
     if len(protocols) > 1:
         columns = zip(("tasks", "reward version", "horizon"), zip(*protocols, strict=True), strict=True)
         *names, last = [name for name, values in columns if len(set(values)) > 1]
         what = f"{', '.join(names)} and {last}" if names else last
-        notices.append(
-            f"The runs differ in {what}, which makes success rates incomparable: "
-            f"they stand in {len(protocols)} separate comparisons."
-        )
-    versions = Counter(run.version for run in study.runs)
+        stand = f"they stand in {len(protocols)} separate comparisons"
+        notices.append(f"The runs differ in {what}, which makes success rates incomparable: {stand}.")
+    versions = Counter(run.version for run in runs)
     notices += [
-        f"{number} of {len(study.runs)} runs were made by version {version} of this project, not {__version__}."
+        f"{number} of {len(runs)} runs were made by version {version} of this project, not {__version__}."
         for version, number in versions.items()
         if version not in (None, __version__)
     ]
     problems: dict[str, None] = {}
-    for run in study.runs:
+    for run in runs:
         # Logs are read on demand: what is wrong with one is known once it has been read.
         for log in ("evaluation", "timing", "training"):
             getattr(run, log)
@@ -280,9 +269,9 @@ def study_notices(study: Study) -> list[str]:
     return notices + [f"{problem}." for problem in problems]
 
 
-def comparison_notices(comparison: Comparison) -> list[str]:
+def _comparison_notices(comparison: Comparison) -> list[str]:
     """Return what a reader must know of a comparison: unfinished runs, few seeds, unequal budgets, episodes."""
-    notices = list(comparison.left_out)
+    notices = []
     states = Counter(member.run.state for group in comparison.groups for member in group.members)
     unfinished = [f"{number} {state}" for state, number in states.most_common() if state != "finished"]
     if unfinished:
@@ -292,10 +281,8 @@ def comparison_notices(comparison: Comparison) -> list[str]:
         notices += [f"{path} has no complete evaluation yet: it is in no average." for path in empty]
         seeds = len(group.members) - len(empty)
         if 0 < seeds < FEW_SEEDS:
-            notices.append(
-                f"{group.label} has only {plural(seeds, 'seed')}: "
-                f"fewer than {FEW_SEEDS} say little about the spread."
-            )
+            few = f"{group.label} has only {plural(seeds, 'seed')}"
+            notices.append(f"{few}: fewer than {FEW_SEEDS} say little about the spread.")
     for goals in comparison.kinds:
         newest = f"The newest evaluations on {GOALS[goals]}"
         curves = [curve for group in comparison.groups for curve in group.curves(goals)]

@@ -194,7 +194,7 @@ class Curves:
         return int(np.flatnonzero(self.complete)[-1])
 
 
-def curves_of(run: Run, tasks: tuple[str, ...], until: int | None = None) -> dict[str, Curves]:
+def curves_of(run: Run, tasks: tuple[str, ...], until: float | None = None) -> dict[str, Curves]:
     """Return the evaluations of a run by kind of goals, as far as one covers every one of its ``tasks``.
 
     Evaluations after the environment step ``until`` are ignored, if it is given.

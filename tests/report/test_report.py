@@ -16,8 +16,8 @@ from tiny_runs import REPOSITORY, rows
 from mtrl import statistics
 from mtrl.report import analysis, figures
 from mtrl.report.__main__ import main
-from mtrl.report.published import published
-from mtrl.report.study import build_study, comparison_notices, study_notices
+from mtrl.report.study import build_study
+from mtrl.report.tables import published
 from mtrl.rundir.run import Run, read_runs
 from mtrl.status import main as status_main
 from mtrl.tasks import MT10
@@ -121,7 +121,7 @@ def test_other_rewards_horizons_and_tasks_stand_in_separate_comparisons_that_are
         ("2 tasks", "v2", 500, "2 tasks (reach, door-open)"),
         ("door-open-v3", "v1", 500, "door-open-v3"),
     ]
-    assert "differ in tasks, reward version and horizon" in study_notices(study)[0]
+    assert "differ in tasks, reward version and horizon" in study.notices[0]
     page = page_of(tmp_path)
     assert "which makes success rates incomparable" in page
     headings = [comparison.heading for comparison in study.comparisons]
@@ -209,7 +209,7 @@ def test_runs_of_unequal_length_are_said_to_be_and_can_be_compared_at_one_step(t
     first = Run(tmp_path / "plain-00000000" / "seed=1").evaluation
     last = first["success_rate"][first["step"] == 200_000]
     assert band.mean[-1] == pytest.approx(last.mean())
-    said = " ".join(comparison_notices(comparison))
+    said = " ".join(comparison.notices)
     assert "1 failed" in said
     assert "between 80k and 200k steps" in said
     assert "compare at one budget" in said
@@ -230,7 +230,7 @@ def test_an_official_evaluation_beside_a_short_one_at_the_same_step_wins(tmp_pat
 def test_fewer_than_three_seeds_are_warned_of(tmp_path):
     for name, seed in (("two", 1), ("two", 2), ("three", 1), ("three", 2), ("three", 3)):
         write_run(tmp_path, name, seed, overrides={"algo.gamma": 0.9} if name == "three" else {})
-    said = comparison_notices(comparison_of(tmp_path))
+    said = comparison_of(tmp_path).notices
     assert [notice for notice in said if "seeds" in notice] == [
         "gamma=0.99 has only 2 seeds: fewer than 3 say little about the spread."
     ]
@@ -260,7 +260,7 @@ def test_a_run_moved_aside_does_not_count_twice(tmp_path):
     (old / "status.json").touch()
     comparison = comparison_of(tmp_path)
     assert [member.run.path for group in comparison.groups for member in group.members] == [old]
-    assert "seed=1.before is left out" in comparison_notices(comparison)[0]
+    assert "seed=1.before is left out" in comparison.notices[0]
 
 
 def test_runs_that_go_on_or_died_are_reported_with_what_they_have(tmp_path):
@@ -299,7 +299,7 @@ def test_what_cannot_be_read_is_said_and_neither_stops_the_rest_nor_decides_wher
 def test_a_run_of_another_version_is_named(tmp_path):
     write_run(tmp_path, seed=1)
     write_run(tmp_path, seed=2, environment={"versions": {"mtrl-metaworld": "0.0.7"}})
-    assert "1 of 2 runs were made by version 0.0.7 of this project" in study_notices(study_of(tmp_path))[0]
+    assert "1 of 2 runs were made by version 0.0.7 of this project" in study_of(tmp_path).notices[0]
 
 
 @pytest.mark.parametrize(
@@ -483,14 +483,14 @@ def test_the_same_tasks_in_another_order_are_the_same_tasks(tmp_path):
     other = write_run(tmp_path, "b", tasks=MT3[::-1], overrides={"algo.gamma": 0.9})
     study = study_of(tmp_path)
     (comparison,) = study.comparisons
-    assert study_notices(study) == []
+    assert study.notices == []
     for group, path in zip(comparison.groups, (other, one), strict=True):
         logged = Run(path).evaluation
         last = logged.take(logged["step"] == 200_000)
         rates = dict(zip(last["task"].tolist(), last["success_rate"].tolist(), strict=True))
         assert group.scores("train")[0].tolist() == [rates[task] for task in comparison.tasks]
     write_run(tmp_path, "c", tasks=MT3[::-1], reward="v1")
-    (said,) = study_notices(study_of(tmp_path))
+    (said,) = study_of(tmp_path).notices
     assert "differ in reward version, which" in said
 
 
