@@ -19,7 +19,8 @@ from mtrl.errors import TRY_AGAIN, ConfigurationError, Preempted, TrainingNotFin
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import described, find_model, step_checkpoint, step_checkpoints
-from mtrl.rundir.run import Run, section
+from mtrl.rundir.read import section
+from mtrl.rundir.run import Run
 from mtrl.rundir.write import numbered, write_json
 from mtrl.signals import Signals
 from mtrl.training.record import RunRecord

@@ -18,8 +18,8 @@ from rich.text import Text
 from mtrl.errors import REFUSED
 from mtrl.rundir.run import Run, last_written, read_runs
 
-_COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "silent": "yellow"}
-_COLOURS |= {"failed": "red", "died": "red"}
+_COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "died": "red"}
+_COLOURS |= dict.fromkeys(("interrupted", "silent"), "yellow")
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -83,10 +83,10 @@ def render(rows: Sequence[dict[str, Any]]) -> Table:
 
 def count(steps: float) -> str:
     """Return a number of steps in the short form of the field: 500, 20k, 1.5M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if steps >= 0.9995 * size:
-            return f"{steps / size:.3g}{unit}"
-    return f"{steps:.0f}"
+    sizes = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next(
+        (f"{steps / size:.3g}{unit}" for size, unit in sizes if steps >= 0.9995 * size), f"{steps:.0f}"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -17,9 +17,8 @@ from mtrl.curriculum.curriculum import Curriculum, begin_curriculum
 from mtrl.env.make import choose_backend, make_training_env
 from mtrl.evaluation.protocol import Evaluation
 from mtrl.experiment import Composition
-from mtrl.rundir.environment import versions
 from mtrl.rundir.models import LINEAGE, read_lineage
-from mtrl.rundir.run import section
+from mtrl.rundir.read import section
 from mtrl.rundir.write import write_json
 from mtrl.signals import Signals
 from mtrl.training.callbacks import RunCallbacks, Stop
@@ -36,7 +35,7 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
         Preempted: A signal ended the run; it is saved.
     """
     cfg, path = composition.config, record.path
-    store = Store(path, keep=cfg.checkpoint.keep, configuration=composition.values, versions=versions())
+    store = Store(path, cfg.checkpoint.keep, composition.values)
     checkpoint = find_checkpoint(store, composition, record.earlier)
     transfer = None if checkpoint else prepare_transfer(cfg)
     machine = choose_hardware(cfg, record.earlier if checkpoint else None)

@@ -6,7 +6,7 @@ import random
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +53,6 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
                     raise DamagedError(f"{entry.filename} claims {shape} but holds {entry.file_size} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except DamagedError:
-        raise
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise DamagedError(f"{path.name} cannot be read ({error})") from error
 
@@ -69,11 +67,9 @@ def stored_entries(archive: zipfile.ZipFile, name: str, size: int) -> list[zipfi
 
 
 def _split(value: Any, arrays: dict[str, NDArray]) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         name = f"a{len(arrays)}"
         arrays[name] = np.asarray(value)
-        if arrays[name].dtype.hasobject:
-            raise TypeError("an array of Python objects cannot be saved")
         return {_ARRAY if isinstance(value, np.ndarray) else _SCALAR: name}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value) or value.keys() & {_ARRAY, _SCALAR}:
@@ -82,7 +78,7 @@ def _split(value: Any, arrays: dict[str, NDArray]) -> Any:
     if isinstance(value, list | tuple):
         return [_split(item, arrays) for item in value]
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise TypeError(f"{type(value).__name__} cannot be saved: a state holds numbers, words and arrays")
+        raise TypeError(f"{type(value).__name__} cannot be saved: a state holds numbers, words, their arrays")
     return value
 
 
@@ -96,16 +92,6 @@ def _join(value: Any, arrays: Mapping[str, NDArray]) -> Any:
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _LAST = ("_last_obs", "_last_original_obs", "_last_episode_starts")
-
-
-class Stateful(Protocol):
-    """Anything that a checkpoint holds a section of: numbers, words, lists, dicts and numpy arrays."""
-
-    def get_state(self) -> dict[str, Any]:
-        """Return everything that decides what comes next."""
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where ``get_state`` was called."""
 
 
 def agent_state(model: OffPolicyAlgorithm) -> dict[str, Any]:

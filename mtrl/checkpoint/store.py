@@ -22,6 +22,7 @@ from mtrl.checkpoint import state
 from mtrl.checkpoint.model import load_weights, write_model
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir import models
+from mtrl.rundir.environment import versions
 from mtrl.rundir.read import read_json
 from mtrl.rundir.write import TEMPORARY, discard, new_directory, recover, sync, write_json
 
@@ -33,6 +34,9 @@ _SEGMENT_ROWS = 250_000
 """Transitions of one segment at most: what is read, and copied, at a time."""
 _BAD = ".bad-"
 """How the names of checkpoints begin that are damaged."""
+_Sections = Mapping[str, Any]
+"""What ``get_state`` returns of each, and ``set_state`` takes back, decides what comes next: numbers, words, lists,
+dicts and arrays."""
 
 
 class Segment(NamedTuple):
@@ -67,37 +71,27 @@ class Checkpoint(NamedTuple):
 class Store:
     """Writes and reads the checkpoints of the run in ``path``.
 
-    It keeps the ``keep`` newest of them; ``best`` and those of stages stay anyway. Each names the ``configuration`` and
-    the ``versions`` of packages.
+    It keeps the ``keep`` newest of them; ``best`` and those of stages stay anyway. Each names the ``configuration``.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keep: int = 3,
-        configuration: Mapping[str, Any] | None = None,
-        versions: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, keep: int = 3, configuration: Mapping[str, Any] | None = None) -> None:
         self.path, self.buffer, self._keep = path, path / models.BUFFER, keep
-        self._facts = {"configuration": dict(configuration or {}), "versions": dict(versions or {})}
+        self._facts = {"configuration": dict(configuration or {}), "versions": versions()}
         self._kept: dict[Path, Sequence[Segment]] = {}
         """The segments of each checkpoint."""
         self._newest: Sequence[Segment] = ()
 
-    def save(self, model: OffPolicyAlgorithm, sections: Mapping[str, state.Stateful]) -> Path:
+    def save(self, model: OffPolicyAlgorithm, sections: _Sections) -> None:
         """Write a checkpoint of ``model`` between two rollouts, with the state of every section.
 
         It holds all that a run depends on: the model with its targets, optimisers, temperatures, reward scales and
         settings; the normaliser's statistics; the state of each section (logs, schedules, clock, episodes, evaluations,
         curriculum) and of the agent (counters, last observations, simulation and generators of every environment copy,
         action noise, values not yet logged, generator and restriction of the replay buffer, generators of Python,
-        numpy, torch and the action space); the transitions, as segments. The manifest adds the configuration and the
-        versions of the packages.
+        numpy, torch and the action space); the transitions, as segments.
 
-        Raises:
-            TrainingNotFiniteError: A weight is NaN or infinite; nothing was written.
-            OSError: The disk is full or broken; earlier checkpoints are untouched.
+        Raises TrainingNotFiniteError if a weight is NaN or infinite, OSError if the disk is full or broken; earlier
+        checkpoints are then untouched.
         """
         check_finite(model)
         step, replay = model.num_timesteps, model.replay_buffer
@@ -118,46 +112,42 @@ class Store:
             write_json(folder / models.MANIFEST, sealed(manifest | self._facts))
         self._newest = self._kept[target] = written
         self._prune()
-        return target
 
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is as it was written, or None if there never was one.
 
-        Damaged ones on the way are put aside and named in the log.
-
-        Raises:
-            DamagedError: There are checkpoints, and all are damaged.
-            ConfigurationError: The newest undamaged one is another version's.
+        Damaged ones on the way are put aside and named in the log. Raises DamagedError if all are damaged,
+        ConfigurationError if the newest undamaged one is another version's.
         """
         folder = self.path / models.CHECKPOINTS
         recover(folder)
         recover(self.buffer)
-        found, reasons = None, []
+        found, damaged = None, {}
         for path in reversed(models.step_checkpoints(self.path)):
             try:
                 # The older ones only show which segments they need.
                 read = _read_manifest(path) if found else verify(path)
             except DamagedError as error:
-                reasons.append(f"{path.name}: {error}")
-                logger.warning("checkpoint %s is put aside: %s", path.name, error)
-                path.rename(path.with_name(f"{_BAD}{path.name}-{uuid.uuid4().hex[:8]}"))
+                damaged[path] = error
                 continue
             self._kept[path] = read.segments
             found = found or read
-        if found is not None:
-            self._newest = found.segments
-            self._prune()
-        elif reasons or any(folder.glob(f"{_BAD}*")):
-            raise DamagedError("; ".join(reasons) or "every checkpoint was put aside as damaged")
+        if found is None:
+            if damaged or any(folder.glob(f"{_BAD}*")):
+                reasons = "; ".join(f"{path.name}: {error}" for path, error in damaged.items())
+                raise DamagedError(reasons or "every checkpoint was put aside as damaged")
+            return None
+        for path, error in damaged.items():
+            logger.warning("checkpoint %s is put aside: %s", path.name, error)
+            path.rename(path.with_name(f"{_BAD}{path.name}-{uuid.uuid4().hex[:8]}"))
+        self._newest = found.segments
+        self._prune()
         return found
 
-    def restore(
-        self, found: Checkpoint, model: OffPolicyAlgorithm, sections: Mapping[str, state.Stateful]
-    ) -> None:
+    def restore(self, found: Checkpoint, model: OffPolicyAlgorithm, sections: _Sections) -> None:
         """Continue ``found`` exactly, with a new agent and new sections of the same configuration.
 
-        Raises:
-            DamagedError: It lacks something that this run has, or has something that this run lacks.
+        Raises DamagedError if it lacks something that this run has, or has something that this run lacks.
         """
         try:
             states = state.read_values(found.path / models.STATE, found.path / models.ARRAYS)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from mtrl import statistics
 from mtrl.config.types import is_number
 from mtrl.report.study import Comparison, Group
-from mtrl.rundir.read import Table
-from mtrl.rundir.run import section
+from mtrl.rundir.read import Table, section
 from mtrl.statistics import Interval
 
 Array = NDArray[np.float64]

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mtrl.errors import ConfigurationError
@@ -16,8 +17,7 @@ _NAME, _HELD = "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 def lock(descriptor: int, when_held: Callable[[], None] = lambda: None) -> None:
     """Lock an open file until it is closed; if another process holds it, call ``when_held``, then wait.
 
-    Raises:
-        OSError: The file system has no locks.
+    Raises OSError where the file system has no locks.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,11 +48,7 @@ class RunLock:
                 raise ConfigurationError(
                     f"{self._path} cannot be written ({error.strerror}): name another with output=..."
                 ) from error
-            try:
-                lock(self._descriptor, self._is_held)
-            except ConfigurationError:
-                self.close()
-                raise
+            lock(self._descriptor, self._is_held)
             if self._is_in_place():
                 break
             # The directory was moved aside between opening the file and locking it.
@@ -71,6 +67,7 @@ class RunLock:
     def _is_held(self) -> None:
         holder = _holder(self._descriptor)
         if not self._wait:
+            self.close()
             raise ConfigurationError(f"{self._path} is in use by {holder}: wait for it, or stop it first")
         print(f"waiting for {holder}, which is at {self._path}", flush=True)
         self.waited = True
@@ -88,16 +85,11 @@ class RunLock:
 
 def holder_of(path: Path) -> str | None:
     """Return who holds a run directory; None if nobody does."""
-    try:
-        descriptor = os.open(path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(descriptor)
-    finally:
-        os.close(descriptor)
+    with suppress(OSError), os.fdopen(os.open(path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(file.fileno())
     return None
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from mtrl.config.types import Config
 from mtrl.errors import ConfigurationError, DamagedError
-from mtrl.rundir.read import read_json
+from mtrl.rundir.read import read_json, section
 
 CHECKPOINTS, BUFFER, LINEAGE = "checkpoints", "buffer", "lineage.json"
 MODEL, NORMALISER, SCORE = "model.zip", "normaliser.npz", "score.json"
@@ -52,15 +52,10 @@ class ModelFiles(NamedTuple):
 
 
 def find_model(source: str, key: str = "transfer.source=", checkpoint: str = BEST) -> ModelFiles:
-    """Return the model that ``source`` names: a run directory (one of its models), a checkpoint, or a zip.
+    """Return the model that ``source`` names: a run directory, a checkpoint, or a zip.
 
-    Args:
-        source: Where to look.
-        key: What refusals put before it.
-        checkpoint: Of a run directory, "best" or "last"; if it lacks that one, the other.
-
-    Raises:
-        ConfigurationError: There is none, or its file is damaged, in one sentence.
+    Of a run directory it is the ``checkpoint`` "best" or "last", or the other if it lacks that one. ConfigurationError
+    says in one sentence, which begins with ``key``, that there is none, or that its file is damaged.
     """
     path, named = Path(source), f"{key}{source}"
     newest, best = reversed(step_checkpoints(path)), [path / CHECKPOINTS / BEST]
@@ -92,8 +87,7 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = BES
 def saved_step(files: ModelFiles) -> int | None:
     """Return the environment steps that a model was trained for, None if no file beside it records them.
 
-    Raises:
-        ConfigurationError: The file that records them is damaged.
+    Raises ConfigurationError if that file is damaged.
     """
     score = files.model.parent / SCORE
     try:
@@ -119,12 +113,9 @@ def content(files: ModelFiles) -> str:
 
 
 def source_content(cfg: Config) -> str:
-    """Return the content of what ``transfer.source`` names.
+    """Return the content of what ``transfer.source`` names, or raise as ``find_model`` does.
 
     A run continues without its source: if that is gone, the content is what the newest run from it recorded.
-
-    Raises:
-        ConfigurationError: There is no model there, and no run that began from one.
     """
     source = Path(str(cfg.transfer.source))
     if not source.exists():
@@ -141,9 +132,11 @@ def read_lineage(run: Path) -> dict[str, Any] | None:
 
     Runs of earlier versions have it in their status alone.
     """
-    for found in (_json_if_readable(run / LINEAGE), _json_if_readable(run / "status.json").get("transfer")):
-        known = isinstance(found, dict) and isinstance(found.get("tasks"), list)
-        if known and isinstance(found.get("origins"), dict):
+    for found in (
+        _json_if_readable(run / LINEAGE),
+        section(_json_if_readable(run / "status.json"), "transfer"),
+    ):
+        if isinstance(found.get("tasks"), list) and isinstance(found.get("origins"), dict):
             return found
     return None
 

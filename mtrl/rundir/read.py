@@ -44,18 +44,12 @@ class Table:
 
 
 def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
-    """Read a CSV log whose first line is the header.
+    """Read those of ``columns`` that a CSV log has, all if None; those in ``text`` are text, all others numbers.
 
     A last line without its line break is a torn write: it is ignored and reported even if it looks whole, because a
     number may have lost its last digits. So are lines with a wrong number of cells or with words for numbers.
 
-    Args:
-        path: The file.
-        text: Columns of text; all others hold numbers.
-        columns: The columns to keep, as far as they exist; all if None.
-
-    Raises:
-        DamagedError: The file cannot be opened.
+    Raises DamagedError if the file cannot be opened.
     """
     try:
         lines = path.read_bytes().decode("utf-8", "replace").split("\n")
@@ -99,6 +93,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the configuration in a YAML file without aliases; raise DamagedError if there is none, or 4 MiB of it."""
     return _read(path, lambda text: _table(yaml.load(text, Loader=_PlainLoader), "configuration"))
+
+
+def section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the table ``name`` in ``values``; empty if it is missing or something else."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def read_text(path: Path) -> str:

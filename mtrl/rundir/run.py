@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl.errors import DamagedError, UnreadableRunError
-from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml
+from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml, section
 
 PLAN = "plan.txt"
 """What a sweep writes into its directory: a line that counts its runs, and one for each with its directory."""
@@ -50,18 +50,18 @@ class Run:
         self.status = self._read("status.json", read_json, {})
         self.environment = self._read("environment.json", read_json, {})
 
-    def _read(self, name: str, read: Callable[[Path], Any], nothing: Any) -> Any:
+    def _read(self, name: str, read: Callable[..., Any], nothing: Any, *how: Sequence[str]) -> Any:
         """Return what ``read`` makes of a file; if it cannot be read, ``nothing``, and note the problem."""
         try:
-            return read(self.path / name)
+            return read(self.path / name, *how)
         except DamagedError as error:
             self.problems.append(f"{self.path}: {error} and is left out")
             return nothing
 
-    def _table(self, name: str, text: Sequence[str] = (), columns: Sequence[str] | None = None) -> Table:
+    def _table(self, name: str, *how: Sequence[str]) -> Table:
         if not (self.path / name).is_file():
             return Table({}, [])
-        table = self._read(name, lambda path: read_table(path, text, columns), Table({}, []))
+        table = self._read(name, read_table, Table({}, []), *how)
         self.problems += table.problems
         return table
 
@@ -107,8 +107,7 @@ class Run:
     @property
     def seed(self) -> int | None:
         """The seed, or None if the configuration names none."""
-        value = self.config.get("seed")
-        return value if isinstance(value, int) else None
+        return value if isinstance(value := self.config.get("seed"), int) else None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -244,10 +243,6 @@ def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     found: list[Path] = []
     problems: list[str] = []
     for root in map(Path, roots):
-        if not root.is_dir():
-            kind = "is a file" if root.exists() else "does not exist"
-            problems.append(f"{root} {kind}: give a run directory or one that holds runs")
-            continue
         before = len(found) + len(problems)
         for directory, below, files in os.walk(root):
             below[:] = [] if _is_run(files) else sorted(name for name in below if not name.startswith("."))
@@ -258,7 +253,10 @@ def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
                 found += planned
                 problems += absent
         if len(found) + len(problems) == before:
-            problems.append(f"{root} holds no run: a run directory has a config.yaml and a status.json")
+            kind = "is a file" if root.exists() else "does not exist"
+            missing = f"{kind}: give a run directory or one that holds runs"
+            none = "holds no run: a run directory has a config.yaml and a status.json"
+            problems.append(f"{root} {none if root.is_dir() else missing}")
     # Of two names of one directory, the first counts.
     return sorted({path.resolve(): path for path in reversed(found)}.values()), problems
 
@@ -295,12 +293,6 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
         except UnreadableRunError as error:
             problems.append(str(error))
     return runs, problems
-
-
-def section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the table ``name`` in ``values``; empty if it is missing or something else."""
-    found = values.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def _number(value: object) -> float | None:

@@ -21,7 +21,6 @@ from stable_baselines3.common.vec_env import VecEnv
 from mtrl.algo.finite import check_finite
 from mtrl.algo.sac import SAC, record_q_value
 from mtrl.checkpoint.model import save_model
-from mtrl.checkpoint.state import Stateful
 from mtrl.checkpoint.store import Checkpoint, Store
 from mtrl.config.types import Config, HardwareConfig, SACConfig
 from mtrl.curriculum.curriculum import Curriculum
@@ -85,7 +84,7 @@ class RunCallbacks(BaseCallback):
         """Step at which each of them was last due and done."""
         self.logs, self.evaluations = Logs(self), Evaluations(self)
         # "session" is the name that checkpoints of version 0.1.0 use.
-        self._sections: dict[str, Stateful] = {"session": self.logs, "episodes": self.logs.episodes}
+        self._sections: dict[str, Any] = {"session": self.logs, "episodes": self.logs.episodes}
         self._sections["evaluation"] = self.evaluations
         self.stages = None if curriculum is None else Stages(self, curriculum)
         if curriculum is not None:
