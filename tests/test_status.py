@@ -21,16 +21,16 @@ def test_a_running_member_shows_success_speed_and_time_left(tmp_path):
     assert row["steps_per_second"] == run.timing["steps_per_second"][-1]
     assert row["eta_seconds"] == pytest.approx(150_000 / row["steps_per_second"])
     assert row["state"] == "running"
+    # Only a running member has time left, and none has success before its first evaluation.
+    for state in ("finished", "failed", "interrupted"):
+        assert summary(Run(write_run(tmp_path, state, state=state, step=50_000)))["eta_seconds"] is None
+    row = summary(Run(write_run(tmp_path, "begun", state="running", step=1000)))
+    assert (row["success"], row["steps_per_second"]) == (None, None)
 
 
-def test_only_a_running_member_has_time_left_and_none_has_success_before_its_first_evaluation(tmp_path):
-    for name, state in (("a", "finished"), ("b", "failed"), ("c", "interrupted")):
-        assert summary(Run(write_run(tmp_path, name, state=state, step=50_000)))["eta_seconds"] is None
-    run = Run(write_run(tmp_path, state="running", step=1000))
-    assert (summary(run)["success"], summary(run)["steps_per_second"]) == (None, None)
-
-
-def test_the_table_names_every_member_once_without_the_common_path(tmp_path, capsys):
+def test_the_table_names_every_member_once_without_the_common_path_and_json_has_an_object_each(
+    tmp_path, capsys
+):
     for seed in (1, 2):
         write_run(tmp_path, "plain-00000000", seed)
     write_run(tmp_path, "wide-11111111", 1, state="failed", step=100_000)
@@ -41,14 +41,9 @@ def test_the_table_names_every_member_once_without_the_common_path(tmp_path, cap
     assert "100k / 200k (50%)" in out[3]
     assert out[-1] == "3 runs: 2 finished, 1 failed"
     assert str(tmp_path) not in "".join(out)
-
-
-def test_json_holds_one_object_a_run(tmp_path, capsys):
-    write_run(tmp_path, seed=1)
-    write_run(tmp_path, seed=2)
     assert main([str(tmp_path), "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["step"] for row in rows] == [200_000, 200_000]
+    assert [row["step"] for row in rows] == [200_000, 200_000, 100_000]
 
 
 def test_damage_is_reported_on_standard_error_and_the_rest_is_shown(tmp_path, capsys):
