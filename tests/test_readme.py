@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_runs import REPOSITORY, TINY, python
+from tiny_runs import REPOSITORY, TINY, python, without
 
 from mtrl import hardware, play
 from mtrl.__main__ import main as mtrl_main
 from mtrl.config.compose import members
-from mtrl.config.values import key_of, written
+from mtrl.config.values import written
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
 
@@ -64,11 +64,6 @@ PHASES = {
 }
 """The phases of one run, which are trained one after the other, and where each ends on a budget of seconds."""
 TRAINING = [one for one in of_module("mtrl") if one not in (*QUESTIONS, *SWEEPS, *PHASES)]
-
-
-def without(words, others):
-    keys = set(map(key_of, others))
-    return [word for word in words if key_of(word) not in keys]
 
 
 BUDGET = [
@@ -231,7 +226,12 @@ def test_a_command_that_searches_or_measures_is_understood(command, tmp_path, mo
         pytest.importorskip("optuna")
         words.append("dry_run=true")
     else:
-        monkeypatch.setattr(f"mtrl.benchmark.{words[0]}.run", lambda options: {"trials of": vars(options)})
+
+        def run(options):
+            compose_run(getattr(options, "overrides", []))
+            return {"trials of": words[0]}
+
+        monkeypatch.setattr(f"mtrl.benchmark.{words[0]}.run", run)
     assert import_module(f"{module}.__main__").main(words) == 0
     assert "trials of" in capsys.readouterr().out
 

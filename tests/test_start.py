@@ -102,13 +102,10 @@ def test_the_command_that_continues_a_fresh_run_is_named_without_fresh(
         raise error
 
     monkeypatch.setattr("mtrl.train.train", end)
-    for words, command in (
-        ([], "the same command"),
-        (["fresh=true"], "the same command without fresh=true"),
-    ):
+    for words, without in (([], ""), (["fresh=true"], " without fresh=true")):
         assert start(tmp_path, *words)[0] == code
         captured = capsys.readouterr()
-        assert hint.format(command=command) in captured.out + captured.err
+        assert hint.format(command=f"the same command{without}") in captured.out + captured.err
 
 
 def test_another_configuration_in_the_directory_is_refused_with_the_differing_keys(run, tmp_path):
@@ -145,16 +142,15 @@ def test_the_checkpoint_of_another_version_is_left_alone(run, tmp_path):
     assert run.checkpoints[-1].name == "step_60"
 
 
-def without_a_section(checkpoint):
-    state = json.loads((checkpoint / "state.json").read_text())
-    del state["evaluation"]
-    (checkpoint / "state.json").write_text(json.dumps(state))
+def without(*keys):
+    def change(checkpoint):
+        state = at = json.loads((checkpoint / "state.json").read_text())
+        for key in keys[:-1]:
+            at = at[key]
+        del at[keys[-1]]
+        (checkpoint / "state.json").write_text(json.dumps(state))
 
-
-def without_a_key(checkpoint):
-    state = json.loads((checkpoint / "state.json").read_text())
-    del state["agent"]["replay"]["dropped"]
-    (checkpoint / "state.json").write_text(json.dumps(state))
+    return change
 
 
 def of_other_networks(checkpoint):
@@ -165,8 +161,8 @@ def of_other_networks(checkpoint):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (without_a_section, "differ in the state of evaluation"),
-        (without_a_key, "does not hold this run's state, KeyError"),
+        (without("evaluation"), "differ in the state of evaluation"),
+        (without("agent", "replay", "dropped"), "does not hold this run's state, KeyError"),
         (of_other_networks, "does not hold this agent's weights"),
     ],
 )
@@ -189,16 +185,12 @@ def test_a_checkpoint_that_is_refused_leaves_the_directory_as_it_was(run, tmp_pa
     assert run.status()["state"] == "finished"
 
 
+NATIVE = r"holds native environments, which stock ones cannot continue: use hardware\.backend=native"
+COMPILED = {"layer_norm": "compiled"}, ["variant.layer_norm=true"], r"continue it with mtrl 0\.1\.0"
+
+
 @pytest.mark.parametrize(
-    ("hardware", "overrides", "message"),
-    [
-        (
-            {"backend": "native"},
-            [],
-            r"holds native environments, which stock ones cannot continue: use hardware\.backend=native",
-        ),
-        ({"layer_norm": "compiled"}, ["variant.layer_norm=true"], r"continue it with mtrl 0\.1\.0"),
-    ],
+    ("hardware", "overrides", "message"), [({"backend": "native"}, [], NATIVE), COMPILED]
 )
 def test_a_run_is_not_continued_on_other_hardware_choices(tmp_path, hardware, overrides, message):
     code, run = start(tmp_path, *overrides, "total_steps=60")

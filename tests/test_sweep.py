@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from tiny_runs import REPOSITORY, TINY, python
+from tiny_runs import REPOSITORY, TINY, python, until, without
 
 from mtrl import sweep
 from mtrl.config.compose import CONF
@@ -22,7 +22,8 @@ from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.write import write_json, write_yaml
 from mtrl.signals import Signals
 
-MEMBERS = ["experiment=smoke", *TINY, "total_steps=60", "logging.progress=off"]
+OWN = ["total_steps=60", "logging.progress=off"]
+MEMBERS = ["experiment=smoke", *without(TINY, OWN), *OWN]
 BREAK = {
     "segfault": "os.kill(os.getpid(), signal.SIGSEGV)",
     "exit": "os._exit(3)",
@@ -109,9 +110,7 @@ def test_a_signal_reaches_the_member_and_ends_the_launcher(tmp_path):
     launcher = subprocess.Popen(
         [sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     )
-    while not ready.exists():
-        assert launcher.poll() is None
-        time.sleep(0.05)
+    until(ready.exists)
     launcher.send_signal(signal.SIGTERM)
     output, _ = launcher.communicate(timeout=30)
     assert (launcher.returncode, output) == (143, "")

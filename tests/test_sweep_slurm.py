@@ -6,36 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, TINY, until, without
 
 SCRIPT = REPOSITORY / "tests" / "support" / "one_node_slurm.sh"
-MEMBERS = [
-    "experiment=smoke",
-    "env.horizon=20",
-    "algo.learning_starts=40",
-    "algo.batch_size=8",
-    "variant.actor_layers=[8]",
-    "variant.critic_layers=[8]",
-    "evaluation.every=1000",
-    "evaluation.final_episodes=1",
-    "checkpoint.every=100000",
-    "logging.every=50",
-    "logging.tensorboard=false",
-    "logging.progress=off",
-    "hardware.threads=1",
-    "hardware.torch_threads=1",
-]
-SLURM = [
-    "hydra/launcher=submitit_slurm",
-    "hydra.launcher.gpus_per_node=null",
-    "hydra.launcher.cpus_per_task=1",
-    "hydra.launcher.mem_gb=null",
-    "hydra.launcher.timeout_min=60",
-]
+OWN = ["total_steps=2500", "algo.learning_starts=40", "algo.batch_size=8", "evaluation.every=1000"]
+OWN += ["checkpoint.every=100000", "logging.every=50", "logging.progress=off"]
+MEMBERS = ["experiment=smoke", *without(TINY, OWN), *OWN]
+RESOURCES = ("gpus_per_node=null", "cpus_per_task=1", "mem_gb=null", "timeout_min=60")
+SLURM = ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{each}" for each in RESOURCES)]
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,32 +32,18 @@ def slurm(tmp_path):
     munge = Path("/run/munge/munged.pid")
     ours = [folder / "slurmctld.pid", folder / "slurmd.pid", *([] if munge.exists() else [munge])]
     started = subprocess.run([str(SCRIPT), str(folder)], capture_output=True, text=True, check=False)
-    environment = os.environ | {
+    variables = {
         "SLURM_CONF": str(folder / "slurm.conf"),
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
     }
     try:
         assert started.returncode == 0, started.stderr
-        yield environment
+        yield os.environ | variables
     finally:
         for pid_file in ours:
             if pid_file.exists():
                 os.kill(int(pid_file.read_text()), signal.SIGTERM)
-
-
-def wait_for(condition, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.3)
-
-
-def jobs(environment):
-    listed = subprocess.run(
-        ["squeue", "-h", "-t", "R", "-o", "%i"], env=environment, capture_output=True, text=True, check=True
-    )
-    return listed.stdout.split()
 
 
 def status(folder, seed):
@@ -86,21 +53,17 @@ def status(folder, seed):
 
 
 def test_a_preempted_member_is_requeued_and_finishes_exactly(slurm, tmp_path):
-    steps = "total_steps=2500"
-    alone = [sys.executable, "-m", "mtrl", *MEMBERS, steps, "seed=1", f"output={tmp_path / 'alone'}"]
+    alone = [sys.executable, "-m", "mtrl", *MEMBERS, "seed=1", f"output={tmp_path / 'alone'}"]
     subprocess.run(alone, env=slurm, cwd=tmp_path, check=True, capture_output=True)
-    sweep = subprocess.Popen(
-        [sys.executable, "-m", "mtrl", "-m", *MEMBERS, steps, "seed=1,2", *SLURM],
-        env=slurm,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [sys.executable, "-m", "mtrl", "-m", *MEMBERS, "seed=1,2", *SLURM]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    sweep = subprocess.Popen(command, env=slurm, cwd=tmp_path, **both)
     try:
-        wait_for(lambda: status(tmp_path, 1).get("step", 0) >= 100)
+        until(lambda: status(tmp_path, 1).get("step", 0) >= 100, 180)
         # What SLURM sends to a job that another one displaces; the launcher asks for USR2.
-        first = next(job for job in jobs(slurm) if job.endswith("_0"))
+        words = ["squeue", "-h", "-t", "R", "-o", "%i"]
+        listed = subprocess.run(words, env=slurm, capture_output=True, text=True, check=True)
+        first = next(job for job in listed.stdout.split() if job.endswith("_0"))
         subprocess.run(["scancel", "--signal=TERM", first], env=slurm, check=True)
         subprocess.run(["scancel", "--signal=USR2", first], env=slurm, check=True)
         said, _ = sweep.communicate(timeout=400)

@@ -68,25 +68,20 @@ def write_run(
         "time": f"2025-01-01T00:00:{seed:02d}",
     }
     (path / "environment.json").write_text(json.dumps(facts))
-    _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, horizon)
-    _write_metrics(path, random, tasks, done, skill, stages)
-    _write_timing(path, random, done, every)
-    return path
 
+    def write(name, header, lines):
+        (path / name).write_text("\n".join([header, *lines]) + "\n")
 
-def _success(task: int, tasks: int, progress: np.ndarray, skill: float) -> np.ndarray:
-    """Return the success probability of a task at a progress of 0 to 1: later tasks are learned later."""
-    later = task / max(tasks - 1, 1)
-    chance = (skill + 0.15 * (1 - 2 * later)) / (1 + np.exp(-(progress - 0.12 - 0.5 * later) * 18))
-    return np.clip(chance, 0, 1)
+    def success(task, progress, skill):
+        """Return the success probability of a task at a progress of 0 to 1: later tasks are learned later."""
+        later = task / max(len(tasks) - 1, 1)
+        chance = (skill + 0.15 * (1 - 2 * later)) / (1 + np.exp(-(progress - 0.12 - 0.5 * later) * 18))
+        return np.clip(chance, 0, 1)
 
-
-def _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, horizon):
-    steps = np.arange(every, done + 1, every)
-    rates = {}
+    steps, n, rates = np.arange(every, done + 1, every), len(tasks), {}
     for kind in goals:
         for k, task in enumerate(tasks):
-            chance = _success(k, len(tasks), steps / max(done, 1), skill - 0.1 * (kind == "heldout"))
+            chance = success(k, steps / max(done, 1), skill - 0.1 * (kind == "heldout"))
             chance = np.clip(chance + random.normal(0, 0.04), 0, 1)
             rates[kind, task] = random.binomial(episodes, chance) / episodes
     lines = [
@@ -94,40 +89,31 @@ def _write_evaluation(path, random, tasks, goals, done, every, episodes, skill, 
         for i, step in enumerate(steps)
         for (kind, task), rate in rates.items()
     ]
-    _write(path / "evaluation.csv", "step,task,goals,episodes,success_rate,mean_return,mean_length", lines)
+    write("evaluation.csv", "step,task,goals,episodes,success_rate,mean_return,mean_length", lines)
 
-
-def _write_metrics(path, random, tasks, done, skill, stages):
-    steps, n = np.arange(5_000, done + 1, 5_000), len(tasks)
+    logged = np.arange(5_000, done + 1, 5_000)
     names = ["step", "updates", "episodes", "success_rate"]
     names += [f"{what}/{task}" for what in ("success_rate", "return", "episode_length") for task in tasks]
     names += ["loss/actor", "loss/critic", *(f"temperature/{task}" for task in tasks)]
     names += ["q_value", "learning_rate", "stage"]
-    table = np.zeros((len(steps), len(names)))
-    table[:, 0], table[:, 1], table[:, 2] = steps, steps // 10, steps // 500
-    progress = steps / max(done, 1)
+    table, progress = np.zeros((len(logged), len(names))), logged / max(done, 1)
+    table[:, 0], table[:, 1], table[:, 2] = logged, logged // 10, logged // 500
     for k in range(n):
-        chance = _success(k, n, progress, skill)
-        table[:, 4 + k] = np.clip(chance + random.normal(0, 0.05, len(steps)), 0, 1)
+        chance = success(k, progress, skill)
+        table[:, 4 + k] = np.clip(chance + random.normal(0, 0.05, len(logged)), 0, 1)
         table[:, 4 + n + k] = 4000 * chance
         table[:, 4 + 2 * n + k] = 500
     table[:, 3] = table[:, 4 : 4 + n].mean(axis=1)
-    table[:, 4 + 3 * n : -1] = random.normal(size=(len(steps), len(names) - 5 - 3 * n)).round(4)
+    table[:, 4 + 3 * n : -1] = random.normal(size=(len(logged), len(names) - 5 - 3 * n)).round(4)
     table[:, -1] = np.minimum((progress * stages).astype(int), stages - 1) if stages else -1
     rows = [[str(int(row[0])), *(f"{value:.6g}" for value in row[1:])] for row in table]
-    if rows:
+    for row in rows[:1]:
         # A loss that is not known yet.
-        rows[0][4 + 3 * n] = ""
-    _write(path / "metrics.csv", ",".join(names), [",".join(cells) for cells in rows])
+        row[4 + 3 * n] = ""
+    write("metrics.csv", ",".join(names), [",".join(cells) for cells in rows])
 
-
-def _write_timing(path, random, done, every):
-    steps = np.arange(every, done + 1, every)
     measured = 400 * (1 + random.normal(0, 0.05, len(steps)))
     rows = zip(steps, np.cumsum(every / measured), measured, strict=True)
     lines = [f"{step},{seconds:.3f},{at:.2f},0.3,0.6,0.05" for step, seconds, at in rows]
-    _write(path / "timing.csv", "step,seconds,steps_per_second,environment,learning,evaluation", lines)
-
-
-def _write(path, header, lines):
-    path.write_text("\n".join([header, *lines]) + "\n")
+    write("timing.csv", "step,seconds,steps_per_second,environment,learning,evaluation", lines)
+    return path

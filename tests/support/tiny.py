@@ -67,14 +67,13 @@ class TinyVecEnv(VecEnv):
             self.generators[i] = np.random.default_rng(self.goals[i])
         self.positions[i] = self.generators[i].normal(size=OBSERVATION)
         self.lengths[i], self.returns[i] = 0, 0.0
+        return self._observe(i)
 
     def _observe(self, i):
         return np.concatenate([self.positions[i].astype(np.float32), self.one_hots[self.tasks[i]]])
 
     def reset(self):
-        for i in range(self.num_envs):
-            self._begin(i)
-        return np.stack([self._observe(i) for i in range(self.num_envs)])
+        return np.stack([self._begin(i) for i in range(self.num_envs)])
 
     def step_async(self, actions):
         self.actions = actions

@@ -5,11 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from mtrl.config.values import key_of
 
 REPOSITORY = Path(__file__).parents[2]
 
-TINY = (
+TINY = [
     "env.horizon=20",
     "evaluation.horizon=20",
     "env.copies_per_task=1",
@@ -28,8 +31,22 @@ TINY = (
     "hardware.workers=1",
     "hardware.threads=1",
     "hardware.torch_threads=1",
-)
+]
 """Overrides that make any recipe a matter of seconds; 150 divides among 1, 2, 3, 10, 25 and 50 tasks."""
+
+
+def without(words, others):
+    """Return the overrides ``words`` but those of the keys that ``others`` set."""
+    keys = set(map(key_of, others))
+    return [word for word in words if key_of(word) not in keys]
+
+
+def until(condition, seconds=60):
+    """Wait for ``condition`` to hold."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited for too long"
+        time.sleep(0.05)
 
 
 def rows(path):

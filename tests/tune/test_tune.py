@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from tiny_runs import REPOSITORY, TINY
+from tiny_runs import REPOSITORY, TINY, until
 
 from mtrl.config import compose
 from mtrl.errors import ConfigurationError
@@ -25,14 +25,7 @@ from mtrl.tune.__main__ import main
 optuna = pytest.importorskip("optuna")
 from mtrl.tune import study as searching  # noqa: E402
 from mtrl.tune.plan import as_overrides, plan, read_space  # noqa: E402
-from mtrl.tune.study import (  # noqa: E402
-    begun,
-    learning_curve,
-    open_study,
-    score,
-    to_the_end,
-    tuning_file,
-)
+from mtrl.tune.study import begun, learning_curve, open_study, score, to_the_end, tuning_file  # noqa: E402
 
 SPACE = """\
 algo.learning_rate: {low: 1e-4, high: 3e-3, log: true}
@@ -176,13 +169,6 @@ def test_a_crash_takes_one_trial_and_a_row_of_them_the_search(words, fake, capsy
     assert main([*words, "n_trials=9", "seeds=1"]) == 1
     assert "3 trials failed one after the other" in capsys.readouterr().err
     assert [row["state"] for row in rows(fake)[3:]] == ["fail"] * 3
-
-
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert condition()
 
 
 def search_in_a_trial(fake, words):
