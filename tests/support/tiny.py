@@ -18,27 +18,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from mtrl.env.metaworld import StockEnv
 from mtrl.training.callbacks import Evaluations, RunCallbacks
 
-TINY = [
-    "experiment=smoke",
-    "variant=shared",
-    "env.horizon=16",
-    "total_steps=240",
-    "algo.learning_starts=40",
-    "algo.batch_size=8",
-    "algo.buffer_size=150",
-    "variant.actor_layers=[8]",
-    "variant.critic_layers=[8]",
-    "evaluation.every=80",
-    "evaluation.episodes=1",
-    "evaluation.final_episodes=1",
-    "checkpoint.every=40",
-    "logging.every=30",
-    "logging.progress=off",
-    "logging.tensorboard=false",
-    "hardware=cpu",
-    "hardware.backend=stock",
-    "hardware.torch_threads=1",
-]
+WORDS = (
+    "experiment=smoke variant=shared env.horizon=16 total_steps=240 algo.learning_starts=40 algo.batch_size=8 "
+    "algo.buffer_size=150 variant.actor_layers=[8] variant.critic_layers=[8] evaluation.every=80 "
+    "evaluation.episodes=1 evaluation.final_episodes=1 checkpoint.every=40 logging.every=30 logging.progress=off "
+    "logging.tensorboard=false hardware=cpu hardware.backend=stock hardware.torch_threads=1"
+)
+TINY = WORDS.split()
 ACTION, OBSERVATION = 4, 39
 STATE = ("coming", "tasks", "positions", "lengths", "returns")
 

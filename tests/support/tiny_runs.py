@@ -12,26 +12,13 @@ from mtrl.config.values import key_of
 
 REPOSITORY = Path(__file__).parents[2]
 
-TINY = [
-    "env.horizon=20",
-    "evaluation.horizon=20",
-    "env.copies_per_task=1",
-    "total_steps=300",
-    "algo.learning_starts=100",
-    "algo.batch_size=150",
-    "algo.buffer_size=1000",
-    "variant.actor_layers=[16,16]",
-    "variant.critic_layers=[16,16]",
-    "evaluation.every=150",
-    "evaluation.episodes=1",
-    "evaluation.final_episodes=2",
-    "logging.every=100",
-    "logging.tensorboard=false",
-    "hardware=cpu",
-    "hardware.workers=1",
-    "hardware.threads=1",
-    "hardware.torch_threads=1",
-]
+WORDS = (
+    "env.horizon=20 evaluation.horizon=20 env.copies_per_task=1 total_steps=300 algo.learning_starts=100 "
+    "algo.batch_size=150 algo.buffer_size=1000 variant.actor_layers=[16,16] variant.critic_layers=[16,16] "
+    "evaluation.every=150 evaluation.episodes=1 evaluation.final_episodes=2 logging.every=100 "
+    "logging.tensorboard=false hardware=cpu hardware.workers=1 hardware.threads=1 hardware.torch_threads=1"
+)
+TINY = WORDS.split()
 """Overrides that make any recipe a matter of seconds; 150 divides among 1, 2, 3, 10, 25 and 50 tasks."""
 
 
