@@ -57,9 +57,9 @@ def run_with_source_and_baseline(composition: Composition, *, wait: bool = False
             composition.config.transfer.source = model
     if composition.config.transfer.source is not None and not continues:
         # Check the source now, before the run directory is made; train() reads it again.
-        from mtrl.transfer.start import prepare_transfer
+        from mtrl.transfer.start import Transfer
 
-        prepare_transfer(composition.config)
+        Transfer(composition.config)
     code = run_one(composition, wait=wait)
     if code or not (composition.config.transfer.baseline and composition.config.transfer.active):
         return code

@@ -4,6 +4,7 @@ The names are written out rather than asked of ``metaworld`` because a configura
 MuJoCo is imported; a test holds them to the installed package.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,22 +16,16 @@ def _tasks(names: str) -> tuple[str, ...]:
     return tuple(f"{name}-v3" for name in names.split())
 
 
+# Meta-World's sets, in its order.
 MT10 = _tasks("""
     reach push pick-place door-open drawer-open drawer-close button-press-topdown peg-insert-side
     window-open window-close
 """)
-"""Meta-World's MT10, in its order."""
-
-MT3 = MT10[:3]
-"""Reach, push, pick-place: the predecessor's set of three."""
-
 MT25 = MT10 + _tasks("""
     coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull button-press-wall
     faucet-open door-lock lever-pull sweep-into faucet-close coffee-button button-press-topdown-wall
     dial-turn
 """)
-"""Meta-World's MT25, in its order."""
-
 MT50 = _tasks("""
     assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall button-press
     button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble door-close door-lock
@@ -40,7 +35,8 @@ MT50 = _tasks("""
     peg-unplug-side soccer stick-push stick-pull push push-wall push-back reach reach-wall shelf-place
     sweep-into sweep window-open window-close
 """)
-"""Every task of Meta-World, in the order of its MT50."""
+MT3 = MT10[:3]
+"""Reach, push, pick-place: the predecessor's set of three."""
 
 _NATIVE_FILES = {path.stem for path in (Path(__file__).parent / "env" / "native" / "tasks").glob("*.py")}
 
@@ -66,16 +62,12 @@ DIFFICULTY = {
 
 GOALS = 50
 """Goals of a task, as in Meta-World's benchmarks."""
-
 HELD_OUT_SEED = 1_000_003
 """Seed of the goals kept for ``evaluation.goals=heldout``: fixed, so that every run is tested on the same ones."""
-
 HORIZON = 500
 """Meta-World's limit of an episode, in environment steps; stepping past it raises there."""
-
 OBSERVATION_SIZE = 39
 """Size of a Meta-World observation without a task id."""
-
 ACTION_SIZE = 4
 """Hand displacement (x, y, z) and gripper effort."""
 
@@ -95,12 +87,12 @@ def check_tasks(tasks: Sequence[str], key: str = "env.tasks") -> None:
         raise ConfigurationError(f"the task set is empty: name at least one Meta-World task in {key}")
     for task in tasks:
         if task not in MT50:
-            stem = task.rsplit("-v", 1)[0]
-            nearest = f"{stem}-v3" if f"{stem}-v3" in MT50 else closest(task, MT50)
+            stem = str(task).rsplit("-v", 1)[0]
+            nearest = f"{stem}-v3" if f"{stem}-v3" in MT50 else closest(str(task), MT50)
             hint = f"did you mean {nearest!r}?" if nearest else "the 50 tasks are listed in mtrl/tasks.py"
             where = "" if key == "env.tasks" else f"{key}: "
             raise ConfigurationError(f"{where}{task!r} is not a Meta-World task: {hint}")
-    repeated = sorted({task for task in tasks if list(tasks).count(task) > 1})
+    repeated = sorted(task for task, count in Counter(tasks).items() if count > 1)
     if repeated:
         raise ConfigurationError(f"{', '.join(repeated)} stands twice in {key}: name each task once")
 

@@ -13,7 +13,8 @@ from mtrl import hardware
 from mtrl.algo.make import make_agent
 from mtrl.checkpoint.store import Store
 from mtrl.config.types import Config, HardwareConfig
-from mtrl.curriculum.curriculum import Curriculum, begin_curriculum
+from mtrl.curriculum.curriculum import Curriculum
+from mtrl.curriculum.stages import stages_of
 from mtrl.env.make import choose_backend, make_training_env
 from mtrl.evaluation.protocol import Evaluation
 from mtrl.experiment import Composition
@@ -24,7 +25,7 @@ from mtrl.signals import Signals
 from mtrl.training.callbacks import RunCallbacks, Stop
 from mtrl.training.record import RunRecord
 from mtrl.training.resume import check_hardware, find_checkpoint, reuse_hardware
-from mtrl.transfer.start import freeze, prepare_transfer, source_success
+from mtrl.transfer.start import Transfer, freeze, source_success
 
 
 def train(composition: Composition, record: RunRecord, signals: Signals) -> Evaluation:
@@ -37,7 +38,7 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
     cfg, path = composition.config, record.path
     store = Store(path, cfg.checkpoint.keep, composition.values)
     checkpoint = find_checkpoint(store, composition, record.earlier)
-    transfer = None if checkpoint else prepare_transfer(cfg)
+    transfer = None if checkpoint or cfg.transfer.source is None else Transfer(cfg)
     machine = choose_hardware(cfg, record.earlier if checkpoint else None)
     steps_done = checkpoint.step if checkpoint else 0
     if checkpoint is None:
@@ -100,7 +101,7 @@ def build(
         agent.set_logger(Logger(folder=None, output_formats=[]))
         if cfg.transfer.active:
             freeze(cfg, agent)
-        return env, agent, begin_curriculum(cfg, env)
+        return env, agent, Curriculum(cfg, env) if stages_of(cfg) else None
     except BaseException:
         env.close()
         raise

@@ -24,9 +24,9 @@ class Rotation:
 
     def __init__(self, env: VecEnv, horizon: int, weights: Sequence[float]) -> None:
         self._env, self._horizon, self.copies = env, horizon, range(env.num_envs)
-        self.coming = [0] * env.num_envs
+        # The task that follows, which each copy has been told; none of them yet.
+        self.coming = [-1] * env.num_envs
         self._counted = [False] * env.num_envs
-        self._assigned: list[int | None] = [None] * env.num_envs
         self.owed = [0.0] * len(weights)
         self._set_weights(weights)
         # Dealt out in the order of the tasks.
@@ -64,11 +64,10 @@ class Rotation:
             self._book(task, length - self._horizon)
 
     def _settle(self, copy: int, task: int) -> None:
+        if self.coming[copy] != task:
+            self._env.env_method("set_task", task, indices=[copy])
         self.coming[copy] = task
         self._book(task, self._horizon)
-        if self._assigned[copy] != task:
-            self._env.env_method("set_task", task, indices=[copy])
-            self._assigned[copy] = task
 
     def _book(self, task: int, steps: int) -> None:
         for other, weight in enumerate(self.weights):
@@ -90,12 +89,10 @@ class Rotation:
 
     def get_state(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        state = {"weights": self.weights, "coming": self.coming, "counted": self._counted}
-        state |= {"assigned": self._assigned, "owed": self.owed}
+        state = {"weights": self.weights, "coming": self.coming, "counted": self._counted, "owed": self.owed}
         return {name: list(values) for name, values in state.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; the environments have a state of their own."""
         self._set_weights(state["weights"])
-        self.coming, self._counted = list(state["coming"]), list(state["counted"])
-        self._assigned, self.owed = list(state["assigned"]), list(state["owed"])
+        self.coming, self._counted, self.owed = (list(state[name]) for name in ("coming", "counted", "owed"))

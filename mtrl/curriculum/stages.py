@@ -8,9 +8,6 @@ from mtrl.config.types import Config, CurriculumConfig, is_number, require, whol
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import DIFFICULTY, MT10, closest
 
-FIRST_MIXED = 3
-"""Tasks in the first stage of a mixed curriculum."""
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -38,7 +35,7 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
         ConfigurationError: A stage that cannot be played or can never end, in one sentence.
     """
     curriculum, tasks = cfg.curriculum, cfg.env.tasks
-    key, given, steps = "curriculum.stages", curriculum.stages, curriculum.steps
+    name, key, given, steps = curriculum.name, "curriculum.stages", curriculum.stages, curriculum.steps
     if given:
         _check_progressive(curriculum, tasks)
     elif curriculum.tables:
@@ -46,33 +43,32 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
         given = table["stages"]
         steps = steps or [whole_steps(f"{key}: steps", end) for end in table["steps"]]
         key += ".stages"
-    elif curriculum.name == "sequential":
+    elif name == "sequential":
         given = [[task] for task in _by_difficulty(cfg)]
-    elif curriculum.name == "mixed":
-        easiest_first = _by_difficulty(cfg)
+    elif name == "mixed":
+        easiest_first, first = _by_difficulty(cfg), 3
         require(
-            len(tasks) >= FIRST_MIXED,
-            f"curriculum=mixed starts with {FIRST_MIXED} tasks and the run has {len(tasks)}: "
+            len(tasks) >= first,
+            f"curriculum=mixed starts with {first} tasks and the run has {len(tasks)}: "
             "use experiment=mt10, or curriculum=sequential",
         )
-        given = [easiest_first[:size] for size in range(FIRST_MIXED, len(tasks) + 1)]
-    elif curriculum.name == "adaptive":
+        given = [easiest_first[:size] for size in range(first, len(tasks) + 1)]
+    elif name == "adaptive":
         given = [tasks]
-    elif curriculum.name == "none":
+    elif name == "none":
         return ()
     require(
         bool(given),
-        f"curriculum={curriculum.name} was left without stages: give it some with curriculum.stages=[...], "
+        f"curriculum={name} was left without stages: give it some with curriculum.stages=[...], "
         "or use curriculum=none",
     )
-    weights = [_weights(f"{key}[{number}]", stage, tasks) for number, stage in enumerate(given)]
+    weights = [_shares(f"{key}[{number}]", stage, tasks) for number, stage in enumerate(given)]
     left_out = _left_out(weights, tasks)
     some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
     require(
-        not left_out or curriculum.name == "none",
-        f"curriculum={curriculum.name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks "
-        f"({some}): use curriculum=sequential, or give stages of your own with curriculum=none "
-        "curriculum.stages=[...]",
+        not left_out or name == "none",
+        f"curriculum={name} has no stage that plays {len(left_out)} of the {len(tasks)} tasks ({some}): use "
+        "curriculum=sequential, or give stages of your own with curriculum=none curriculum.stages=[...]",
     )
     between = len(weights) - 1
     thresholds = _for_each("thresholds", curriculum.thresholds, between, "last")
@@ -93,10 +89,9 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
 
 def notices(cfg: Config) -> list[str]:
     """Return what is allowed but possibly unintended: a task without a share, a stage that is out of reach."""
-    curriculum, stages = cfg.curriculum, stages_of(cfg)
-    left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks) if stages else []
+    curriculum, stages, begin = cfg.curriculum, stages_of(cfg), 0
+    left_out = _left_out([stage.weights for stage in stages], cfg.env.tasks)
     messages = [f"no stage plays {', '.join(left_out)}: only evaluations do"] if left_out else []
-    begin = 0
     for number, stage in enumerate(stages[curriculum.start_stage : -1], curriculum.start_stage + 1):
         ends = [] if stage.steps is None else [begin + stage.steps]
         if stage.threshold is not None:
@@ -110,28 +105,29 @@ def notices(cfg: Config) -> list[str]:
 
 def _by_difficulty(cfg: Config) -> list[str]:
     """Return the tasks of a run from the easiest to the hardest, equal ones in the order of the table."""
-    difficulty = DIFFICULTY | {task: float(value) for task, value in cfg.curriculum.difficulty.items()}
-    for task in cfg.curriculum.difficulty:
-        _require_task("curriculum.difficulty", task, cfg.env.tasks)
-    for task in cfg.env.tasks:
+    own, tasks = cfg.curriculum.difficulty, cfg.env.tasks
+    for task in own:
+        _require_task("curriculum.difficulty", task, tasks)
+    difficulty = DIFFICULTY | own
+    for task in tasks:
         require(
             task in difficulty,
             f"{task} has no difficulty to order it by: add curriculum.difficulty={{{task}:3}} (1 is easiest)",
         )
-    order = list(difficulty)
-    return sorted(cfg.env.tasks, key=lambda task: (difficulty[task], order.index(task)))
+    # Sorting keeps the order of the table among equal ones.
+    return sorted((task for task in difficulty if task in tasks), key=difficulty.__getitem__)
 
 
 def _left_out(weights: Sequence[Sequence[float]], tasks: Sequence[str]) -> list[str]:
     """Return the tasks that no stage plays."""
-    return [task for task, shares in zip(tasks, zip(*weights, strict=True), strict=True) if not any(shares)]
+    return [task for task, shares in zip(tasks, zip(*weights, strict=True), strict=False) if not any(shares)]
 
 
 def _check_progressive(curriculum: CurriculumConfig, tasks: Sequence[str]) -> None:
     """Refuse the stages of curriculum=progressive for other tasks in words that name the option, not a stage."""
     named = [task for stage in curriculum.stages if isinstance(stage, Sequence) for task in stage]
     missing = [task for task in named if task not in tasks]
-    if curriculum.name == "progressive" and set(named) == set(MT10) and missing:
+    if curriculum.name == "progressive" and missing and set(map(str, named)) == set(MT10):
         several = "curriculum=sequential, or stages of your own with 'curriculum.stages=[[...],[...]]'"
         raise ConfigurationError(
             f"curriculum=progressive has stages for the ten tasks of MT10, and {missing[0]} is not a task of this "
@@ -146,36 +142,34 @@ def _fitting_table(curriculum: CurriculumConfig, tasks: Sequence[str]) -> tuple[
         key = f"curriculum.tables[{number}]"
         lists = [table.get(part) for part in ("stages", "steps")] if isinstance(table, Mapping) else [None]
         require(
-            all(isinstance(part, Sequence) and not isinstance(part, str) for part in lists),
+            all(isinstance(part, list) for part in lists),
             f"{key} needs stages=[...] and steps=[...], one step count for each but the last",
         )
         # A stage may be one task; what is no stage at all is refused later, by its place.
         stages = (stage if isinstance(stage, Mapping | list) else [stage] for stage in table["stages"])
-        named = list(dict.fromkeys(task for stage in stages for task in stage))
+        named = list(dict.fromkeys(str(task) for stage in stages for task in stage))
         if set(named) == set(tasks):
             return key, table
-        sets.append(f"{len(named)} tasks ({', '.join(map(str, named[:3]))}, ...)")
+        sets.append(f"{len(named)} tasks ({', '.join(named[:3])}, ...)")
     raise ConfigurationError(
         f"curriculum={curriculum.name} has no stages for this set of {len(tasks)} tasks: "
         f"it has them for {' and for '.join(sets)}"
     )
 
 
-def _weights(key: str, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
+def _shares(key: str, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
     """Return the shares of a stage given as one task, a list of tasks, or ``{task: weight}``."""
     stage = [stage] if isinstance(stage, str) else stage
     require(
-        isinstance(stage, Mapping | Sequence),
+        isinstance(stage, Mapping | list),
         f"{key}={stage} is no stage: give a list of tasks, or {{task: weight}}",
     )
-    given = dict(stage) if isinstance(stage, Mapping) else dict.fromkeys(stage, 1.0)
-    repeated = [task for task in given if list(stage).count(task) > 1]
-    if repeated:
-        raise ConfigurationError(
-            f"{key} names {repeated[0]} twice: name it once, or give weights as {{{repeated[0]}: 2, ...}}"
-        )
-    for task, weight in given.items():
+    for task in stage:
         _require_task(key, task, tasks)
+        twice = f"{key} names {task} twice: name it once, or give weights as {{{task}: 2, ...}}"
+        require(list(stage).count(task) == 1, twice)
+    given = dict(stage) if isinstance(stage, Mapping) else dict.fromkeys(stage, 1.0)
+    for task, weight in given.items():
         require(
             is_number(weight) and 0 <= weight < float("inf"),
             f"{key}: the weight {weight} of {task} must be a number of at least 0",

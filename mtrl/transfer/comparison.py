@@ -7,8 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from mtrl import statistics
-from mtrl.config.types import GOALS
-from mtrl.errors import ConfigurationError
+from mtrl.config.types import GOALS, require
 from mtrl.rundir.run import Run, curves_of
 
 SIDES = ("transfer", "scratch")
@@ -29,20 +28,22 @@ def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
     runs = [Run(transferred), Run(scratch)]
     found = [curves_of(run, run.tasks) for run in runs]
     goals = next((goals for goals in GOALS if all(goals in curves for curves in found)), None)
-    if goals is None:
-        raise ConfigurationError(
-            f"{transferred} and {scratch} have no evaluations on the same goals: there is nothing to compare"
-        )
+    nothing = (
+        f"{transferred} and {scratch} have no evaluations on the same goals: there is nothing to compare"
+    )
+    require(goals is not None, nothing)
     curves = {side: curves[goals].mean() for side, curves in zip(SIDES, found, strict=True)}
     low = max(int(steps[0]) for steps, _ in curves.values())
     high = min(int(steps[-1]) for steps, _ in curves.values())
-    areas, steps_to = {}, {}
+    areas, steps_to, final, plain = {}, {}, {}, {}
     for side, (steps, success) in curves.items():
         areas[side] = float(np.interp(low, steps, success))
         if high > low:
             areas[side] = statistics.area_between_curves(steps, success, [low, high], [0, 0])
         first = {at: statistics.steps_to_threshold(steps, success, at) for at in THRESHOLDS}
         steps_to[side] = {str(at): None if step is None else int(step) for at, step in first.items()}
+        final[side] = float(success[-1])
+        plain[side] = {"step": steps.astype(int).tolist(), "success_rate": success.tolist()}
     return {
         "runs": {"transfer": str(transferred), "scratch": str(scratch)},
         "goals": goals,
@@ -50,11 +51,8 @@ def compare(transferred: Path, scratch: Path) -> dict[str, Any]:
         "area": areas,
         "area_between": areas["transfer"] - areas["scratch"],
         "steps_to": steps_to,
-        "final": {side: float(success[-1]) for side, (_, success) in curves.items()},
-        "curves": {
-            side: {"step": steps.astype(int).tolist(), "success_rate": success.tolist()}
-            for side, (steps, success) in curves.items()
-        },
+        "final": final,
+        "curves": plain,
         "forgetting": (runs[0].status.get("transfer") or {}).get("source_success", {}),
     }
 

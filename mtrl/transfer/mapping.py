@@ -40,17 +40,13 @@ def origins(source: Sequence[str], target: Sequence[str], new_tasks: str) -> tup
     """Return where the weights of each task of ``target`` come from.
 
     Tasks that the source lacks begin as ``new_tasks`` says: "related" (the mean if it has no related one), ``MEAN`` or
-    ``FRESH``.
+    ``FRESH``. A source that was not told its tasks has nothing that depends on them.
     """
-
-    def origin(task: str) -> Origin:
-        if task in source:
-            return source.index(task)
-        if new_tasks != "related":
-            return new_tasks
-        return next((source.index(other) for other in RELATED.get(task, ()) if other in source), MEAN)
-
-    return tuple(map(origin, target))
+    related, chosen = new_tasks == "related", []
+    for task in target:
+        near = [name for name in (task, *(RELATED.get(task, ()) if related else ())) if name in source]
+        chosen.append(source.index(near[0]) if near else MEAN if related else new_tasks)
+    return tuple(chosen) if source else (FRESH,) * len(target)
 
 
 class Layer(NamedTuple):
@@ -71,14 +67,14 @@ class Network(NamedTuple):
     norms: list[Layer]
 
     @property
-    def widths(self) -> list[int]:
-        """Widths of the hidden layers."""
-        return [layer.weight.shape[3] for layer in self.layers[:-1]]
-
-    @property
     def inputs(self) -> int:
         """Numbers that the network takes."""
         return self.layers[0].weight.shape[2]
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths of the hidden layers."""
+        return [layer.weight.shape[3] for layer in self.layers[:-1]]
 
     @property
     def heads(self) -> list[int]:
@@ -97,7 +93,7 @@ def read_network(state: State, part: str, n: int = 1) -> Network:
 
     def numbers(prefix: str) -> list[int]:
         found = {key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)}
-        return sorted(int(number) for number in found if number.isdigit())
+        return sorted(int(number) for number in found if number.isdecimal())
 
     def stacked(prefix: str) -> list[Layer]:
         pairs = [(state[f"{prefix}{i}.weight"], state[f"{prefix}{i}.bias"]) for i in numbers(prefix)]
@@ -138,12 +134,11 @@ def inputs_without_task(part: str) -> int:
     return OBSERVATION_SIZE + (ACTION_SIZE if part.startswith("critic") else 0)
 
 
-def mismatches(
-    given: Network, own: Network, part: str, n_source_tasks: int
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield what keeps a source's actor or critic from being mapped, and the overrides with which it would fit."""
+def mismatches(given: Network, own: Network, part: str, n_tasks: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield what keeps a source's network, of ``n_tasks``, from being mapped, and the overrides that make it fit."""
+    source, this = f"the {part} of the source", "that of this run"
     if given.widths != own.widths:
-        what = f"the {part} of the source has layers {given.widths} and that of this run {own.widths}"
+        what = f"{source} has layers {given.widths} and {this} {own.widths}"
         yield what, {f"variant.{part}_layers": str(given.widths).replace(" ", "")}
     if bool(given.norms) != bool(own.norms):
         has, lacks = ("the source", "this run") if given.norms else ("this run", "the source")
@@ -154,13 +149,11 @@ def mismatches(
         shared = given.heads.count(1)
         layers = "all" if shared == len(given.widths) else str(shared)
         keys = {"variant.shared_layers": layers} if part == "critic" else {"variant.actor_heads": "true"}
-        n_heads = max(given.heads)
-        what = f"the {part} of the source has a head for each of its {n_heads} tasks and that of this run one for all"
+        what = f"{source} has a head for each of its {max(given.heads)} tasks and {this} one for all"
         yield what, {"variant": "multihead", **keys}
-    told = given.inputs > inputs_without_task(part)
-    if told and own.inputs == inputs_without_task(part) and own.heads[0] == 1 and n_source_tasks > 1:
-        what = f"the {part} of the source is told its {n_source_tasks} tasks and that of this run is not"
-        yield what, {"variant": "shared"}
+    least = inputs_without_task(part)
+    if n_tasks > 1 and given.inputs > least == own.inputs and own.heads[0] == 1:
+        yield f"{source} is told its {n_tasks} tasks and {this} is not", {"variant": "shared"}
 
 
 def map_state(
@@ -168,13 +161,8 @@ def map_state(
 ) -> dict[str, torch.Tensor]:
     """Return a source's network, which has no ``mismatches``, as entries of the run's ``state_dict``.
 
-    Args:
-        given: What the source has of its ``part``.
-        own: The same of the run, as initialised.
-        part: Which network.
-        n: How many of it stand side by side.
-        origin: Where the weights of each of the run's tasks come from.
-        moments: The numbers are Adam's moments and not weights.
+    ``given`` and ``own`` hold the ``part`` of the source and the run's as initialised, ``n`` of which stand side by
+    side; ``origin`` says where each of the run's tasks comes from. With ``moments``, the numbers are Adam's moments.
     """
     theirs, ours = read_network(given, part, n), read_network(own, part, n)
     first = _map_first(theirs.layers[0], ours.layers[0], origin, part, moments)

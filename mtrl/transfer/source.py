@@ -1,6 +1,5 @@
 """What a transfer starts from: read without unpickling anything, and refused if it is damaged."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +7,10 @@ import numpy as np
 import torch
 
 from mtrl.checkpoint.model import read_normaliser, read_weights
+from mtrl.checkpoint.store import Checkpoint, verify
 from mtrl.config.types import Config, require
-from mtrl.errors import ConfigurationError, DamagedError, UnreadableRunError
-from mtrl.rundir.models import ModelFiles, find_model
+from mtrl.errors import ConfigurationError, DamagedError, RefusedError
+from mtrl.rundir.models import ModelFiles, find_model, step_checkpoints
 from mtrl.rundir.run import Run
 from mtrl.tasks import OBSERVATION_SIZE, check_tasks
 from mtrl.transfer.mapping import State, parts_of, read_network
@@ -26,18 +26,19 @@ class Source:
     files: ModelFiles
     tasks: tuple[str, ...]
     """In the order of its one-hot; empty for a zip without one."""
+    algorithm: str | None
+    """Dotted path of the class that trained it, and Meta-World's reward version, where a run directory says so."""
+    reward: str | None
     policy: State
     """The policy's ``state_dict``."""
     optimisers: dict[str, tuple[Any, list[State]]]
-    """Of actor and critic, where asked for and begun: Adam's steps, and its ``MOMENTS`` by the names of the weights."""
+    """Of actor and critic, where taken over and begun: Adam's steps, its ``MOMENTS`` by the names of the weights."""
     log_temperature: torch.Tensor | None
     """Logarithms of the temperatures, (1,) or (tasks,); None where none is learned."""
     normaliser: dict[str, np.ndarray] | None
     """Statistics of observations and returns; None where nothing was normalised."""
-    algorithm: str | None
-    """Dotted path of the class that trained it, where a run directory says so."""
-    reward: str | None
-    """Meta-World's reward version that it was trained on, where a run directory says so."""
+    transitions: Checkpoint | None
+    """Whose transitions are taken over; None where they are not asked for."""
 
     @property
     def normalised(self) -> bool:
@@ -52,24 +53,22 @@ def read_source(cfg: Config) -> Source:
         ConfigurationError: There is no model there, or none that can be placed, in one sentence.
     """
     key, wanted = f"transfer.source={cfg.transfer.source}", cfg.transfer
-    files = find_model(str(wanted.source))
+    files, facts = find_model(str(wanted.source)), (tuple(wanted.source_tasks), None, None)
     try:
         parameters, variables = read_weights(files.model)
         policy = parameters.pop("policy", {})
         _check_policy(policy)
         normaliser = None if files.normaliser is None else read_normaliser(files.normaliser)
-        env, algo, tasks = {}, {}, tuple(wanted.source_tasks)
         if files.run is not None:
-            run = Run(files.run)
-            env, algo = _section(run, "env"), _section(run, "algo")
-            tasks = _tasks(env.get("tasks"))
+            facts = _facts(Run(files.run))
+        tasks = facts[0]
         log_temperature = _log_temperature(variables.get("log_ent_coef"), len(tasks))
         optimisers = {}
-        for part in ("actor", "critic") if "optimiser" in wanted.parts else ():
+        for part in ("actor", "critic"):
             state = parameters.get(f"{part}.optimizer", {"state": {}}).get("state")
-            if state != {}:
+            if {part, "optimiser"} <= set(wanted.parts) and state != {}:
                 optimisers[part] = _optimiser(state, policy, part)
-    except (DamagedError, UnreadableRunError) as error:
+    except RefusedError as error:
         raise ConfigurationError(
             f"{key} is damaged ({error}): name another run or checkpoint, or its model.zip"
         ) from error
@@ -89,69 +88,55 @@ def read_source(cfg: Config) -> Source:
         f"{key} observes a one-hot of {one_hot} tasks and {len(tasks)} are named: "
         "name them in their order with transfer.source_tasks=[...]",
     )
-    facts = algo.get("cls"), env.get("reward")
-    return Source(files, tasks, policy, optimisers, log_temperature, normaliser, *facts)
+    transitions = _find_transitions(files) if "replay" in wanted.parts else None
+    return Source(files, *facts, policy, optimisers, log_temperature, normaliser, transitions)
 
 
-def _check_policy(weights: Mapping[str, Any]) -> None:
+def _check_policy(weights: dict[str, Any]) -> None:
     """Refuse what is none of SAC's, TD3's or DDPG's policies, or holds NaN or infinity."""
     for key, value in weights.items():
-        if not torch.is_tensor(value) or not value.is_floating_point():
-            raise DamagedError(f"the weight {key} is not a table of numbers")
-        if not bool(torch.isfinite(value).all()):
-            raise DamagedError(f"the weight {key} is NaN or infinite")
+        known = torch.is_tensor(value) and value.is_floating_point()
+        require(known, f"the weight {key} is not a table of numbers")
+        require(bool(torch.isfinite(value).all()), f"the weight {key} is NaN or infinite")
     parts = parts_of(weights)
-    if not {"actor", "critic"} <= set(parts):
-        raise DamagedError("it has networks that mtrl does not know, and not those of SAC, TD3 or DDPG")
+    unknown = "it has networks that mtrl does not know, and not those of SAC, TD3 or DDPG"
+    require({"actor", "critic"} <= set(parts), unknown)
     for part in parts:
         try:
-            _check_widths(weights, part)
+            network = read_network(weights, part)
+            width = network.inputs
+            for layer in network.layers:
+                _, heads, inputs, outputs = layer.weight.shape
+                if inputs != width or layer.bias.shape != (1, heads, 1, outputs):
+                    raise ValueError
+                width = outputs
+            for norm, width in zip(network.norms, network.widths, strict=bool(network.norms)):
+                if not norm.weight.shape[2:] == norm.bias.shape[2:] == (1, width):
+                    raise ValueError
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
-            raise DamagedError(
-                f"its {part} is no network that mtrl knows, or its layers do not fit each other"
-            ) from error
+            problem = "is no network that mtrl knows, or its layers do not fit each other"
+            raise DamagedError(f"its {part} {problem}") from error
 
 
-def _check_widths(weights: State, part: str) -> None:
-    """Raise ValueError, or what reading raises, unless each layer takes what the one below it gives."""
-    network = read_network(weights, part)
-    width = network.inputs
-    for layer in network.layers:
-        _, heads, inputs, outputs = layer.weight.shape
-        if inputs != width or layer.bias.shape != (1, heads, 1, outputs):
-            raise ValueError
-        width = outputs
-    for norm, width in zip(network.norms, network.widths, strict=bool(network.norms)):
-        if not norm.weight.shape[2:] == norm.bias.shape[2:] == (1, width):
-            raise ValueError
-
-
-def _section(run: Run, name: str) -> dict[str, Any]:
-    found = run.config.get(name)
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(key), str | None) for key in ("cls", "reward")
-    ):
-        raise DamagedError(f"in the config.yaml of {run.path} the section {name} is not a run's")
-    return found
-
-
-def _tasks(names: object) -> tuple[str, ...]:
-    try:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("they are no list of names")
-        check_tasks(names)
-    except ValueError as error:
-        raise DamagedError(f"no run has its tasks: {error}") from error
-    return tuple(names)
+def _facts(run: Run) -> tuple[tuple[str, ...], str | None, str | None]:
+    """Return the tasks of a run, the class that trained it, and its reward."""
+    for name, key in (("env", "reward"), ("algo", "cls")):
+        found = run.config.get(name)
+        known = isinstance(found, dict) and isinstance(found.get(key), str | None)
+        require(known, f"in the config.yaml of {run.path} the section {name} is not a run's")
+    env, algo = run.config["env"], run.config["algo"]
+    tasks = env.get("tasks")
+    require(isinstance(tasks, list), "no run has its tasks: they are no list of names")
+    check_tasks(tasks, "its config.yaml")
+    return tuple(tasks), algo.get("cls"), env.get("reward")
 
 
 def _log_temperature(value: object, n_tasks: int) -> torch.Tensor | None:
     if value is None:
         return None
-    if not torch.is_tensor(value) or value.ndim != 1 or not bool(torch.isfinite(value).all()):
-        raise DamagedError("its temperature is no number")
-    if len(value) not in (1, n_tasks):
-        raise DamagedError(f"it has {len(value)} temperatures for {n_tasks} tasks")
+    known = torch.is_tensor(value) and value.ndim == 1 and bool(torch.isfinite(value).all())
+    require(known, "its temperature is no number")
+    require(len(value) in (1, n_tasks), f"it has {len(value)} temperatures for {n_tasks} tasks")
     return value.detach()
 
 
@@ -159,14 +144,29 @@ def _optimiser(state: object, policy: State, part: str) -> tuple[Any, list[State
     """Return Adam's steps and moments of ``part``, whose weights ``policy`` has in the order of its parameters."""
     names = [name for name in policy if name.startswith(f"{part}.")]
     for place, name in enumerate(names):
-        entry = state.get(place) if isinstance(state, dict) else None
+        entry, what = (
+            state.get(place) if isinstance(state, dict) else None,
+            f"the optimiser of its {part} has",
+        )
         values = [entry.get(key) for key in ("step", *MOMENTS)] if isinstance(entry, dict) else [None]
-        if not all(isinstance(value, float | int) or torch.is_tensor(value) for value in values):
-            raise DamagedError(f"the optimiser of its {part} has not Adam's moments of {name}")
+        known = all(isinstance(value, float | int) or torch.is_tensor(value) for value in values)
+        require(known, f"{what} not Adam's moments of {name}")
         step, *moments = map(torch.as_tensor, values)
-        if step.numel() != 1 or any(moment.shape != policy[name].shape for moment in moments):
-            raise DamagedError(f"the optimiser of its {part} has moments of another shape than {name}")
-        if not all(bool(torch.isfinite(value).all()) for value in (step, *moments)):
-            raise DamagedError(f"the optimiser of its {part} has moments of {name} that are NaN or infinite")
+        fit = step.numel() == 1 and all(moment.shape == policy[name].shape for moment in moments)
+        require(fit, f"{what} moments of another shape than {name}")
+        finite = all(bool(torch.isfinite(value).all()) for value in (step, *moments))
+        require(finite, f"{what} moments of {name} that are NaN or infinite")
     moments = [{name: state[place][key] for place, name in enumerate(names)} for key in MOMENTS]
     return state[0]["step"], moments
+
+
+def _find_transitions(files: ModelFiles) -> Checkpoint:
+    """Return the checkpoint whose transitions belong to a source: its own, or the newest of its run."""
+    asked, run, own = "transfer.parts asks for the replay", files.run, files.model.parent
+    require(run is not None, f"{asked}, which a mere model does not have: name a run directory as source")
+    checkpoints = step_checkpoints(run)
+    require(bool(checkpoints), f"{asked} and {run} has no checkpoint with one: leave replay out")
+    try:
+        return verify(own if own in checkpoints else checkpoints[-1])
+    except DamagedError as error:
+        raise ConfigurationError(f"the replay of {run} is damaged ({error}): leave replay out") from error

@@ -7,7 +7,7 @@ import pytest
 
 from mtrl.curriculum.rotation import Rotation
 from mtrl.env.make import make_vec_env
-from mtrl.tasks import MT3, MT10
+from mtrl.tasks import MT3
 
 HORIZON = 10
 
@@ -133,19 +133,3 @@ def test_a_new_task_begins_at_the_next_reset_of_a_copy(backend):
     env.close()
     assert seen[:horizon] == [[0, 0]] * horizon
     assert all(sorted(tasks) == [1, 2] for tasks in seen[horizon:])
-
-
-def test_more_tasks_than_copies_play_in_one_environment():
-    env = make_vec_env(MT10, [1, 1, *[0] * 8], seed=3, backend="native", horizon=2, threads=1)
-    rotation = Rotation(env, 2, [0.1] * 10)
-    env.reset()
-    rotation.episodes_began(rotation.copies)
-    played = np.zeros(10)
-    for _ in range(100):
-        _, _, dones, infos = env.step(np.zeros((2, 4), dtype=np.float32))
-        if dones.any():
-            for info in infos:
-                played[info["task_id"]] += 1
-            rotation.episodes_began(rotation.copies)
-    env.close()
-    assert played.tolist() == [10.0] * 10

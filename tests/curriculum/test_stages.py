@@ -47,39 +47,36 @@ def test_mixed_adds_one_task_at_a_time():
     assert stages[0] == list(DIFFICULTY)[:3]
 
 
+# Of each phase of the predecessor the length in million steps, and the shares of the tasks in percent.
 PREDECESSOR = {
-    "mt3": {
-        "million steps": [9, 3, 3, 3, 3],
-        "reach-v3": [50, 20, 0, 13.3, 13.3, 6.7],
-        "push-v3": [50, 70, 100, 53.3, 40, 33.3],
-        "pick-place-v3": [0, 10, 0, 33.3, 46.7, 60],
-    },
-    "mt10": {
-        "million steps": [3, 3, 6, 3, 6],
-        "reach-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "push-v3": [10, 13.3, 16.7, 33.3, 30, 6.7],
-        "pick-place-v3": [10, 13.3, 16.7, 6.7, 3.3, 0],
-        "door-open-v3": [10, 13.3, 16.7, 10, 6.7, 10],
-        "drawer-open-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "drawer-close-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "button-press-topdown-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "peg-insert-side-v3": [10, 13.3, 16.7, 6.7, 10, 0],
-        "window-open-v3": [10, 6.7, 3.3, 3.3, 3.3, 10],
-        "window-close-v3": [10, 13.3, 16.7, 26.7, 33.3, 33.3],
-    },
+    "mt3": (
+        [9, 3, 3, 3, 3],
+        [[50, 50, 0], [20, 70, 10], [0, 100, 0], [13.3, 53.3, 33.3], [13.3, 40, 46.7], [6.7, 33.3, 60]],
+    ),
+    "mt10": (
+        [3, 3, 6, 3, 6],
+        [
+            [10, 10, 10, 10, 10, 10, 10, 10, 10, 10],
+            [6.7, 13.3, 13.3, 13.3, 6.7, 6.7, 6.7, 13.3, 6.7, 13.3],
+            [3.3, 16.7, 16.7, 16.7, 3.3, 3.3, 3.3, 16.7, 3.3, 16.7],
+            [3.3, 33.3, 6.7, 10, 3.3, 3.3, 3.3, 6.7, 3.3, 26.7],
+            [3.3, 30, 3.3, 6.7, 3.3, 3.3, 3.3, 10, 3.3, 33.3],
+            [10, 6.7, 0, 10, 10, 10, 10, 0, 10, 33.3],
+        ],
+    ),
 }
-"""Shares in percent of each phase of the predecessor, and the length of all phases but the last."""
 
 
 @pytest.mark.parametrize("experiment", PREDECESSOR)
 def test_weighted_has_the_phases_of_the_predecessor_for_each_set(experiment):
-    cfg = config(f"experiment={experiment}", "curriculum=weighted")
-    stages, table = stages_of(cfg), PREDECESSOR[experiment]
-    assert [stage.steps for stage in stages[:-1]] == [1e6 * steps for steps in table["million steps"]]
+    stages, (lengths, shares) = (
+        stages_of(config(f"experiment={experiment}", "curriculum=weighted")),
+        PREDECESSOR[experiment],
+    )
+    assert [stage.steps for stage in stages[:-1]] == [1e6 * length for length in lengths]
     # Thirty copies, as the predecessor had: each share is a whole number of them.
-    slots = np.array([stage.weights for stage in stages]).T * 30
+    slots, theirs = np.array([stage.weights for stage in stages]) * 30, np.array(shares) * 0.3
     np.testing.assert_allclose(slots, slots.round(), atol=1e-9)
-    theirs = np.array([table[task] for task in cfg.env.tasks]) * 30 / 100
     np.testing.assert_array_equal(slots.round(), theirs.round())
     np.testing.assert_allclose(slots, theirs, atol=0.02)
 
@@ -120,60 +117,56 @@ def test_stages_of_ones_own_come_from_the_command_line():
     assert last.weights == (0.25, 0.75, 0)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["curriculum.stages=[[sweep-v3]]"], "not a task of this run"),
-        (["curriculum.stages=[[rech-v3]]"], "did you mean reach-v3"),
-        (["curriculum.stages=[{reach-v3:0}]"], "sum to 0"),
-        (["curriculum.stages=[{reach-v3:-1,push-v3:3}]"], "at least 0"),
-        (["curriculum.stages=[[reach-v3],[push-v3]]"], "nothing ends stage 0"),
-        (["curriculum=sequential", "curriculum.thresholds=[1.2]"], "can never be met"),
-        (["curriculum=sequential", "curriculum.thresholds=[0.5,0.5,0.5]"], "give 2"),
-        (["curriculum=sequential", "curriculum.replay=[none,all,all]"], "give 2 .the first stage has none"),
-        (["curriculum=sequential", "curriculum.replay=[some]"], "not one of all, tasks, none"),
-        (["curriculum=sequential", "curriculum.start_stage=3"], "stages are 0 to 2"),
-        (["curriculum=progressive"], "not a task of this run"),
-        (["curriculum=weighted", "env.tasks=[reach-v3,push-v3]"], "has no stages for this set"),
-        (["curriculum=mixed", "env.tasks=[reach-v3,push-v3]"], "starts with 3 tasks"),
-        (["curriculum=sequential", "env.tasks=[reach-v3,sweep-v3]"], "sweep-v3 has no difficulty"),
-        (["curriculum.copies=2"], "needs a curriculum"),
-        (["curriculum.start_stage=2"], "curriculum.start_stage=2 needs a curriculum"),
-        (["curriculum.thresholds=[0.5]", "curriculum.stages=[]"], "thresholds=.0.5. needs a curriculum"),
-        (["curriculum.steps=[100]"], "steps=.100. needs a curriculum"),
-        (["curriculum.replay=[none]"], "replay=.'none'. needs a curriculum"),
-        (["curriculum=progressive", "curriculum.stages=[]"], "was left without stages"),
-        (["curriculum=weighted", "curriculum.tables=[]"], "was left without stages"),
-        (["curriculum.stages=[[reach-v3,reach-v3]]"], "names reach-v3 twice.*give weights as .reach-v3: 2"),
-        (["curriculum=sequential", "curriculum.floor=0.5"], "belongs to curriculum=adaptive"),
-    ],
-)
+def table(text):
+    return ["env.tasks=[reach-v3]", f"curriculum.tables=[{text}]"]
+
+
+REFUSED = [
+    (["curriculum.stages=[[sweep-v3]]"], "not a task of this run"),
+    (["curriculum.stages=[[rech-v3]]"], "did you mean reach-v3"),
+    (["curriculum.stages=[{reach-v3:0}]"], "sum to 0"),
+    (["curriculum.stages=[{reach-v3:-1,push-v3:3}]"], "at least 0"),
+    (["curriculum.stages=[[reach-v3],[push-v3]]"], "nothing ends stage 0"),
+    (["curriculum=sequential", "curriculum.thresholds=[1.2]"], "can never be met"),
+    (["curriculum=sequential", "curriculum.thresholds=[0.5,0.5,0.5]"], "give 2"),
+    (["curriculum=sequential", "curriculum.replay=[none,all,all]"], "give 2 .the first stage has none"),
+    (["curriculum=sequential", "curriculum.replay=[some]"], "not one of all, tasks, none"),
+    (["curriculum=sequential", "curriculum.start_stage=3"], "stages are 0 to 2"),
+    (["curriculum=progressive"], "not a task of this run"),
+    (["curriculum=weighted", "env.tasks=[reach-v3,push-v3]"], "has no stages for this set"),
+    (["curriculum=mixed", "env.tasks=[reach-v3,push-v3]"], "starts with 3 tasks"),
+    (["curriculum=sequential", "env.tasks=[reach-v3,sweep-v3]"], "sweep-v3 has no difficulty"),
+    (["curriculum.copies=2"], "needs a curriculum"),
+    (["curriculum.start_stage=2"], "curriculum.start_stage=2 needs a curriculum"),
+    (["curriculum.thresholds=[0.5]", "curriculum.stages=[]"], "thresholds=.0.5. needs a curriculum"),
+    (["curriculum.steps=[100]"], "steps=.100. needs a curriculum"),
+    (["curriculum.replay=[none]"], "replay=.'none'. needs a curriculum"),
+    (["curriculum=progressive", "curriculum.stages=[]"], "was left without stages"),
+    (["curriculum=weighted", "curriculum.tables=[]"], "was left without stages"),
+    (["curriculum.stages=[[reach-v3,reach-v3]]"], "names reach-v3 twice.*give weights as .reach-v3: 2"),
+    (["curriculum=sequential", "curriculum.floor=0.5"], "belongs to curriculum=adaptive"),
+    (table("{steps:[5],stages:[[reach-v3],{reach-v3:a}]}"), r"tables.0..stages.1.: the weight a of reach-v3"),
+    (
+        table("{steps:[5],stages:[[reach-v3],{reach-v3:true}]}"),
+        "the weight True of reach-v3 must be a number",
+    ),
+    (table("{steps:[5],stages:[[reach-v3],{reach-v3:0}]}"), r"stages.1. has weights that sum to 0"),
+    (table("{steps:[5],stages:[reach-v3,5]}"), r"has them for 2 tasks .reach-v3, 5, "),
+    (table("{steps:[5],stages:[]}"), "has them for 0 tasks"),
+    (table("{steps:[5,6],stages:[[reach-v3],[reach-v3]]}"), "steps has 2 values for 2 stages: give 1"),
+    (table("{steps:5,stages:[[reach-v3],[reach-v3]]}"), "one step count for each but the last"),
+    (table("{steps:[-5],stages:[[reach-v3],[reach-v3]]}"), "steps=-5 must be at least 1"),
+    (table("{steps:[1.5],stages:[[reach-v3],[reach-v3]]}"), "steps=1.5 must be a whole number"),
+    (table("{steps:[null],stages:[[reach-v3],[reach-v3]]}"), "steps=None must be a whole number"),
+    (table("{steps:[5]}"), r"tables.0. needs stages=.* and steps="),
+    (table("[reach-v3]"), r"tables.0. needs stages=.* and steps="),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), REFUSED)
 def test_a_curriculum_that_cannot_be_played_is_refused(overrides, words):
     with pytest.raises(ConfigurationError, match=words) as refusal:
         config("experiment=mt3", *overrides)
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("table", "words"),
-    [
-        ("{steps:[5],stages:[[reach-v3],{reach-v3:a}]}", r"tables.0..stages.1.: the weight a of reach-v3"),
-        ("{steps:[5],stages:[[reach-v3],{reach-v3:true}]}", "the weight True of reach-v3 must be a number"),
-        ("{steps:[5],stages:[[reach-v3],{reach-v3:0}]}", r"stages.1. has weights that sum to 0"),
-        ("{steps:[5],stages:[reach-v3,5]}", r"has them for 2 tasks .reach-v3, 5, "),
-        ("{steps:[5],stages:[]}", "has them for 0 tasks"),
-        ("{steps:[5,6],stages:[[reach-v3],[reach-v3]]}", "steps has 2 values for 2 stages: give 1"),
-        ("{steps:5,stages:[[reach-v3],[reach-v3]]}", "one step count for each but the last"),
-        ("{steps:[-5],stages:[[reach-v3],[reach-v3]]}", "steps=-5 must be at least 1"),
-        ("{steps:[1.5],stages:[[reach-v3],[reach-v3]]}", "steps=1.5 must be a whole number"),
-        ("{steps:[null],stages:[[reach-v3],[reach-v3]]}", "steps=None must be a whole number"),
-        ("{steps:[5]}", r"tables.0. needs stages=.* and steps="),
-        ("[reach-v3]", r"tables.0. needs stages=.* and steps="),
-    ],
-)
-def test_a_table_of_stages_that_cannot_be_played_is_refused(table, words):
-    with pytest.raises(ConfigurationError, match=words) as refusal:
-        config("experiment=mt1", f"curriculum.tables=[{table}]")
     assert "\n" not in str(refusal.value)
 
 
@@ -202,21 +195,18 @@ def test_a_named_curriculum_plays_every_task_and_stages_of_ones_own_may_leave_so
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("total", "overrides", "said"),
     [
-        (["total_steps=200_001"], []),
-        (["total_steps=100_000"], ["stage 2 cannot begin before step 100,000, and the run ends at 100,000"]),
-        (["total_steps=50_000"], ["stage 1 cannot begin before step 50,000, and the run ends at 50,000"]),
-        (["total_steps=50_000", "curriculum.start_stage=1"], ["stage 2 cannot begin before step 50,000"]),
-        (["total_steps=50_000", "curriculum.steps=[10_000]"], []),
-        (
-            ["total_steps=50_000", "curriculum.thresholds=[null]", "curriculum.steps=[30_000]"],
-            ["stage 2 cannot"],
-        ),
+        ("200_001", [], []),
+        ("100_000", [], ["stage 2 cannot begin before step 100,000, and the run ends at 100,000"]),
+        ("50_000", [], ["stage 1 cannot begin before step 50,000, and the run ends at 50,000"]),
+        ("50_000", ["curriculum.start_stage=1"], ["stage 2 cannot begin before step 50,000"]),
+        ("50_000", ["curriculum.steps=[10_000]"], []),
+        ("50_000", ["curriculum.thresholds=[null]", "curriculum.steps=[30_000]"], ["stage 2 cannot"]),
     ],
 )
-def test_stages_out_of_reach_are_said_in_the_summary(overrides, said):
-    composition = compose_run(["experiment=mt3", "curriculum=sequential", *overrides])
+def test_stages_out_of_reach_are_said_in_the_summary(total, overrides, said):
+    composition = compose_run(["experiment=mt3", "curriculum=sequential", f"total_steps={total}", *overrides])
     lines = [line for line in summary(composition, "here").splitlines() if "curriculum: stage" in line]
     assert len(lines) == len(said)
     assert all(words in line for words, line in zip(said, lines, strict=True))

@@ -25,7 +25,7 @@ from mtrl.experiment import compose_run
 from mtrl.play import main as play
 from mtrl.report.__main__ import main as report
 from mtrl.start import run_one
-from mtrl.transfer.start import prepare_transfer
+from mtrl.transfer.start import Transfer
 
 MORE = ["env.normalize_observations=true"]
 
@@ -88,7 +88,7 @@ def copy(finished, tmp_path, monkeypatch):
 
 def begin_transfer(run, output):
     words = [f"transfer.source={run}", f"output={output / 'new'}"]
-    return prepare_transfer(compose_run([*TINY, "total_steps=20", *words]).config)
+    return Transfer(compose_run([*TINY, "total_steps=20", *words]).config)
 
 
 def continue_run(output):

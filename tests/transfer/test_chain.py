@@ -1,17 +1,26 @@
-"""One command trains the source, the run, and the run from scratch, and compares them."""
+"""One command trains the source, the run, and the run from scratch; the run then needs its source no more."""
 
 import json
+import shutil
+import threading
+import time
+from contextlib import closing
 
 import numpy as np
 import pytest
-from tiny_runs import TINY
+from saved_runs import save_run
+from tiny import interrupt_at
+from tiny_runs import TINY, status
 
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
+from mtrl.rundir.lock import RunLock
+from mtrl.rundir.models import read_lineage
 from mtrl.rundir.run import Run
-from mtrl.start import COMPARISON, baseline, run_with_source_and_baseline
+from mtrl.start import COMPARISON, baseline, run_one, run_with_source_and_baseline
 from mtrl.tasks import MT3
 from mtrl.transfer.comparison import compare
+from mtrl.transfer.start import source_success
 
 
 def nested(train):
@@ -148,6 +157,72 @@ def test_a_dry_run_trains_no_source(tmp_path, capsys):
 def test_two_sources_are_refused():
     with pytest.raises(ConfigurationError, match="both name a source"):
         compose_run(["experiment=transfer/reach_to_push", "transfer.source=elsewhere.zip"])
+
+
+OWN = (*TINY, "hardware.backend=native", "logging.progress=off")
+
+
+def test_a_run_goes_on_without_its_source_and_without_its_status(tmp_path, monkeypatch, capsys):
+    source = save_run(tmp_path / "theirs", "experiment=mt1")
+    words = ["experiment=mt1", "task=push-v3", f"transfer.source={source}", f"output={tmp_path / 'own'}"]
+    words, states = [*OWN, *words], []
+    path = run_directory(compose_run(words))
+
+    def measured(*arguments):
+        states.append(status(path)["state"])
+        return source_success(*arguments)
+
+    monkeypatch.setattr("mtrl.train.source_success", measured)
+    interrupt_at(monkeypatch, [120])
+    assert run_with_source_and_baseline(compose_run(words)) == 143
+    assert f"begins from {source}: best, step 60" in capsys.readouterr().out
+    lineage = read_lineage(path)
+    assert (lineage["origins"], lineage["step"]) == ({"push-v3": "reach-v3"}, 60)
+
+    shutil.move(source, tmp_path / "elsewhere")
+    (path / "status.json").write_text("torn")
+    assert run_with_source_and_baseline(compose_run(words)) == 0
+    # The forgetting is measured before the run counts as finished: a finished one is not started again for it.
+    assert states == ["running", "running"]
+    assert read_lineage(path) == lineage
+    assert status(path)["transfer"]["sha256"] == lineage["sha256"]
+    assert status(path)["transfer"]["source_success"].keys() == {"before", "after"}
+
+    assert run_with_source_and_baseline(compose_run(words)) == 0
+    assert "this run is finished" in capsys.readouterr().out
+    for new in ("seed=2", "algo.gamma=0.5", "fresh=true"):
+        with pytest.raises(ConfigurationError, match="does not exist"):
+            run_with_source_and_baseline(compose_run([*words, new]))
+    assert status(path)["state"] == "finished"
+
+
+def test_a_source_that_another_member_trains_is_waited_for_and_used(tmp_path, capsys):
+    words = ["experiment=transfer/reach_to_push", f"output={tmp_path}"]
+    source = 'transfer.train=["experiment=mt1","total_steps=60","evaluation.every=60"]'
+    composition = compose_run([*OWN, *words, source])
+    first = composition.source
+    path = run_directory(first)
+    held = RunLock(path)
+
+    def another():
+        time.sleep(0.5)
+        save_run(tmp_path, *first.overrides, steps=60)
+        facts = {"state": "finished", "step": 60, "total_steps": 60, "result": {"success_rate": 0.5}}
+        (path / "status.json").write_text(json.dumps(facts))
+        held.close()
+
+    member = threading.Thread(target=another)
+    member.start()
+    try:
+        assert run_one(first, wait=True) == 0
+    finally:
+        member.join()
+    waiting, *_, finished = capsys.readouterr().out.splitlines()
+    assert waiting.startswith("waiting for process ")
+    assert str(path) in waiting
+    assert "this run is finished: success 50.0% after 60 steps" in finished
+    with closing(RunLock(path)), pytest.raises(ConfigurationError, match="is in use by process"):
+        run_one(compose_run([*first.overrides, "total_steps=80"]))
 
 
 def write_run(path, points):
