@@ -139,7 +139,12 @@ def compose(overrides: Sequence[str]) -> Composed:
         raise ConfigurationError(f"{missing} has no value: set it with {missing}=...") from error
     except OmegaConfBaseException as error:
         raise ConfigurationError(sentence(error)) from error
-    return Composed(typed, choices, asdict(typed), bool(cfg.hydra.verbose), tuple(overrides), tuned)
+    values = asdict(typed)
+    # Their checks make them whole; names of directories have the numbers of their types, as 120.0.
+    ends, still = values["curriculum"]["steps"], values["transfer"]["freeze_steps"]
+    values["curriculum"]["steps"] = [end if end is None else float(end) for end in ends]
+    values["transfer"]["freeze_steps"] = {part: float(steps) for part, steps in still.items()}
+    return Composed(typed, choices, values, bool(cfg.hydra.verbose), tuple(overrides), tuned)
 
 
 def members(overrides: Sequence[str]) -> list[list[str]]:
