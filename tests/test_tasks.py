@@ -12,22 +12,16 @@ def test_task_sets_are_metaworlds_in_its_order(name):
     assert getattr(tasks, name) == tuple(getattr(env_dict, f"{name}_V3"))
 
 
-def test_there_are_no_other_tasks():
-    assert set(tasks.MT50) == set(env_dict.ALL_V3_ENVIRONMENTS)
-
-
 @pytest.mark.parametrize("name", ["mt3", "mt10", "mt25", "mt50"])
 def test_recipes_train_the_sets_they_are_named_after(name):
     assert tuple(compose_run([f"experiment={name}"]).config.env.tasks) == getattr(tasks, name.upper())
 
 
-def test_difficulties_cover_mt10_and_never_fall():
+def test_tables_cover_the_sets():
+    assert set(tasks.MT50) == set(env_dict.ALL_V3_ENVIRONMENTS)
+    assert tasks.NATIVE == {"v1": tasks.MT10, "v2": tasks.MT50}
     assert set(tasks.DIFFICULTY) == set(tasks.MT10)
     assert list(tasks.DIFFICULTY.values()) == sorted(tasks.DIFFICULTY.values())
-
-
-def test_the_check_of_the_native_backend_knows_its_tasks():
-    assert tasks.NATIVE == {"v1": tasks.MT10, "v2": tasks.MT50}
 
 
 def test_sizes_are_metaworlds():

@@ -48,18 +48,13 @@ def play(rotation, env, duration, length=lambda task: HORIZON):
 UNEVEN = [0.133, 0.534, 0.333]
 
 
-@pytest.mark.parametrize("weights", [[1.0, 0.0, 0.0], [0.5, 0.25, 0.25], UNEVEN, [1 / 3] * 3])
+@pytest.mark.parametrize("weights", [[1.0, 0.0, 0.0], [0.5, 0.25, 0.25], UNEVEN, [1 / 3] * 3, [0.1] * 10])
 @pytest.mark.parametrize("copies", [1, 2, 3, 4, 7, 30])
 def test_shares_hold_over_time(weights, copies):
     env, rotation = rotated(copies, weights)
     steps = play(rotation, env, 400 * HORIZON)
-    assert np.abs(steps - np.array(weights) * steps.sum()).max() <= 2 * HORIZON
-
-
-def test_fewer_copies_than_tasks_rotate_evenly():
-    env, rotation = rotated(3, [0.1] * 10)
-    steps = play(rotation, env, 100 * HORIZON)
-    assert np.abs(steps - 300).max() <= HORIZON
+    within = 1 if copies < len(weights) and len(set(weights)) == 1 else 2
+    assert np.abs(steps - np.array(weights) * steps.sum()).max() <= within * HORIZON
 
 
 def test_shares_are_of_steps_where_episodes_end_early():
