@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mtrl.algo.update import Batch, update
+from mtrl.algo.replay import TaskSamples
+from mtrl.algo.update import update
 
 if TYPE_CHECKING:
     from mtrl.algo.sac import SAC
@@ -34,21 +35,21 @@ class GraphedUpdate:
         self._warned = False
         self._bound_to: tuple | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._batch: Batch | None = None
+        self._batch: TaskSamples | None = None
         self._losses: torch.Tensor | None = None
 
-    def __call__(self, learner: "SAC", batch: Batch) -> torch.Tensor:
+    def __call__(self, learner: "SAC", batch: TaskSamples) -> torch.Tensor:
         """Make one update; see ``mtrl.algo.update.update``."""
         for optimizer in learner.optimizers():
             optimizer.follow_learning_rate()
         if batch.grouping is not None and batch.grouping.gather is not None:
             if not self._warned:
+                self._warned = True
                 logger.warning(
                     "a batch with unequal shares of the tasks is not recorded as a CUDA graph, so updates on such "
                     "batches are slow: balanced batches (algo.balanced_batches=true) avoid them once every task "
                     "has been played"
                 )
-                self._warned = True
             return update(learner, batch)
         # New streams and recordings belong to the current GPU.
         with torch.cuda.device(learner.device) if learner.device.type == "cuda" else nullcontext():
@@ -66,7 +67,7 @@ class GraphedUpdate:
             self._graph.replay()
             return self._losses.clone()
 
-    def _aside(self, learner: "SAC", batch: Batch) -> torch.Tensor:
+    def _aside(self, learner: "SAC", batch: TaskSamples) -> torch.Tensor:
         """Make the update eagerly on a stream of its own, as the recording will."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -82,11 +83,11 @@ class GraphedUpdate:
             self._losses = update(learner, self._batch)
 
 
-def _tensors(batch: Batch) -> dict[str, torch.Tensor]:
+def _tensors(batch: TaskSamples) -> dict[str, torch.Tensor]:
     return {name: value for name, value in batch._asdict().items() if torch.is_tensor(value)}
 
 
-def _binding(learner: "SAC", batch: Batch) -> tuple:
+def _binding(learner: "SAC", batch: TaskSamples) -> tuple:
     """Return what a recording depends on: shapes, numbers and addresses."""
     optimizers = learner.optimizers()
     tensors = [*learner.critic_parameters, *learner.actor_parameters, *learner.target_parameters]
@@ -97,6 +98,6 @@ def _binding(learner: "SAC", batch: Batch) -> tuple:
     return (
         tuple((name, tensor.shape) for name, tensor in _tensors(batch).items()),
         tuple((group["betas"], group["eps"], group["weight_decay"]) for group in groups),
-        (learner.max_gradient_norm, learner.target_entropy),
+        (learner.gamma, learner.max_gradient_norm, learner.target_entropy),
         tuple(tensor.data_ptr() for tensor in tensors),
     )

@@ -1,7 +1,6 @@
 """From the configuration to a stable-baselines3 agent: the one place that knows all arguments."""
 
 from fractions import Fraction
-from functools import cache
 from itertools import count
 from typing import Any
 
@@ -20,15 +19,17 @@ from mtrl.tasks import ACTION_SIZE
 
 
 def make_agent(cfg: Config, env: VecEnv, hardware: HardwareConfig) -> OffPolicyAlgorithm:
-    """Return the agent of ``cfg`` on ``env``.
-
-    Raises:
-        ConfigurationError: The algorithm refuses ``algo.kwargs``.
-    """
+    """Return the agent of ``cfg`` on ``env``; ConfigurationError if the algorithm refuses ``algo.kwargs``."""
     algorithm = load_class(cfg.algo.cls)
     policy, policy_kwargs = policy_for(algorithm, cfg.variant, len(cfg.env.tasks))
     if cfg.transfer.active and "actor" in cfg.transfer.parts:
-        algorithm = acting_from_the_start(algorithm)
+
+        class ActingFromTheStart(algorithm):
+            # Before learning_starts, which here only says when updates begin, stable-baselines3 draws random actions.
+            def _sample_action(self, learning_starts: int, *args: Any, **kwargs: Any) -> Any:
+                return super()._sample_action(0, *args, **kwargs)
+
+        algorithm = ActingFromTheStart
     arguments = arguments_of(cfg, env.num_envs, hardware.device, hardware.compile)
     arguments |= {"policy_kwargs": policy_kwargs}
     try:
@@ -43,20 +44,6 @@ def make_agent(cfg: Config, env: VecEnv, hardware: HardwareConfig) -> OffPolicyA
         raise ConfigurationError(
             f"algo.cls={cfg.algo.cls} refuses {given} ({reason}): correct the value"
         ) from error
-
-
-@cache
-def acting_from_the_start(algorithm: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
-    """Return ``algorithm`` for a policy that can act already: it acts from the first step on.
-
-    stable-baselines3 draws random actions until ``learning_starts``, which here only says when updates begin.
-    """
-
-    class ActingFromTheStart(algorithm):
-        def _sample_action(self, learning_starts: int, *args: Any, **kwargs: Any) -> Any:
-            return super()._sample_action(0, *args, **kwargs)
-
-    return ActingFromTheStart
 
 
 def arguments_of(cfg: Config, n_envs: int, device: str, compile: str) -> dict[str, Any]:

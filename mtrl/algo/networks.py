@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -12,6 +13,26 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+@dataclass(slots=True)
+class Architecture:
+    """The networks of a stacked policy: what its constructor takes besides stable-baselines3's own arguments."""
+
+    actor_layers: Sequence[int] = (256, 256)
+    critic_layers: Sequence[int] = (256, 256)
+    layer_norm: bool = False
+    """Normalise the hidden layers of the critics."""
+    n_critics: int = 2
+    n_tasks: int = 1
+    critic_heads: bool = False
+    """Each task has critic heads of its own; observations then end with the task's one-hot."""
+    shared_layers: int | None = None
+    """Hidden layers that the critic's heads share, None for all."""
+    actor_heads: bool = False
+    """Each task has a linear actor head of its own; as ``critic_heads``."""
+    initialisation: str = "torch"
+    """How the first weights are drawn, see ``initialise``."""
 
 
 class Grouping(NamedTuple):
@@ -53,28 +74,24 @@ def group_by_task(tasks: Tensor, n_tasks: int) -> Grouping:
     return Grouping(gather, scatter)
 
 
-def task_of(obs: Tensor, n_tasks: int) -> Tensor:
-    """Return the task of each observation, shape (batch,), from the one-hot at its end."""
-    return obs[:, -n_tasks:].argmax(1)
+class Stacked(nn.Module):
+    """``n`` layers side by side: linear ones, or normalisations, each with its own gain and bias."""
 
-
-class StackedLinear(nn.Module):
-    """``n`` linear layers side by side: ``weight`` (n, inputs, outputs), ``bias`` (n, 1, outputs)."""
-
-    def __init__(self, n: int, inputs: int, outputs: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        bound = inputs**-0.5  # as torch.nn.Linear has it
-        self.weight = nn.Parameter(torch.empty(n, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n, 1, outputs).uniform_(-bound, bound))
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
 
-class StackedLayerNorm(nn.Module):
-    """``n`` layer normalisations side by side, each with its own gain and bias, (n, 1, width)."""
+def stacked_linear(n: int, inputs: int, outputs: int) -> Stacked:
+    """Return linear layers that begin as torch's: ``weight`` (n, inputs, outputs), ``bias`` (n, 1, outputs)."""
+    bound = inputs**-0.5
+    weight, bias = torch.empty(n, inputs, outputs), torch.empty(n, 1, outputs)
+    return Stacked(weight.uniform_(-bound, bound), bias.uniform_(-bound, bound))
 
-    def __init__(self, n: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(n, 1, width))
-        self.bias = nn.Parameter(torch.zeros(n, 1, width))
+
+def stacked_norm(n: int, width: int) -> Stacked:
+    """Return layer normalisations, of ``weight`` and ``bias`` (n, 1, width)."""
+    return Stacked(torch.ones(n, 1, width), torch.zeros(n, 1, width))
 
 
 class StackedMLP(nn.Module):
@@ -101,12 +118,15 @@ class StackedMLP(nn.Module):
         self.n, self.n_heads, self.outputs = n, n_heads, outputs
         self.shared_layers = len(layers) if shared_layers is None else shared_layers
         if n_heads == 1:
-            # every layer is shared, the last one too
-            self.shared_layers = len(layers) + 1
+            self.shared_layers = len(layers) + 1  # the last layer, too
         widths = [inputs, *layers, outputs]
         copies = [n * (n_heads if index >= self.shared_layers else 1) for index in range(len(layers) + 1)]
-        self.layers = nn.ModuleList(map(StackedLinear, copies, widths, widths[1:]))
-        self.norms = nn.ModuleList(map(StackedLayerNorm, copies, layers if layer_norm else []))
+        self.layers = nn.ModuleList(map(stacked_linear, copies, widths, widths[1:]))
+        self.norms = nn.ModuleList(map(stacked_norm, copies, layers if layer_norm else []))
+
+    def tasks_of(self, obs: Tensor, grouping: Grouping | None) -> Tensor | None:
+        """Return what ``forward`` must know of the tasks, from the one-hot at the end of the observations."""
+        return obs[:, -self.n_heads :].argmax(1) if self.n_heads > 1 and grouping is None else None
 
     def forward(
         self, x: Tensor, tasks: Tensor | None = None, grouping: Grouping | None = None, n: int | None = None
@@ -158,14 +178,12 @@ class StackedMLP(nn.Module):
             for module in modules
             for parameter in module.parameters()
         }
-        return torch.cat(
-            [
-                self._evaluate(rows, indices, lambda parameter, _, task=task: heads[parameter][task])
-                for task, rows in enumerate(x.split(shares, dim=1))
-                if shares[task]
-            ],
-            dim=1,
-        )
+        results = [
+            self._evaluate(rows, indices, lambda parameter, _, task=task: heads[parameter][task])
+            for task, rows in enumerate(x.split(shares, dim=1))
+            if shares[task]
+        ]
+        return torch.cat(results, dim=1)
 
     def _gather_linear_heads(self, x: Tensor, tasks: Tensor) -> Tensor:
         """Evaluate every linear head on every row and keep its own: cheaper than sorting a few rows."""
@@ -186,38 +204,49 @@ def _units(width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor
     return torch.ones(width, dtype=dtype, device=device), torch.zeros(width, dtype=dtype, device=device)
 
 
+@torch.no_grad()
+def initialise(net: StackedMLP, scheme: str, output_bound: float) -> None:
+    """Draw the weights of ``net`` again as ``scheme`` does; ``torch`` leaves them as they are.
+
+    ``metaworld_algorithms``, the code of Meta-World+ (McLean et al. 2025, github.com/rainx0r/metaworld-algorithms, its
+    ``rl/networks.py``): He-uniform weights and no bias in hidden layers, a last layer within ``output_bound``.
+    """
+    if scheme == "torch":
+        return
+    if scheme != "metaworld_algorithms":
+        raise ValueError(f"initialisation={scheme} is not one of torch, metaworld_algorithms")
+    for layer in net.layers[:-1]:
+        bound = (6 / layer.weight.shape[1]) ** 0.5
+        layer.weight.uniform_(-bound, bound)
+        layer.bias.zero_()
+    for parameter in net.layers[-1].parameters():
+        parameter.uniform_(-output_bound, output_bound)
+
+
 class StackedCritic(BaseModel):
     """All Q-functions, and their heads per task, as one stack.
 
     With heads, an observation ends with its task's one-hot. Entirely separate critics (``shared_layers`` 0) see
-    the observation without it. The arguments are those of ``StackedMLP``.
+    the observation without it.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        layers: Sequence[int],
-        layer_norm: bool = False,
-        n_critics: int = 2,
-        n_heads: int = 1,
-        shared_layers: int | None = None,
-    ) -> None:
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, of: Architecture) -> None:
         super().__init__(observation_space, action_space)
-        self.n_critics, self.n_heads, self.obs_dim = n_critics, n_heads, math.prod(observation_space.shape)
-        if n_heads > 1 and shared_layers == 0:
+        self.n_critics, self.n_heads = of.n_critics, of.n_tasks if of.critic_heads else 1
+        self.obs_dim = math.prod(observation_space.shape)
+        if self.n_heads > 1 and of.shared_layers == 0:
             # to a network that one task has to itself the one-hot is a constant
-            self.obs_dim -= n_heads
-        inputs = self.obs_dim + get_action_dim(action_space)
-        self.net = StackedMLP(n_critics, inputs, layers, 1, layer_norm, n_heads, shared_layers)
+            self.obs_dim -= self.n_heads
+        inputs, heads = self.obs_dim + get_action_dim(action_space), (self.n_heads, of.shared_layers)
+        self.net = StackedMLP(of.n_critics, inputs, of.critic_layers, 1, of.layer_norm, *heads)
+        initialise(self.net, of.initialisation, output_bound=3e-3)
 
     def q_values(
         self, obs: Tensor, actions: Tensor, grouping: Grouping | None = None, n_critics: int | None = None
     ) -> Tensor:
         """Return the Q-values of the first ``n_critics`` (None: all), shape (n_critics, batch, 1)."""
-        tasks = task_of(obs, self.n_heads) if self.n_heads > 1 and grouping is None else None
         inputs = torch.cat([obs[:, : self.obs_dim], actions], dim=1)
-        return self.net(inputs, tasks, grouping, n_critics)
+        return self.net(inputs, self.net.tasks_of(obs, grouping), grouping, n_critics)
 
     def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
         """Return each critic's Q-values, shape (batch, 1): stable-baselines3's interface."""
@@ -233,17 +262,19 @@ class StackedActor(BasePolicy):
 
     outputs_per_action = 1
 
-    def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Box, layers: Sequence[int], n_heads: int
-    ) -> None:
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, of: Architecture) -> None:
         super().__init__(observation_space, action_space, squash_output=True)
-        self.n_heads = n_heads
-        outputs = self.outputs_per_action * get_action_dim(action_space)
-        self.net = StackedMLP(1, math.prod(observation_space.shape), layers, outputs, n_heads=n_heads)
+        self.n_heads = of.n_tasks if of.actor_heads else 1
+        inputs, outputs = (
+            math.prod(observation_space.shape),
+            self.outputs_per_action * get_action_dim(action_space),
+        )
+        self.net = StackedMLP(1, inputs, of.actor_layers, outputs, n_heads=self.n_heads)
+        initialise(self.net, of.initialisation, output_bound=1e-3)
 
     def outputs(self, obs: Tensor, grouping: Grouping | None = None) -> Tensor:
         """Return the raw outputs of the network, shape (batch, outputs)."""
-        tasks = task_of(obs, self.n_heads) if self.n_heads > 1 and grouping is None else None
+        tasks = self.net.tasks_of(obs, grouping)
         return self.net(obs.to(self.net.layers[0].weight.dtype), tasks, grouping)[0]
 
     def _predict(self, observation: Tensor, deterministic: bool = False) -> Tensor:
@@ -284,29 +315,3 @@ class DeterministicActor(StackedActor):
     def forward(self, obs: Tensor, deterministic: bool = True) -> Tensor:
         """Return actions in -1 .. 1, shape (batch, action_dim)."""
         return torch.tanh(self.outputs(obs))
-
-
-ACTOR_OUTPUT, CRITIC_OUTPUT = 1e-3, 3e-3
-"""Bounds of the last layer of actor and critics in ``metaworld_algorithms`` (its ``rl/networks.py``)."""
-
-
-@torch.no_grad()
-def initialise(net: StackedMLP, scheme: str, output_bound: float) -> None:
-    """Draw the weights of ``net`` again as ``scheme`` does; ``torch`` leaves them as they are.
-
-    ``metaworld_algorithms``, the code of Meta-World+ (McLean et al. 2025, github.com/rainx0r/metaworld-algorithms):
-    He-uniform weights and no bias in hidden layers, a last layer uniform within ``output_bound``.
-
-    Raises:
-        ValueError: There is no such scheme.
-    """
-    if scheme == "torch":
-        return
-    if scheme != "metaworld_algorithms":
-        raise ValueError(f"initialisation={scheme} is not one of torch, metaworld_algorithms")
-    for layer in net.layers[:-1]:
-        bound = (6 / layer.weight.shape[1]) ** 0.5
-        layer.weight.uniform_(-bound, bound)
-        layer.bias.zero_()
-    for parameter in net.layers[-1].parameters():
-        parameter.uniform_(-output_bound, output_bound)

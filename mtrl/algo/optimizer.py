@@ -24,19 +24,15 @@ class FusedAdam(torch.optim.Adam):
 
     For the 6 to 10 tensors of an actor or a critic, torch.optim.Adam spends 0.1 ms a step in Python and
     counts the steps of each tensor apart. Here the lists of tensors are made once and the step count is one
-    shared tensor. The arguments are Adam's.
+    shared tensor. Of Adam's options it has ``betas``, ``eps`` and ``weight_decay``.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
+    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0, **options: Any) -> None:
         leave_out_the_compiler()
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+        refused = options.keys() - {"betas", "eps"}
+        if refused:
+            raise TypeError(f"FusedAdam has no {min(refused)}: use torch.optim.Adam")
+        super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True, **options)
         self._lists: list[list[torch.Tensor]] | None = None
         self._rate: torch.Tensor | None = None
         self._followed: float | None = None
@@ -53,31 +49,21 @@ class FusedAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Update every parameter from its gradient; ``closure`` must be None.
-
-        Raises:
-            ValueError: Something that only torch.optim.Adam does is asked for.
-        """
+        """Update every parameter from its gradient; what only torch.optim.Adam does, as a closure, is a ValueError."""
         if closure is not None:
             raise ValueError("FusedAdam takes no closure: use torch.optim.Adam")
         params, averages, square_averages, steps = self.tensors()
         group = self.param_groups[0]
         steps[0].add_(1)
-        torch._fused_adam_(
-            params,
-            [parameter.grad for parameter in params],
-            averages,
-            square_averages,
-            [],
-            steps,
-            amsgrad=False,
-            lr=group["lr"] if self._rate is None else self._rate,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
+        tensors = (params, [parameter.grad for parameter in params], averages, square_averages, [], steps)
+        rate, (beta1, beta2) = group["lr"] if self._rate is None else self._rate, group["betas"]
+        options = {
+            "eps": group["eps"],
+            "weight_decay": group["weight_decay"],
+            "amsgrad": False,
+            "maximize": False,
+        }
+        torch._fused_adam_(*tensors, lr=rate, beta1=beta1, beta2=beta2, **options)
 
     # torch would wrap every call in a profiler's record, which costs as much as the step
     step.hooked = True

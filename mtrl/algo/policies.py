@@ -1,11 +1,9 @@
 """The networks of each variant: ``plain`` (no task id), ``shared`` (one-hot), ``multihead`` (a critic per task).
 
-The critics are one stack of networks (mtrl.algo.networks); the policies around them keep stable-baselines3's
-interface, so that its own SAC, TD3 and DDPG train, save and load them.
+Policies keep stable-baselines3's interface, so that its own SAC, TD3 and DDPG train, save and load them.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import stable_baselines3
@@ -22,32 +20,8 @@ from mtrl.algo.optimizer import FusedAdam
 from mtrl.config.types import MultiheadConfig, VariantConfig
 
 
-@dataclass(slots=True)
-class Architecture:
-    """The networks of a stacked policy: what its constructor takes besides stable-baselines3's own arguments."""
-
-    actor_layers: Sequence[int] = (256, 256)
-    critic_layers: Sequence[int] = (256, 256)
-    layer_norm: bool = False
-    """Normalise the hidden layers of the critics."""
-    n_critics: int = 2
-    n_tasks: int = 1
-    critic_heads: bool = False
-    """Each task has critic heads of its own; observations then end with the task's one-hot."""
-    shared_layers: int | None = None
-    """Hidden layers that the critic's heads share, None for all."""
-    actor_heads: bool = False
-    """Each task has a linear actor head of its own; as ``critic_heads``."""
-    initialisation: str = "torch"
-    """How the first weights are drawn, see ``mtrl.algo.networks.initialise``."""
-
-
 class _StackedPolicy:
-    """Constructor and network factories that the policies of SAC and TD3 share.
-
-    Raises:
-        ValueError: ``use_sde``, or an unknown initialisation.
-    """
+    """Constructor and network factories that the policies of SAC and TD3 share; ``use_sde`` is a ValueError."""
 
     actor_class: type[BasePolicy]
 
@@ -61,35 +35,21 @@ class _StackedPolicy:
         optimizer_kwargs: dict[str, Any] | None = None,
         **architecture: Any,
     ) -> None:
-        of = self.architecture = Architecture(**architecture)
+        of = self.architecture = networks.Architecture(**architecture)
         if use_sde:
             raise ValueError("state-dependent exploration (use_sde) is not supported: leave it False")
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch={"pi": list(of.actor_layers), "qf": list(of.critic_layers)},
-            n_critics=of.n_critics,
-            optimizer_class=optimizer_class,
-            optimizer_kwargs=optimizer_kwargs,
-        )
+        options = {"optimizer_class": optimizer_class, "optimizer_kwargs": optimizer_kwargs}
+        options |= {"net_arch": {"pi": list(of.actor_layers), "qf": list(of.critic_layers)}}
+        super().__init__(observation_space, action_space, lr_schedule, n_critics=of.n_critics, **options)
 
     def make_actor(self, features_extractor: Any = None) -> BasePolicy:
         """Build the actor."""
-        of = self.architecture
-        heads = of.n_tasks if of.actor_heads else 1
-        actor = self.actor_class(self.observation_space, self.action_space, of.actor_layers, heads)
-        networks.initialise(actor.net, of.initialisation, networks.ACTOR_OUTPUT)
-        return actor.to(self.device)
+        return self.actor_class(self.observation_space, self.action_space, self.architecture).to(self.device)
 
     def make_critic(self, features_extractor: Any = None) -> networks.StackedCritic:
         """Build the critics."""
-        of = self.architecture
-        heads = of.n_tasks if of.critic_heads else 1
-        options = of.critic_layers, of.layer_norm, of.n_critics, heads, of.shared_layers
-        critic = networks.StackedCritic(self.observation_space, self.action_space, *options)
-        networks.initialise(critic.net, of.initialisation, networks.CRITIC_OUTPUT)
-        return critic.to(self.device)
+        spaces = self.observation_space, self.action_space
+        return networks.StackedCritic(*spaces, self.architecture).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = ("observation_space", "action_space", "optimizer_class", "optimizer_kwargs")
@@ -116,12 +76,9 @@ class StackedTD3Policy(_StackedPolicy, TD3Policy):
 def policy_for(
     algorithm: type[BaseAlgorithm], variant: VariantConfig, n_tasks: int
 ) -> tuple[type[BasePolicy] | str, dict[str, Any]]:
-    """Return the policy class of a variant for an algorithm, and its ``policy_kwargs``.
+    """Return the policy class of a variant for an algorithm, and its ``policy_kwargs``; ValueError if it has none.
 
     An algorithm keeps its own ``MlpPolicy`` wherever that can express what is asked for.
-
-    Raises:
-        ValueError: The algorithm lacks what is asked for.
     """
     heads = isinstance(variant, MultiheadConfig)
     actor_layers, critic_layers = list(variant.actor_layers), list(variant.critic_layers)
@@ -158,11 +115,7 @@ def build_policy(
     observation_space: spaces.Box,
     action_space: spaces.Box,
 ) -> BasePolicy:
-    """Return the policy that ``algorithm`` would make for ``variant``, with new weights, without an algorithm.
-
-    Raises:
-        ValueError: The algorithm lacks what is asked for.
-    """
+    """Return the policy that ``algorithm`` would make for ``variant``, with new weights; ValueError if it has none."""
     policy, arguments = policy_for(algorithm, variant, n_tasks)
     if isinstance(policy, str):
         policy = algorithm.policy_aliases[policy]

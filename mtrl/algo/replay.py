@@ -10,20 +10,19 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-from mtrl.algo.returns import ReturnStatistics
-from mtrl.algo.sampling import EpisodeChain, TaskIndex
+from mtrl.algo.networks import Grouping
+from mtrl.algo.sampling import Bools, EpisodeChain, Floats, Ints, ReturnStatistics, TaskIndex
 
 
 class TaskSamples(NamedTuple):
     """A batch: the fields of stable-baselines3's ReplayBufferSamples, the tasks, and how they lie.
 
-    Each has a row per transition: rewards, dones and discounts (batch, 1), tasks (batch,) of int64. With n-step
-    returns, rewards are discounted sums over n steps, and next observations and dones those of the last of them.
+    Each has a row per transition: actions in -1 .. 1; rewards, dones and discounts (batch, 1), tasks (batch,) of int64.
+    With n-step returns, rewards are discounted sums over n steps, and next observations and dones those of the last.
     """
 
     observations: torch.Tensor
     actions: torch.Tensor
-    """Scaled to -1 .. 1."""
     next_observations: torch.Tensor
     dones: torch.Tensor
     """1 where the episode terminated. A time limit does not count."""
@@ -31,8 +30,10 @@ class TaskSamples(NamedTuple):
     discounts: torch.Tensor | None
     """gamma to the number of steps summed; None with one-step returns."""
     tasks: torch.Tensor
-    sorted_by_task: bool
+    sorted_by_task: bool = False
     """Whether the batch holds equally many transitions of every task, in the order of the tasks."""
+    grouping: Grouping | None = None
+    """Where heads per task find their transitions; None until an update with heads needs it."""
 
 
 _KEPT_AS = {"rewards": np.float32, "terminated": np.uint8, "truncated": np.uint8, "tasks": np.int32}
@@ -82,11 +83,13 @@ class TaskReplayBuffer(ReplayBuffer):
         edges = np.cumsum([0, *widths.values()]).tolist()
         self._columns = dict(zip(widths, map(slice, edges, edges[1:]), strict=True))
         shape = (self.buffer_size, edges[-1])
-        if self.device.type == "cpu":
-            # numpy leaves untouched pages to the operating system, torch.zeros writes them all
-            self._storage = torch.from_numpy(np.zeros(shape, dtype=np.float32))
-        else:
-            self._storage = torch.zeros(shape, dtype=torch.float32, device=self.device)
+        # numpy leaves untouched pages to the operating system, torch.zeros writes them all
+        on_cpu = self.device.type == "cpu"
+        self._storage = (
+            torch.from_numpy(np.zeros(shape, np.float32))
+            if on_cpu
+            else torch.zeros(shape, device=self.device)
+        )
         self._generator = np.random.default_rng(seed)
         self.reset()
 
@@ -99,9 +102,8 @@ class TaskReplayBuffer(ReplayBuffer):
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
         self._restriction: TaskIndex | None = None
         self._chain = EpisodeChain(self.buffer_size, self.n_envs) if self.n_steps > 1 else None
-        self.returns: ReturnStatistics | None = None
-        if self.measure_returns:
-            self.returns = ReturnStatistics(self.n_tasks, self.n_envs, self.gamma)
+        measured = self.measure_returns
+        self.returns = ReturnStatistics(self.n_tasks, self.n_envs, self.gamma) if measured else None
 
     def size(self) -> int:
         """Return the number of transitions held."""
@@ -118,7 +120,7 @@ class TaskReplayBuffer(ReplayBuffer):
     def _on_device(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(values).to(self.device)
 
-    def _pack(self, parts: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+    def _pack(self, parts: Mapping[str, NDArray[np.generic]]) -> Floats:
         """Return rows from one array per column."""
         columns = [np.reshape(parts[name], (len(parts["tasks"]), -1)) for name in self._columns]
         rows = np.concatenate(columns, axis=1, dtype=np.float32)
@@ -127,22 +129,12 @@ class TaskReplayBuffer(ReplayBuffer):
         return rows
 
     def add(
-        self,
-        obs: NDArray[np.float32],
-        next_obs: NDArray[np.float32],
-        action: NDArray[np.float32],
-        reward: NDArray[np.float32],
-        done: NDArray[np.bool_],
-        infos: list[dict[str, Any]],
+        self, obs: Floats, next_obs: Floats, action: Floats, reward: Floats, done: Bools, infos: list[dict]
     ) -> None:
         """Store one transition of each copy, in the order of the copies.
 
         A transition whose info says ``unstable`` (the simulation broke down) is dropped and counted. An episode
-        that a time limit ended did not terminate.
-
-        Raises:
-            ValueError: With more than one task, an info without ``task_id``, with one outside of the tasks, or
-                with another than the observation's one-hot.
+        that a time limit ended did not terminate. An info whose ``task_id`` is missing or wrong is a ValueError.
         """
         n = len(infos)
         timeout = np.fromiter((info.get("TimeLimit.truncated", False) for info in infos), bool, n)
@@ -171,7 +163,7 @@ class TaskReplayBuffer(ReplayBuffer):
         if self._chain is not None:
             self._chain.newest.fill(-1)
 
-    def _write(self, rows: NDArray[np.float32], tasks: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
+    def _write(self, rows: Floats, tasks: Ints, numbers: Ints) -> None:
         """Write rows (n, width) over the oldest."""
         pos, n = self.total_added % self.buffer_size, len(rows)
         first = min(n, self.buffer_size - pos)
@@ -181,59 +173,46 @@ class TaskReplayBuffer(ReplayBuffer):
         self.total_added += n
         for index in (self._index, self._restriction):
             if index is not None:
-                index.append(tasks, numbers)
-                index.evict(self.total_added - self.buffer_size)
+                index.append(tasks, numbers, oldest=self.total_added - self.buffer_size)
 
     def restrict(self, since: int = 0, tasks: Sequence[int] | None = None) -> None:
-        """Draw only some transitions, of those held and those to come, until the next call.
+        """Draw only transitions from number ``since`` on, of these ids of ``tasks`` (None: all), until the next call.
 
         Nothing is deleted, so a later call may let in again what this one leaves out. While there are fewer
         than a batch of them, ``sample`` draws from all: a few transitions are not learned by heart.
-
-        ``since`` is the number of the first transition to draw, ``total_added`` for those to come alone; ``tasks``
-        has the ids of the tasks to draw, None for all.
         """
-        self._restriction = None
-        if since == 0 and tasks is None:
-            return
-        self._restriction = TaskIndex(self.n_tasks, since, tasks)
-        held = np.arange(max(since, self.total_added - self.size()), self.total_added)
-        rows = self._on_device(held % self.buffer_size)
-        self._restriction.append(self.tasks[rows].cpu().numpy().astype(np.int64), held)
+        self._restriction = None if since == 0 and tasks is None else TaskIndex(self.n_tasks, since, tasks)
+        if self._restriction is not None:
+            held = np.arange(max(since, self.total_added - self.size()), self.total_added)
+            of_tasks = self.tasks[self._on_device(held % self.buffer_size)].cpu().numpy().astype(np.int64)
+            self._restriction.append(of_tasks, held, oldest=0)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> TaskSamples:
         """Draw a batch with replacement, normalised by ``env`` where one is given.
 
         Balanced batches hold ``batch_size / n_tasks`` transitions of each task, sorted by task. While a task
-        has no transition at all, the others share the batch as equally as it divides.
-
-        Raises:
-            ValueError: The buffer is empty, or ``batch_size`` is not a multiple of the tasks to balance.
+        has no transition at all, the others share the batch as equally as it divides. An empty buffer, and a
+        ``batch_size`` that is not a multiple of the tasks to balance, are ValueErrors.
         """
         if self.total_added == 0:
             raise ValueError("the replay buffer is empty: collect transitions before the first update")
-        rows, balanced = self._draw(batch_size)
-        return self._get_samples(rows, env)._replace(sorted_by_task=balanced)
-
-    def spread(self, batch_size: int, env: VecNormalize | None = None) -> TaskSamples:
-        """Return transitions spread evenly over all that are held; unlike ``sample``, nothing is drawn."""
-        rows = np.linspace(0, self.size() - 1, batch_size).astype(np.int64)
-        return self._get_samples(rows, env)
-
-    def _draw(self, batch_size: int) -> tuple[NDArray[np.int64], bool]:
-        """Return rows, shape (batch_size,), and whether they are balanced and sorted by task."""
         index, balanced = self._index, False
         if self._restriction is not None and self._restriction.counts().sum() >= batch_size:
             index = self._restriction
         if index is None:
-            return self._generator.integers(0, self.size(), batch_size), False
-        if self.balanced:
+            rows = self._generator.integers(0, self.size(), batch_size)
+        elif self.balanced:
             numbers, balanced = index.sample(batch_size, self._generator)
+            rows = numbers % self.buffer_size
         else:
-            numbers = index.sample_uniformly(batch_size, self._generator)
-        return numbers % self.buffer_size, balanced
+            rows = index.sample_uniformly(batch_size, self._generator) % self.buffer_size
+        return self._get_samples(rows, env)._replace(sorted_by_task=balanced)
 
-    def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> TaskSamples:
+    def spread(self, batch_size: int, env: VecNormalize | None = None) -> TaskSamples:
+        """Return transitions spread evenly over all that are held; unlike ``sample``, nothing is drawn."""
+        return self._get_samples(np.linspace(0, self.size() - 1, batch_size).astype(np.int64), env)
+
+    def _get_samples(self, batch_inds: Ints, env: VecNormalize | None = None) -> TaskSamples:
         """Gather the rows ``batch_inds``, shape (batch,)."""
         batch = self._storage.index_select(0, self._on_device(batch_inds))
         parts = {name: batch[:, column] for name, column in self._columns.items()}
@@ -248,14 +227,13 @@ class TaskReplayBuffer(ReplayBuffer):
             for name in ("observations", "next_observations"):
                 parts[name] = self._normalised(parts[name], env.normalize_obs)
         order = ("observations", "actions", "next_observations", "terminated", "rewards")
-        tasks = parts["tasks"][:, 0].long()
-        return TaskSamples(*(parts[name] for name in order), discounts, tasks, sorted_by_task=False)
+        return TaskSamples(*(parts[name] for name in order), discounts, parts["tasks"][:, 0].long())
 
     def _normalised(self, values: torch.Tensor, function: Any) -> torch.Tensor:
         return torch.as_tensor(function(values.cpu().numpy()), dtype=torch.float32, device=self.device)
 
     def _sum_rewards(
-        self, rows: NDArray[np.int64], env: VecNormalize | None
+        self, rows: Ints, env: VecNormalize | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return, for each row, the last row of its n steps (batch,), their discounted reward and gamma^n (batch, 1).
 
@@ -273,24 +251,19 @@ class TaskReplayBuffer(ReplayBuffer):
         discounts = (self.gamma**length).astype(np.float32)[:, None]
         return self._on_device(met[:, -1].copy()), sums, self._on_device(discounts)
 
-    def mean_reward_per_task(self) -> NDArray[np.float64]:
+    def mean_reward_per_task(self) -> Floats:
         """Return the mean stored reward of each task, shape (n_tasks,); NaN for a task without any."""
         tasks = self.tasks[: self.size()].long()
         counts = torch.bincount(tasks, minlength=self.n_tasks)
         sums = torch.bincount(tasks, weights=self.rewards[: self.size()].double(), minlength=self.n_tasks)
-        means = sums / torch.where(counts > 0, counts, torch.nan)
-        return means.cpu().numpy()
+        return (sums / torch.where(counts > 0, counts, torch.nan)).cpu().numpy()
 
     def rows(self, low: int, high: int) -> dict[str, NDArray[np.generic]]:
-        """Return transitions number ``low`` up to but without ``high``, in order, as arrays for a checkpoint.
-
-        Raises:
-            ValueError: Some of them are not (or no longer) in the buffer.
-        """
-        oldest = self.total_added - self.size()
-        if not oldest <= low <= high <= self.total_added:
-            held = f"{oldest:,} to {self.total_added:,}"
-            raise ValueError(f"transitions {low:,} to {high:,} are not in the buffer, which holds {held}")
+        """Return transitions number ``low`` up to but without ``high``, in order, as arrays for a checkpoint."""
+        oldest, end = self.total_added - self.size(), self.total_added
+        if not oldest <= low <= high <= end:
+            asked = f"transitions {low:,} to {high:,}"
+            raise ValueError(f"{asked} are not in the buffer, which holds {oldest:,} to {end:,}")
         rows = np.arange(low, high) % self.buffer_size
         values = self._storage[self._on_device(rows)].cpu().numpy()
         parts = {name: values[:, column] for name, column in self._columns.items()}
@@ -300,12 +273,9 @@ class TaskReplayBuffer(ReplayBuffer):
         return parts
 
     def restore(self, oldest: int, parts: Iterable[Mapping[str, NDArray[np.generic]]]) -> None:
-        """Hold the transitions from number ``oldest`` on, and no others.
+        """Hold the transitions from number ``oldest`` on, and no others; those that do not fit are a ValueError.
 
         The ``parts`` are as ``rows`` returned them, in order; one is in memory at a time.
-
-        Raises:
-            ValueError: They do not fit this buffer.
         """
         self.reset()
         self.total_added = oldest
@@ -340,15 +310,14 @@ class TaskReplayBuffer(ReplayBuffer):
             self.returns.set_state(state["returns"])
         self.restrict(**(state.get("restriction") or {}))
 
-    def _tasks_of(self, infos: list[dict[str, Any]], obs: NDArray[np.float32]) -> NDArray[np.int64]:
+    def _tasks_of(self, infos: list[dict[str, Any]], obs: Floats) -> Ints:
         """Return the task of each copy's transition, shape (n_envs,); 0 where there is a single one."""
         n_tasks = self.n_tasks
         if n_tasks == 1:
             tasks = np.zeros(len(infos), dtype=np.int64)
         elif missing := [copy for copy, info in enumerate(infos) if "task_id" not in info]:
-            raise ValueError(
-                f"the info of copy {missing[0]} lacks task_id, which a buffer of {n_tasks} tasks needs"
-            )
+            lacks = f"the info of copy {missing[0]} lacks task_id"
+            raise ValueError(f"{lacks}, which a buffer of {n_tasks} tasks needs")
         else:
             tasks = np.fromiter((info["task_id"] for info in infos), np.int64, len(infos))
         unknown = np.flatnonzero((tasks < 0) | (tasks >= n_tasks))

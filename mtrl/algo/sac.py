@@ -2,21 +2,23 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import SAC as StableBaselinesSAC
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from mtrl.algo.finite import check_finite
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy
@@ -26,11 +28,9 @@ from mtrl.errors import TrainingNotFiniteError
 
 
 class WorkWhileStepping(VecEnvWrapper):
-    """Calls ``work`` while the environments step: between ``step_async`` and ``step_wait`` of every vector step."""
+    """Calls ``work``, once, while the environments step: between ``step_async`` and ``step_wait``."""
 
-    def __init__(self, venv: VecEnv, work: Callable[[], None]) -> None:
-        super().__init__(venv)
-        self.work = work
+    work: Callable[[], None] | None = None
 
     def reset(self) -> VecEnvObs:
         """Reset the environments."""
@@ -38,7 +38,9 @@ class WorkWhileStepping(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Work, then wait for the environments."""
-        self.work()
+        work, self.work = self.work, None
+        if work is not None:
+            work()
         return self.venv.step_wait()
 
 
@@ -46,7 +48,7 @@ class SAC(StableBaselinesSAC):
     """SAC with options for many tasks; with all of them left alone it makes stable-baselines3's update.
 
     The further arguments are stable-baselines3's, in its order. The options are those of ``algo=sac``, which
-    ``mtrl.config.types.SACConfig`` describes, and:
+    ``mtrl.config.types.SACConfig`` describes; those that contradict each other are a ValueError. And:
 
     Args:
         policy: A ``StackedSACPolicy`` or "MlpPolicy".
@@ -58,18 +60,13 @@ class SAC(StableBaselinesSAC):
     With ``overlap``, the updates that stable-baselines3 would make after a rollout are made during the first
     vector step of the next one, after its actions were chosen. The transitions of that step are not in the
     buffer yet, so the order of everything is fixed. How many updates are due follows from ``num_timesteps``
-    alone, so a checkpoint between two rollouts needs no note of them; only the very last rollout has no updates
-    after it.
-
-    Raises:
-        ValueError: Options that contradict each other, in one sentence.
+    alone, so a checkpoint needs no note of them; only the very last rollout has no updates after it.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": StackedSACPolicy}
     learning_seconds: float = 0.0
     """Seconds spent in updates so far, which overlap hides inside the steps of the environments."""
     _learning: bool = False
-    _updates_due: int = 0
     _working_env: WorkWhileStepping | None = None
 
     def __init__(
@@ -104,21 +101,15 @@ class SAC(StableBaselinesSAC):
 
     def _setup_model(self) -> None:
         self._check_options()
-        self.policy_kwargs = {"n_tasks": self.n_tasks} | self.policy_kwargs
-        if "optimizer_class" not in self.policy_kwargs:
-            given = self.policy_kwargs.get("optimizer_kwargs") or {}
-            self.policy_kwargs["optimizer_kwargs"] = {"eps": self.adam_epsilon} | given
+        networks = self.policy_kwargs = {"n_tasks": self.n_tasks} | self.policy_kwargs
+        if "optimizer_class" not in networks:
+            given = networks.get("optimizer_kwargs") or {}
+            networks["optimizer_kwargs"] = {"eps": self.adam_epsilon} | given
         if self.replay_buffer is None:
-            heads = self.policy_kwargs.get("critic_heads") or self.policy_kwargs.get("actor_heads")
-            options = {"n_tasks": self.n_tasks, "one_hot": bool(heads), "balanced": self.balanced_batches}
-            options |= {
-                "n_steps": self.n_steps,
-                "gamma": self.gamma,
-                "seed": self.seed,
-                "n_envs": self.n_envs,
-            }
-            options |= {"measure_returns": self.reward_scaling == "return"}
-            options |= {"device": self.device, "optimize_memory_usage": self.optimize_memory_usage}
+            names = ("n_tasks", "n_steps", "gamma", "seed", "n_envs", "device", "optimize_memory_usage")
+            options: dict[str, Any] = {name: getattr(self, name) for name in names}
+            options["one_hot"] = bool(networks.get("critic_heads") or networks.get("actor_heads"))
+            options |= {"balanced": self.balanced_batches, "measure_returns": self.reward_scaling == "return"}
             spaces, options = (self.observation_space, self.action_space), options | self.replay_buffer_kwargs
             self.replay_buffer = self.replay_buffer_class(self.buffer_size, *spaces, **options)
         with warnings.catch_warnings():
@@ -128,9 +119,10 @@ class SAC(StableBaselinesSAC):
         if self.overlap and self.train_freq.unit is not TrainFrequencyUnit.STEP:
             raise ValueError("overlap needs train_freq in steps, not in episodes")
         self.has_heads = self.actor.n_heads > 1 or self.critic.n_heads > 1
-        self.actor_parameters = list(self.actor.parameters())
-        self.critic_parameters = list(self.critic.parameters())
-        self.target_parameters = list(self.critic_target.parameters())
+        parts = (self.actor, self.critic, self.critic_target)
+        self.actor_parameters, self.critic_parameters, self.target_parameters = (
+            list(p.parameters()) for p in parts
+        )
         self.policy.reward_scales.fill_(self.reward_scale)
         if self.ent_coef_optimizer is not None:
             if self.temperature == "per_task":
@@ -165,7 +157,7 @@ class SAC(StableBaselinesSAC):
             raise ValueError(f"{buffer.__name__} knows no tasks: leave replay_buffer_class out")
 
     def learn(self, *args: Any, **kwargs: Any) -> "SAC":
-        """Train as stable-baselines3's ``learn`` does; the arguments are the same."""
+        """Train as stable-baselines3's ``learn`` does."""
         self._learning = True
         try:
             return super().learn(*args, **kwargs)
@@ -185,16 +177,12 @@ class SAC(StableBaselinesSAC):
         if not self.overlap:
             return super().collect_rollouts(env, *args, **kwargs)
         if self._working_env is None or self._working_env.venv is not env:
-            self._working_env = WorkWhileStepping(env, self._make_due_updates)
-        if self.num_timesteps > max(self.learning_starts, 0):
-            per_rollout = self.train_freq.frequency * env.num_envs
-            self._updates_due = self.gradient_steps if self.gradient_steps >= 0 else per_rollout
+            self._working_env = WorkWhileStepping(env)
+        per_rollout = self.train_freq.frequency * env.num_envs
+        due = self.gradient_steps if self.gradient_steps >= 0 else per_rollout
+        if due and self.num_timesteps > max(self.learning_starts, 0):
+            self._working_env.work = partial(self._make_updates, due, self.batch_size)
         return super().collect_rollouts(self._working_env, *args, **kwargs)
-
-    def _make_due_updates(self) -> None:
-        due, self._updates_due = self._updates_due, 0
-        if due:
-            self._make_updates(due, self.batch_size)
 
     def _sample_action(self, *args: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         action, buffer_action = super()._sample_action(*args)
@@ -208,7 +196,7 @@ class SAC(StableBaselinesSAC):
         return action, buffer_action
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Make ``gradient_steps`` updates, which an overlapping ``learn`` leaves to its next vector step.
+        """Make updates, which an overlapping ``learn`` leaves to its next vector step.
 
         Raises:
             TrainingNotFiniteError: A loss is NaN or infinite.
@@ -270,22 +258,45 @@ class SAC(StableBaselinesSAC):
             if not np.isfinite(loss):
                 raise TrainingNotFiniteError(f"{name} loss", self.num_timesteps, [])
         # A new value also needs a column in mtrl.training.callbacks, _LEARNING, or it is not written.
-        record = self.logger.record
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("train/actor_loss", actor_loss)
-        record("train/critic_loss", critic_loss)
-        record("train/q_value", q_value)
-        record("train/ent_coef", sum(temperatures) / len(temperatures))
+        values = {"actor_loss": actor_loss, "critic_loss": critic_loss, "q_value": q_value}
+        values["ent_coef"] = sum(temperatures) / len(temperatures)
         if self.ent_coef_optimizer is not None:
-            record("train/ent_coef_loss", temperature_loss)
+            values["ent_coef_loss"] = temperature_loss
         if len(temperatures) > 1:
-            for task, temperature in enumerate(temperatures):
-                record(f"train/ent_coef/{task}", temperature)
+            values |= {f"ent_coef/{task}": temperature for task, temperature in enumerate(temperatures)}
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, value in values.items():
+            self.logger.record(f"train/{name}", value)
 
     def _excluded_save_params(self) -> list[str]:
         ours = ["_update", "_working_env", "_learning", "learning_seconds", "compile"]
         parameters = [f"{part}_parameters" for part in ("actor", "critic", "target")]
         return [*super()._excluded_save_params(), *parameters, *ours]
+
+
+def check_finite(model: BaseAlgorithm) -> None:
+    """Look at every tensor that ``model`` saves: weights, targets, optimisers, temperatures, reward scales.
+
+    Raises:
+        TrainingNotFiniteError: naming the first tensor that holds a NaN or an infinity.
+    """
+
+    def tensors(name: str, state: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        if torch.is_tensor(state):
+            yield name, state.detach()
+        elif isinstance(state, dict | list):
+            for part, inner in state.items() if isinstance(state, dict) else enumerate(state):
+                yield from tensors(f"{name}.{part}", inner)
+
+    variables = {name: recursive_getattr(model, name) for name in model._get_torch_save_params()[1]}
+    n_tasks = getattr(model, "n_tasks", 1)
+    for part, state in (model.get_parameters() | variables).items():
+        for name, tensor in tensors(part, state):
+            finite = torch.isfinite(tensor)
+            if not bool(finite.all()):
+                per_task = n_tasks > 1 and tensor.shape == (n_tasks,)
+                tasks = torch.nonzero(~finite).flatten().tolist() if per_task else []
+                raise TrainingNotFiniteError(name, model.num_timesteps, tasks)
 
 
 def record_q_value(model: OffPolicyAlgorithm) -> None:
@@ -296,9 +307,8 @@ def record_q_value(model: OffPolicyAlgorithm) -> None:
     """
     buffer, critic = model.replay_buffer, getattr(model, "critic", None)
     # mtrl's own SAC records it with every update; another buffer, or an algorithm without critic, is unknown here.
-    if isinstance(model, SAC) or critic is None or not isinstance(buffer, TaskReplayBuffer):
-        return
-    if model._n_updates == 0 or buffer.size() == 0:
+    unknown = isinstance(model, SAC) or critic is None or not isinstance(buffer, TaskReplayBuffer)
+    if unknown or model._n_updates == 0 or buffer.size() == 0:
         return
     batch = buffer.spread(model.batch_size, model._vec_normalize_env)
     with torch.no_grad():

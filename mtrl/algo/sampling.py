@@ -1,9 +1,15 @@
-"""What a ring of transitions knows of them: which belong to a task, and which follow each other in an episode."""
+"""What a ring of transitions knows of them: their tasks, their places in episodes, the size of their returns."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Ints, Floats, Bools = NDArray[np.int64], NDArray[np.floating], NDArray[np.bool_]
+
+LARGEST = 10.0
+"""Scaled returns stay within plus and minus this (the range of the critics of FastTD3 and BRC)."""
 
 
 class TaskIndex:
@@ -19,12 +25,12 @@ class TaskIndex:
         self._numbers = [np.zeros(0, dtype=np.int64) for _ in range(n_tasks)]
         self._start, self._end = np.zeros((2, n_tasks), dtype=np.int64)
 
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> Ints:
         """Return how many transitions each task has, shape (n_tasks,)."""
         return self._end - self._start
 
-    def append(self, tasks: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-        """Take in transitions, shape (n,), their numbers rising and larger than all before."""
+    def append(self, tasks: Ints, numbers: Ints, oldest: int) -> None:
+        """Take in transitions, shape (n,), numbers rising and larger than all before; forget those below ``oldest``."""
         for task in np.unique(tasks):
             if not self._allowed[task]:
                 continue
@@ -34,9 +40,6 @@ class TaskIndex:
             end = self._end[task] + len(new)
             self._numbers[task][self._end[task] : end] = new
             self._end[task] = end
-
-    def evict(self, oldest: int) -> None:
-        """Forget the transitions numbered below ``oldest``."""
         if oldest <= 0:
             return
         for task, numbers in enumerate(self._numbers):
@@ -54,20 +57,16 @@ class TaskIndex:
         self._numbers[task][: len(live)] = live
         self._start[task], self._end[task] = 0, len(live)
 
-    def sample(self, batch_size: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], bool]:
+    def sample(self, batch_size: int, generator: np.random.Generator) -> tuple[Ints, bool]:
         """Draw equally many numbers of each task, with replacement, sorted by task.
 
         While a task has none, the others share the batch as equally as it divides. Returns the numbers
         (batch_size,), and whether every task has its equal share.
-
-        Raises:
-            ValueError: ``batch_size`` is not a multiple of the number of tasks.
         """
         n_tasks = len(self._numbers)
         if batch_size % n_tasks:
-            raise ValueError(
-                f"a balanced batch of {batch_size} does not divide by {n_tasks} tasks: use a multiple"
-            )
+            asked = f"a balanced batch of {batch_size} does not divide by {n_tasks} tasks"
+            raise ValueError(f"{asked}: use a multiple")
         counts = self.counts()
         present = np.flatnonzero(counts)
         share, rest = divmod(batch_size, len(present))
@@ -80,7 +79,7 @@ class TaskIndex:
         ]
         return np.concatenate(drawn), len(present) == n_tasks
 
-    def sample_uniformly(self, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    def sample_uniformly(self, batch_size: int, generator: np.random.Generator) -> Ints:
         """Draw numbers, shape (batch_size,), with replacement, each with the same chance whatever its task."""
         counts = self.counts()
         ends = np.cumsum(counts)
@@ -111,7 +110,7 @@ class EpisodeChain:
         self.newest = np.full(n_envs, -1, dtype=np.int64)
         """Number of each copy's newest transition, -1 where the next one follows none, shape (n_envs,)."""
 
-    def add(self, numbers: NDArray[np.int64], keep: NDArray[np.bool_], done: NDArray[np.bool_]) -> None:
+    def add(self, numbers: Ints, keep: Bools, done: Bools) -> None:
         """Link one vector step, all shapes (n_envs,); a transition not kept breaks its episode."""
         rows = numbers % self._capacity
         self._next[rows[keep]] = 0
@@ -123,7 +122,7 @@ class EpisodeChain:
         self.previous[rows[linked]] = offset
         self.newest = np.where(keep & ~done, numbers, -1)
 
-    def ahead(self, rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def ahead(self, rows: Ints, n: int) -> tuple[Ints, Ints]:
         """Follow each row for ``n`` steps, or to the end of its episode or the newest transition.
 
         Returns the rows met, shape (batch, n), the last one repeated where there are no more, and how many were
@@ -138,9 +137,59 @@ class EpisodeChain:
             length += offset > 0
         return met, length
 
-    def restore(self, numbers: NDArray[np.int64], previous: NDArray[np.int32], oldest: int) -> None:
+    def restore(self, numbers: Ints, previous: NDArray[np.int32], oldest: int) -> None:
         """Link transitions by what ``previous`` was of them, in order; the ring begins at ``oldest``."""
         self.previous[numbers % self._capacity] = previous
         linked = (previous > 0) & (numbers - previous >= oldest)
         offset = previous[linked]
         self._next[(numbers[linked] - offset) % self._capacity] = offset
+
+
+class ReturnStatistics:
+    """Running statistics of the discounted return, by task.
+
+    The return of a copy is ``reward + gamma * return before``, and 0 as an episode begins, however the last one ended.
+    Rewards are divided by max(standard deviation, largest absolute value / 10) of the returns, as in FastTD3 (2025).
+    BRC ("Bigger, Regularized, Categorical", 2025), from which FastTD3 took the division by task, divides by the
+    largest alone, measures returns to the end of the episode, and extends truncated ones by the mean reward.
+    """
+
+    def __init__(self, n_tasks: int, n_envs: int, gamma: float) -> None:
+        self.gamma = gamma
+        self.current = np.zeros(n_envs)
+        self.counts, self.means, self.squares, self.largest = np.zeros((4, n_tasks))
+
+    def add(self, rewards: Floats, tasks: Ints, ends: Bools) -> None:
+        """Add one vector step, all shapes (n_envs,); ``ends`` marks the last step of an episode."""
+        self.current = rewards + self.gamma * self.current
+        new = np.bincount(tasks, minlength=len(self.counts))
+        means = np.bincount(tasks, self.current, len(self.counts)) / np.maximum(new, 1)
+        spread = np.bincount(tasks, (self.current - means[tasks]) ** 2, len(self.counts))
+        # Chan's formula joins the moments of two samples.
+        counts = self.counts + new
+        share = new / np.maximum(counts, 1)
+        apart = np.where(new > 0, means - self.means, 0.0)
+        self.squares += spread + apart**2 * self.counts * share
+        self.means += apart * share
+        self.counts = counts
+        np.maximum.at(self.largest, tasks, np.abs(self.current))
+        self.current[ends] = 0.0
+
+    def begin_with(self, task: int, factor: float) -> None:
+        """Multiply the rewards of ``task`` by no more than ``factor``, which its critic has learned with."""
+        self.largest[task] = LARGEST / factor
+
+    def factors(self) -> Floats:
+        """Return what the rewards of each task are multiplied by, shape (n_tasks,); 1 for a task without returns."""
+        deviation = np.sqrt(self.squares / np.maximum(self.counts, 1))
+        size = np.maximum(deviation, self.largest / LARGEST)
+        return np.divide(1.0, size, out=np.ones_like(size), where=size > 0)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state as plain values that JSON can hold."""
+        return {name: values.tolist() for name, values in vars(self).items() if name != "gamma"}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``get_state`` was called."""
+        for name in vars(self).keys() - {"gamma"}:
+            setattr(self, name, np.array(state[name], dtype=np.float64))

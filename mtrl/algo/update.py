@@ -1,57 +1,37 @@
 """One update of SAC: temperature, critics, actor, without asking the device for a single number."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mtrl.algo.networks import SORTED, Grouping, group_by_task
+from mtrl.algo.networks import SORTED, group_by_task
+from mtrl.algo.replay import TaskSamples
 
 if TYPE_CHECKING:
     from mtrl.algo.sac import SAC
 
 
-class Batch(NamedTuple):
-    """What one update learns from; ``tasks`` (batch,) is the task of each transition."""
-
-    observations: Tensor
-    actions: Tensor
-    next_observations: Tensor
-    continues: Tensor
-    """Discount of the next value, 0 where the episode terminated, shape (batch, 1)."""
-    rewards: Tensor
-    tasks: Tensor
-    grouping: Grouping | None
-    """Where the heads per task find their transitions; None without heads."""
-
-
-def prepare(learner: "SAC", batch_size: int) -> Batch:
+def prepare(learner: "SAC", batch_size: int) -> TaskSamples:
     """Draw a batch; scale its rewards, and group it by task, as the options ask."""
-    data = learner.replay_buffer.sample(batch_size, env=learner._vec_normalize_env)
-    discounts = learner.gamma if data.discounts is None else data.discounts
-    rewards = data.rewards
+    batch = learner.replay_buffer.sample(batch_size, env=learner._vec_normalize_env)
     if learner.reward_scaling != "none":
-        rewards = rewards * learner.policy.reward_scales[data.tasks].unsqueeze(1)
+        batch = batch._replace(rewards=batch.rewards * learner.policy.reward_scales[batch.tasks].unsqueeze(1))
     elif learner.reward_scale != 1.0:
-        rewards = rewards * learner.reward_scale
-    grouping = None
-    if learner.has_heads:
-        grouping = SORTED if data.sorted_by_task else group_by_task(data.tasks, learner.n_tasks)
-    continues = (1 - data.dones) * discounts
-    return Batch(
-        data.observations, data.actions, data.next_observations, continues, rewards, data.tasks, grouping
-    )
+        batch = batch._replace(rewards=batch.rewards * learner.reward_scale)
+    if not learner.has_heads:
+        return batch
+    grouping = SORTED if batch.sorted_by_task else group_by_task(batch.tasks, learner.n_tasks)
+    return batch._replace(grouping=grouping)
 
 
-def update(learner: "SAC", batch: Batch) -> Tensor:
-    """Make one update from ``batch``.
+def update(learner: "SAC", batch: TaskSamples) -> Tensor:
+    """Make one update from what ``prepare`` returned.
 
     As in stable-baselines3: the temperature first, the critics towards the soft target of the old
     temperature, then the actor against the new critics; the target networks are left to the caller.
-
-    Returns:
-        Losses of actor, critic and temperature, the mean Q-value of the batch, and the temperatures it was made
-        with, shape (5,) or (4 + n_tasks,), on the device.
+    Returns the losses of actor, critic and temperature, the mean Q-value of the batch, and the temperatures it
+    was made with, shape (5,) or (4 + n_tasks,), on the device.
     """
     actions, log_prob = learner.actor.action_log_prob(batch.observations, batch.grouping)
     log_prob = log_prob.unsqueeze(1)
@@ -65,14 +45,15 @@ def update(learner: "SAC", batch: Batch) -> Tensor:
     return torch.cat([torch.stack([actor_loss, critic_loss, temperature_loss, q_value]), temperatures])
 
 
-def update_critics(learner: "SAC", batch: Batch, temperature: Tensor) -> tuple[Tensor, Tensor]:
+def update_critics(learner: "SAC", batch: TaskSamples, temperature: Tensor) -> tuple[Tensor, Tensor]:
     """Move the critics towards the soft Bellman target; return their loss and mean Q-value."""
     critic = learner.critic
     with torch.no_grad():
         next_actions, next_log_prob = learner.actor.action_log_prob(batch.next_observations, batch.grouping)
         next_q = learner.critic_target.q_values(batch.next_observations, next_actions, batch.grouping)
         next_value = next_q.amin(0) - temperature * next_log_prob.unsqueeze(1)
-        target = torch.addcmul(batch.rewards, batch.continues, next_value)
+        discounts = learner.gamma if batch.discounts is None else batch.discounts
+        target = torch.addcmul(batch.rewards, (1 - batch.dones) * discounts, next_value)
 
     q_values = critic.q_values(batch.observations, batch.actions, batch.grouping)
     # the loss is half the mean squared error, summed over the critics; its gradient is known, too
@@ -86,7 +67,7 @@ def update_critics(learner: "SAC", batch: Batch, temperature: Tensor) -> tuple[T
 
 
 def update_actor(
-    learner: "SAC", batch: Batch, actions: Tensor, log_prob: Tensor, temperature: Tensor
+    learner: "SAC", batch: TaskSamples, actions: Tensor, log_prob: Tensor, temperature: Tensor
 ) -> Tensor:
     """Move the actor towards actions of high value and entropy; return its loss."""
     q_values = learner.critic.q_values(batch.observations, actions, batch.grouping)
@@ -99,13 +80,11 @@ def update_actor(
     return loss.detach()
 
 
-def update_temperature(learner: "SAC", batch: Batch, log_prob: Tensor) -> Tensor:
-    """Move the temperatures towards the target entropy; return the loss.
-
-    The gradient of the loss, -(log_temperature * (log_prob + target_entropy)).mean(), needs no autograd.
-    """
+def update_temperature(learner: "SAC", batch: TaskSamples, log_prob: Tensor) -> Tensor:
+    """Move the temperatures towards the target entropy; return the loss."""
     log_temperature = learner.log_ent_coef
     with torch.no_grad():
+        # the gradient of the loss, -(log_temperature * (log_prob + target_entropy)).mean(), needs no autograd
         excess = log_prob + learner.target_entropy
         if log_temperature.shape[0] == 1:
             log_temperature.grad = -excess.mean(0)

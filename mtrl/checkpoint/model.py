@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 
-from mtrl.algo.finite import check_finite
+from mtrl.algo.sac import check_finite
 from mtrl.checkpoint.state import read_arrays, stored_entries
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import DamagedError

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from mtrl.algo.finite import check_finite
 from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.algo.sac import check_finite
 from mtrl.checkpoint import state
 from mtrl.checkpoint.model import load_weights, write_model
 from mtrl.errors import ConfigurationError, DamagedError

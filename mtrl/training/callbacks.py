@@ -18,8 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from mtrl.algo.finite import check_finite
-from mtrl.algo.sac import SAC, record_q_value
+from mtrl.algo.sac import SAC, check_finite, record_q_value
 from mtrl.checkpoint.model import save_model
 from mtrl.checkpoint.store import Checkpoint, Store
 from mtrl.config.types import Config, HardwareConfig, SACConfig

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch.nn import functional as F
 
 from mtrl import algo
-from mtrl.algo.networks import SORTED, StackedCritic, StackedMLP, group_by_task
+from mtrl.algo.networks import SORTED, Architecture, StackedCritic, StackedMLP, group_by_task
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy, StackedTD3Policy, build_policy, policy_for
 from mtrl.algo.replay import TaskReplayBuffer
@@ -125,7 +125,10 @@ def test_without_heads_the_stack_is_two_networks_of_linear_layers():
 
 def test_entirely_separate_critics_share_no_parameter():
     """What one task's transitions teach leaves the heads of the other tasks alone."""
-    critic = StackedCritic(SPACE, ACTION, [8, 6], layer_norm=True, n_heads=TASKS, shared_layers=0)
+    of = Architecture(
+        critic_layers=[8, 6], layer_norm=True, n_tasks=TASKS, critic_heads=True, shared_layers=0
+    )
+    critic = StackedCritic(SPACE, ACTION, of)
     obs = torch.cat([torch.randn(10, OBS), F.one_hot(torch.full((10,), 2), TASKS)], dim=1)
     sum(critic(obs, torch.randn(10, 2))).sum().backward()
     for parameter in critic.parameters():

@@ -13,10 +13,9 @@ from drift import ACTIONS, OBS, assert_continues_alike, assert_equal, envs, weig
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
-from mtrl.algo.finite import check_finite
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.replay import TaskSamples
-from mtrl.algo.sac import SAC
+from mtrl.algo.sac import SAC, check_finite
 from mtrl.algo.update import prepare, update
 from mtrl.errors import TrainingNotFiniteError
 
