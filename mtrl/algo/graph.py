@@ -25,18 +25,13 @@ class GraphedUpdate:
     """Replaces ``update``: the same result, from a recording where one fits.
 
     A recording repeats the numbers and the addresses it was made with: when the shapes of the batch, an option
-    of the update or the place of a tensor changes, the update is recorded again. The learning rates are
-    tensors, so a schedule changes nothing. A batch that heads must first group by task has no fixed shape and
-    is computed eagerly, with one warning.
+    of the update or the place of a tensor changes, it is made again; the learning rates are tensors. A batch that
+    heads must first group by task has no fixed shape and is computed eagerly, with one warning.
     """
 
-    def __init__(self) -> None:
-        self._warmed_up = 0
-        self._warned = False
-        self._bound_to: tuple | None = None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._batch: TaskSamples | None = None
-        self._losses: torch.Tensor | None = None
+    _warmed_up, _warned = 0, False
+    _bound_to: tuple | None = None
+    """What the recording depends on; with it come the graph, its batch and its losses."""
 
     def __call__(self, learner: "SAC", batch: TaskSamples) -> torch.Tensor:
         """Make one update; see ``mtrl.algo.update.update``."""

@@ -80,8 +80,5 @@ def update_schedule(algo: AlgoConfig, n_envs: int) -> tuple[int, int]:
     """
     asked = Fraction(algo.updates) * (n_envs if algo.updates_per == "environment_step" else 1)
     schedules = ((round(n / asked), n) if asked < 1 else (n, round(n * asked)) for n in count(1))
-    return next(
-        (steps, updates)
-        for steps, updates in schedules
-        if abs(Fraction(updates, steps) - asked) <= asked / 100
-    )
+    close = (each for each in schedules if abs(Fraction(each[1], each[0]) - asked) <= asked / 100)
+    return next(close)

@@ -21,18 +21,13 @@ class Architecture:
 
     actor_layers: Sequence[int] = (256, 256)
     critic_layers: Sequence[int] = (256, 256)
-    layer_norm: bool = False
-    """Normalise the hidden layers of the critics."""
+    layer_norm: bool = False  # normalise the hidden layers of the critics
     n_critics: int = 2
     n_tasks: int = 1
-    critic_heads: bool = False
-    """Each task has critic heads of its own; observations then end with the task's one-hot."""
-    shared_layers: int | None = None
-    """Hidden layers that the critic's heads share, None for all."""
-    actor_heads: bool = False
-    """Each task has a linear actor head of its own; as ``critic_heads``."""
-    initialisation: str = "torch"
-    """How the first weights are drawn, see ``initialise``."""
+    critic_heads: bool = False  # critic heads per task; observations then end with the task's one-hot
+    shared_layers: int | None = None  # hidden layers that the critic's heads share, None for all
+    actor_heads: bool = False  # a linear actor head per task; as critic_heads
+    initialisation: str = "torch"  # how the first weights are drawn, see initialise
 
 
 class Grouping(NamedTuple):
@@ -40,10 +35,8 @@ class Grouping(NamedTuple):
 
     ``gather`` (n_tasks * rows,) names the transition in each place, ``scatter`` (batch,) the place of each
     transition. Places that no transition fills repeat the first one; their results are never read.
-
-    Where few tasks have most of the batch, such places would outnumber the transitions. ``shares`` then says how
-    many transitions each task has, ``gather`` and ``scatter`` leave no place empty, and the heads are evaluated
-    one task after the other.
+    Where few tasks have most of the batch, such places would outnumber the transitions: ``shares`` then says how
+    many transitions each task has, no place is empty, and the heads are evaluated one task after the other.
     """
 
     gather: Tensor | None
@@ -75,33 +68,20 @@ def group_by_task(tasks: Tensor, n_tasks: int) -> Grouping:
 
 
 class Stacked(nn.Module):
-    """``n`` layers side by side: linear ones, or normalisations, each with its own gain and bias."""
+    """``n`` layers side by side: ``weight`` (n, inputs, outputs), ``bias`` (n, 1, outputs), or of norms."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
 
-def stacked_linear(n: int, inputs: int, outputs: int) -> Stacked:
-    """Return linear layers that begin as torch's: ``weight`` (n, inputs, outputs), ``bias`` (n, 1, outputs)."""
-    bound = inputs**-0.5
-    weight, bias = torch.empty(n, inputs, outputs), torch.empty(n, 1, outputs)
-    return Stacked(weight.uniform_(-bound, bound), bias.uniform_(-bound, bound))
-
-
-def stacked_norm(n: int, width: int) -> Stacked:
-    """Return layer normalisations, of ``weight`` and ``bias`` (n, 1, width)."""
-    return Stacked(torch.ones(n, 1, width), torch.zeros(n, 1, width))
-
-
 class StackedMLP(nn.Module):
     """``n`` multi-layer perceptrons with ReLU, the upper layers of each split into one head per task.
 
-    Stack ``i``'s head for task ``t`` is number ``i * n_heads + t`` of the layers that are split.
-
     ``layers`` has the widths of the hidden layers, which ``layer_norm`` normalises before their ReLU. ``n_heads`` is
     the number of tasks that have a head of their own, 1 for a network without heads; ``shared_layers`` is how many
-    hidden layers the heads share, None for all, which leaves linear heads.
+    hidden layers the heads share, None for all, which leaves linear heads. Of the layers that are split, number
+    ``i * n_heads + t`` belongs to network ``i`` and task ``t``.
     """
 
     def __init__(
@@ -121,8 +101,13 @@ class StackedMLP(nn.Module):
             self.shared_layers = len(layers) + 1  # the last layer, too
         widths = [inputs, *layers, outputs]
         copies = [n * (n_heads if index >= self.shared_layers else 1) for index in range(len(layers) + 1)]
-        self.layers = nn.ModuleList(map(stacked_linear, copies, widths, widths[1:]))
-        self.norms = nn.ModuleList(map(stacked_norm, copies, layers if layer_norm else []))
+        self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
+        for k, inputs, outputs in zip(copies, widths, widths[1:], strict=False):
+            bound = inputs**-0.5  # as torch.nn.Linear has it
+            weight = torch.empty(k, inputs, outputs).uniform_(-bound, bound)
+            self.layers.append(Stacked(weight, torch.empty(k, 1, outputs).uniform_(-bound, bound)))
+        for k, width in zip(copies, layers if layer_norm else [], strict=False):
+            self.norms.append(Stacked(torch.ones(k, 1, width), torch.zeros(k, 1, width)))
 
     def tasks_of(self, obs: Tensor, grouping: Grouping | None) -> Tensor | None:
         """Return what ``forward`` must know of the tasks, from the one-hot at the end of the observations."""
@@ -133,8 +118,7 @@ class StackedMLP(nn.Module):
     ) -> Tensor:
         """Map ``x`` (batch, inputs) to (n, batch, outputs) by the first ``n`` networks (None: all).
 
-        Each transition is evaluated on the head of its task. ``tasks`` (batch,) is only needed with heads and without
-        ``grouping``: the batch grouped by task, where the caller knows it.
+        Heads need the ``tasks`` (batch,), or the batch's ``grouping`` by task where the caller knows it.
         """
         n, split, depth = n or self.n, self.shared_layers, len(self.layers)
         x = self._evaluate(x.expand(n, *x.shape), range(split), _first)
@@ -160,8 +144,7 @@ class StackedMLP(nn.Module):
             if index == len(self.layers) - 1:
                 return x
             if self.norms:
-                # torch's own gain and bias are the same for every network; its code is vectorised only where
-                # it is given some
+                # torch's own gain and bias are the same for every network; without some it is not vectorised
                 norm, units = self.norms[index], _units(x.shape[-1], x.dtype, x.device)
                 gain, shift = take(norm.weight, len(x)), take(norm.bias, len(x))
                 x = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], *units), gain)
@@ -173,11 +156,8 @@ class StackedMLP(nn.Module):
         indices = range(self.shared_layers, len(self.layers))
         modules = [*self.layers[self.shared_layers :], *self.norms[self.shared_layers :]]
         # unbound once, or the gradient of every head would be as large as that of all
-        heads = {
-            parameter: parameter.view(self.n, self.n_heads, *parameter.shape[1:])[: len(x)].unbind(1)
-            for module in modules
-            for parameter in module.parameters()
-        }
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        heads = {p: p.view(self.n, self.n_heads, *p.shape[1:])[: len(x)].unbind(1) for p in parameters}
         results = [
             self._evaluate(rows, indices, lambda parameter, _, task=task: heads[parameter][task])
             for task, rows in enumerate(x.split(shares, dim=1))
@@ -226,8 +206,7 @@ def initialise(net: StackedMLP, scheme: str, output_bound: float) -> None:
 class StackedCritic(BaseModel):
     """All Q-functions, and their heads per task, as one stack.
 
-    With heads, an observation ends with its task's one-hot. Entirely separate critics (``shared_layers`` 0) see
-    the observation without it.
+    With heads, an observation ends with its task's one-hot, which entirely separate critics do not see.
     """
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, of: Architecture) -> None:
@@ -297,8 +276,7 @@ class GaussianActor(StackedActor):
     def action_log_prob(self, obs: Tensor, grouping: Grouping | None = None) -> tuple[Tensor, Tensor]:
         """Return sampled actions (batch, action_dim) and their log-probabilities (batch,).
 
-        Appendix C of SAC (Haarnoja et al. 2018, arXiv:1801.01290); the noise stands for (x - mean) / std,
-        which spares the detour over the sample. The 1e-6 is stable-baselines3's.
+        Appendix C of SAC (Haarnoja et al. 2018, arXiv:1801.01290); its (x - mean) / std is the noise, 1e-6 as SB3.
         """
         mean, log_std = self.outputs(obs, grouping).chunk(2, dim=1)
         log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)

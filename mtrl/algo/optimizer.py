@@ -9,9 +9,8 @@ import torch
 def leave_out_the_compiler() -> None:
     """Let optimisers work without torch's compiler, whose import takes 1 to 3 s of every start.
 
-    torch's own compiler must not look into these methods, so torch imports it at the first call of one of them,
-    to mark the method and keep what it made for the calls to come (``torch._compile``). Here that is the method
-    itself. Only code compiled around an optimiser would notice the difference, and ours stays outside.
+    At the first call of one of these methods torch imports it to mark the method as one not to look into, and keeps
+    the marked one (``torch._compile``). Here that is the method itself: nothing is compiled around an optimiser.
     """
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
@@ -71,8 +70,7 @@ class FusedAdam(torch.optim.Adam):
     def follow_learning_rate(self) -> None:
         """Let ``step`` read the learning rate from a tensor from now on; to be called before every update.
 
-        A CUDA graph repeats the numbers of its recording, but reads tensors at each replay; a schedule changes only the
-        number in the parameter group.
+        A CUDA graph repeats the numbers of its recording, such as that of the parameter group, but reads tensors anew.
         """
         rate = self.param_groups[0]["lr"]
         if self._rate is None:

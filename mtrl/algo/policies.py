@@ -15,13 +15,13 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
-from mtrl.algo import networks
+from mtrl.algo.networks import Architecture, DeterministicActor, GaussianActor, StackedCritic
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.config.types import MultiheadConfig, VariantConfig
 
 
 class _StackedPolicy:
-    """Constructor and network factories that the policies of SAC and TD3 share; ``use_sde`` is a ValueError."""
+    """Constructor and network factories that the policies of SAC and TD3 share."""
 
     actor_class: type[BasePolicy]
 
@@ -35,7 +35,7 @@ class _StackedPolicy:
         optimizer_kwargs: dict[str, Any] | None = None,
         **architecture: Any,
     ) -> None:
-        of = self.architecture = networks.Architecture(**architecture)
+        of = self.architecture = Architecture(**architecture)
         if use_sde:
             raise ValueError("state-dependent exploration (use_sde) is not supported: leave it False")
         options = {"optimizer_class": optimizer_class, "optimizer_kwargs": optimizer_kwargs}
@@ -46,10 +46,9 @@ class _StackedPolicy:
         """Build the actor."""
         return self.actor_class(self.observation_space, self.action_space, self.architecture).to(self.device)
 
-    def make_critic(self, features_extractor: Any = None) -> networks.StackedCritic:
+    def make_critic(self, features_extractor: Any = None) -> StackedCritic:
         """Build the critics."""
-        spaces = self.observation_space, self.action_space
-        return networks.StackedCritic(*spaces, self.architecture).to(self.device)
+        return StackedCritic(self.observation_space, self.action_space, self.architecture).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = ("observation_space", "action_space", "optimizer_class", "optimizer_kwargs")
@@ -60,7 +59,7 @@ class _StackedPolicy:
 class StackedSACPolicy(_StackedPolicy, SACPolicy):
     """SAC's policy on stacked networks; ``reward_scales`` (n_tasks,) is saved and restored with it."""
 
-    actor_class = networks.GaussianActor
+    actor_class = GaussianActor
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -70,7 +69,7 @@ class StackedSACPolicy(_StackedPolicy, SACPolicy):
 class StackedTD3Policy(_StackedPolicy, TD3Policy):
     """TD3's and DDPG's policy on stacked networks."""
 
-    actor_class = networks.DeterministicActor
+    actor_class = DeterministicActor
 
 
 def policy_for(
@@ -82,15 +81,13 @@ def policy_for(
     """
     heads = isinstance(variant, MultiheadConfig)
     actor_layers, critic_layers = list(variant.actor_layers), list(variant.critic_layers)
-    own = algorithm.policy_aliases.get("MlpPolicy")
-    stacked = isinstance(own, type) and issubclass(own, _StackedPolicy)
     if heads:
         needed, fix = "variant=multihead", "variant=shared"
     elif variant.layer_norm:
         needed, fix = "LayerNorm in the critic", "variant.layer_norm=false"
     elif variant.initialisation != "torch":
         needed, fix = f"initialisation={variant.initialisation}", "leave variant.initialisation out"
-    elif not stacked:
+    elif not issubclass(algorithm.policy_aliases.get("MlpPolicy", object), _StackedPolicy):
         return "MlpPolicy", {"net_arch": {"pi": actor_layers, "qf": critic_layers}}
     if issubclass(algorithm, stable_baselines3.SAC):
         policy = StackedSACPolicy
@@ -109,16 +106,12 @@ def policy_for(
 
 
 def build_policy(
-    algorithm: type[BaseAlgorithm],
-    variant: VariantConfig,
-    n_tasks: int,
-    observation_space: spaces.Box,
-    action_space: spaces.Box,
+    algorithm: type[BaseAlgorithm], variant: VariantConfig, n_tasks: int, *spaces: spaces.Box
 ) -> BasePolicy:
-    """Return the policy that ``algorithm`` would make for ``variant``, with new weights; ValueError if it has none."""
+    """Return the policy that ``algorithm`` would make for ``variant`` and the spaces of observations and actions."""
     policy, arguments = policy_for(algorithm, variant, n_tasks)
     if isinstance(policy, str):
         policy = algorithm.policy_aliases[policy]
     if issubclass(algorithm, stable_baselines3.DDPG):
         arguments["n_critics"] = 1
-    return policy(observation_space, action_space, lambda _: 1.0, **arguments)
+    return policy(*spaces, lambda _: 1.0, **arguments)

@@ -24,16 +24,14 @@ class TaskSamples(NamedTuple):
     observations: torch.Tensor
     actions: torch.Tensor
     next_observations: torch.Tensor
-    dones: torch.Tensor
-    """1 where the episode terminated. A time limit does not count."""
+    dones: torch.Tensor  # 1 where the episode terminated; a time limit does not count
     rewards: torch.Tensor
-    discounts: torch.Tensor | None
-    """gamma to the number of steps summed; None with one-step returns."""
+    discounts: torch.Tensor | None  # gamma to the number of steps summed; None with one-step returns
     tasks: torch.Tensor
-    sorted_by_task: bool = False
-    """Whether the batch holds equally many transitions of every task, in the order of the tasks."""
-    grouping: Grouping | None = None
-    """Where heads per task find their transitions; None until an update with heads needs it."""
+    sorted_by_task: bool = False  # equally many transitions of every task, in the order of the tasks
+    grouping: Grouping | None = (
+        None  # where heads per task find their transitions; None before an update needs it
+    )
 
 
 _KEPT_AS = {"rewards": np.float32, "terminated": np.uint8, "truncated": np.uint8, "tasks": np.int32}
@@ -45,7 +43,6 @@ class TaskReplayBuffer(ReplayBuffer):
 
     Transitions are numbered from 0 in the order of their arrival; number ``k`` lies in row ``k % buffer_size``. A
     row is one run of float32, so that a batch is a single gather.
-
     The spaces are flat Boxes; ``add`` is given one transition of each of ``n_envs`` copies. With more than one
     task, each ``info`` must name its ``task_id``; with ``one_hot``, observations end with the one-hot of that task.
     ``balanced`` batches hold equally many transitions of each task. With ``n_steps``, the rewards of so many steps of
@@ -82,21 +79,14 @@ class TaskReplayBuffer(ReplayBuffer):
         widths |= dict.fromkeys(_KEPT_AS, 1)
         edges = np.cumsum([0, *widths.values()]).tolist()
         self._columns = dict(zip(widths, map(slice, edges, edges[1:]), strict=True))
-        shape = (self.buffer_size, edges[-1])
         # numpy leaves untouched pages to the operating system, torch.zeros writes them all
-        on_cpu = self.device.type == "cpu"
-        self._storage = (
-            torch.from_numpy(np.zeros(shape, np.float32))
-            if on_cpu
-            else torch.zeros(shape, device=self.device)
-        )
+        self._storage = self._on_device(np.zeros((self.buffer_size, edges[-1]), dtype=np.float32))
         self._generator = np.random.default_rng(seed)
         self.reset()
 
     def reset(self) -> None:
         """Forget every transition; the generator keeps its state."""
-        self.total_added = 0
-        self.dropped = 0
+        self.total_added = self.dropped = 0
         self.playing = np.full(self.n_envs, -1)
         """Task of the episode that each copy is in, -1 where that is not known, shape (n_envs,)."""
         self._index = TaskIndex(self.n_tasks) if self.balanced else None
@@ -191,8 +181,7 @@ class TaskReplayBuffer(ReplayBuffer):
         """Draw a batch with replacement, normalised by ``env`` where one is given.
 
         Balanced batches hold ``batch_size / n_tasks`` transitions of each task, sorted by task. While a task
-        has no transition at all, the others share the batch as equally as it divides. An empty buffer, and a
-        ``batch_size`` that is not a multiple of the tasks to balance, are ValueErrors.
+        has no transition at all, the others share the batch as equally as it divides.
         """
         if self.total_added == 0:
             raise ValueError("the replay buffer is empty: collect transitions before the first update")
@@ -213,43 +202,31 @@ class TaskReplayBuffer(ReplayBuffer):
         return self._get_samples(np.linspace(0, self.size() - 1, batch_size).astype(np.int64), env)
 
     def _get_samples(self, batch_inds: Ints, env: VecNormalize | None = None) -> TaskSamples:
-        """Gather the rows ``batch_inds``, shape (batch,)."""
+        """Gather the rows ``batch_inds``, shape (batch,), each with the rewards of its n steps.
+
+        As in stable-baselines3's NStepReplayBuffer, a sum stops at the end of the episode or at the newest transition.
+        """
         batch = self._storage.index_select(0, self._on_device(batch_inds))
-        parts = {name: batch[:, column] for name, column in self._columns.items()}
-        discounts = None
+        parts, discounts = {name: batch[:, column] for name, column in self._columns.items()}, None
         if self._chain is not None:
-            last, parts["rewards"], discounts = self._sum_rewards(batch_inds, env)
+            met, length = self._chain.ahead(batch_inds, self.n_steps)
+            flat = met * self._storage.shape[1] + self._columns["rewards"].start
+            parts["rewards"] = self._storage.view(-1)[self._on_device(flat)]
+            last = self._on_device(met[:, -1].copy())
             for name in ("next_observations", "terminated"):
                 parts[name] = self._storage[last, self._columns[name]]
-        elif env is not None:
-            parts["rewards"] = self._normalised(parts["rewards"], env.normalize_reward)
         if env is not None:
-            for name in ("observations", "next_observations"):
-                parts[name] = self._normalised(parts[name], env.normalize_obs)
+            normalised = dict.fromkeys(("observations", "next_observations"), env.normalize_obs)
+            for name, function in (normalised | {"rewards": env.normalize_reward}).items():
+                values = function(parts[name].cpu().numpy())
+                parts[name] = torch.as_tensor(values, dtype=torch.float32, device=self.device)
+        if self._chain is not None:
+            steps = np.arange(self.n_steps)
+            weights = np.where(steps < length[:, None], self.gamma**steps, 0.0).astype(np.float32)
+            parts["rewards"] = (parts["rewards"] * self._on_device(weights)).sum(1, keepdim=True)
+            discounts = self._on_device((self.gamma**length).astype(np.float32)[:, None])
         order = ("observations", "actions", "next_observations", "terminated", "rewards")
         return TaskSamples(*(parts[name] for name in order), discounts, parts["tasks"][:, 0].long())
-
-    def _normalised(self, values: torch.Tensor, function: Any) -> torch.Tensor:
-        return torch.as_tensor(function(values.cpu().numpy()), dtype=torch.float32, device=self.device)
-
-    def _sum_rewards(
-        self, rows: Ints, env: VecNormalize | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return, for each row, the last row of its n steps (batch,), their discounted reward and gamma^n (batch, 1).
-
-        As in stable-baselines3's NStepReplayBuffer, a sum stops at the end of the episode or at the newest
-        transition.
-        """
-        met, length = self._chain.ahead(rows, self.n_steps)
-        steps = np.arange(self.n_steps)
-        weights = np.where(steps < length[:, None], self.gamma**steps, 0.0).astype(np.float32)
-        flat = met * self._storage.shape[1] + self._columns["rewards"].start
-        rewards = self._storage.view(-1)[self._on_device(flat)]
-        if env is not None:
-            rewards = self._normalised(rewards, env.normalize_reward)
-        sums = (rewards * self._on_device(weights)).sum(1, keepdim=True)
-        discounts = (self.gamma**length).astype(np.float32)[:, None]
-        return self._on_device(met[:, -1].copy()), sums, self._on_device(discounts)
 
     def mean_reward_per_task(self) -> Floats:
         """Return the mean stored reward of each task, shape (n_tasks,); NaN for a task without any."""
@@ -262,8 +239,7 @@ class TaskReplayBuffer(ReplayBuffer):
         """Return transitions number ``low`` up to but without ``high``, in order, as arrays for a checkpoint."""
         oldest, end = self.total_added - self.size(), self.total_added
         if not oldest <= low <= high <= end:
-            asked = f"transitions {low:,} to {high:,}"
-            raise ValueError(f"{asked} are not in the buffer, which holds {oldest:,} to {end:,}")
+            raise ValueError(f"transitions {low:,} to {high:,}: the buffer holds {oldest:,} to {end:,}")
         rows = np.arange(low, high) % self.buffer_size
         values = self._storage[self._on_device(rows)].cpu().numpy()
         parts = {name: values[:, column] for name, column in self._columns.items()}

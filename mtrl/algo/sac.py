@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,20 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import SAC as StableBaselinesSAC
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from mtrl.algo.graph import GraphedUpdate
 from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.algo.update import move_targets, prepare, update
+from mtrl.config.types import OWN_OPTIONS, SACConfig, one_of
 from mtrl.errors import TrainingNotFiniteError
 
 
@@ -32,11 +31,11 @@ class WorkWhileStepping(VecEnvWrapper):
 
     work: Callable[[], None] | None = None
 
-    def reset(self) -> VecEnvObs:
+    def reset(self) -> Any:
         """Reset the environments."""
         return self.venv.reset()
 
-    def step_wait(self) -> VecEnvStepReturn:
+    def step_wait(self) -> Any:
         """Work, then wait for the environments."""
         work, self.work = self.work, None
         if work is not None:
@@ -58,9 +57,8 @@ class SAC(StableBaselinesSAC):
             replayed). It belongs to the machine, as ``device`` does, and is not saved with the model.
 
     With ``overlap``, the updates that stable-baselines3 would make after a rollout are made during the first
-    vector step of the next one, after its actions were chosen. The transitions of that step are not in the
-    buffer yet, so the order of everything is fixed. How many updates are due follows from ``num_timesteps``
-    alone, so a checkpoint needs no note of them; only the very last rollout has no updates after it.
+    vector step of the next one, after its actions were chosen and before its transitions are stored. How many are
+    due follows from ``num_timesteps``, so a checkpoint needs no note of them; the last rollout has none after it.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": StackedSACPolicy}
@@ -119,10 +117,9 @@ class SAC(StableBaselinesSAC):
         if self.overlap and self.train_freq.unit is not TrainFrequencyUnit.STEP:
             raise ValueError("overlap needs train_freq in steps, not in episodes")
         self.has_heads = self.actor.n_heads > 1 or self.critic.n_heads > 1
-        parts = (self.actor, self.critic, self.critic_target)
-        self.actor_parameters, self.critic_parameters, self.target_parameters = (
-            list(p.parameters()) for p in parts
-        )
+        self.actor_parameters = list(self.actor.parameters())
+        self.critic_parameters = list(self.critic.parameters())
+        self.target_parameters = list(self.critic_target.parameters())
         self.policy.reward_scales.fill_(self.reward_scale)
         if self.ent_coef_optimizer is not None:
             if self.temperature == "per_task":
@@ -138,14 +135,11 @@ class SAC(StableBaselinesSAC):
 
     def _check_options(self) -> None:
         """Refuse what would silently learn something else than was asked for; ``mtrl.checks`` refuses the rest."""
-        choices = {
-            "temperature": ("shared", "per_task"),
-            "reward_scaling": ("none", "per_task", "return"),
-            "compile": ("off", "inductor", "cuda_graph"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)} is not one of {', '.join(known)}")
+        one_of("off", "inductor", "cuda_graph")("compile", self.compile)
+        for option in fields(SACConfig):
+            check, value = option.metadata["check"], getattr(self, option.name, None)
+            if option.name in OWN_OPTIONS and check and value is not None:
+                check(option.name, value)
         tasks, buffer = self.policy_kwargs.get("n_tasks", self.n_tasks), self.replay_buffer_class
         if tasks != self.n_tasks:
             raise ValueError(f"the policy is made for {tasks} tasks, the learner for n_tasks={self.n_tasks}")
@@ -164,7 +158,7 @@ class SAC(StableBaselinesSAC):
         finally:
             self._learning = False
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, Any]:
         before = self._last_obs
         result = super()._setup_learn(*args, **kwargs)
         # the environments were reset: what comes next does not follow what is in the buffer
@@ -190,17 +184,12 @@ class SAC(StableBaselinesSAC):
         if not finite.all():
             check_finite(self)
             copy = int(np.argmin(finite))
-            task = int(self.replay_buffer.playing[copy])
-            tasks = [task] if task >= 0 else []
+            tasks = [task for task in self.replay_buffer.playing[[copy]].tolist() if task >= 0]
             raise TrainingNotFiniteError(f"action of copy {copy}", self.num_timesteps, tasks)
         return action, buffer_action
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Make updates, which an overlapping ``learn`` leaves to its next vector step.
-
-        Raises:
-            TrainingNotFiniteError: A loss is NaN or infinite.
-        """
+        """Make updates, which an overlapping ``learn`` leaves to its next vector step; a loss must be finite."""
         if not (self.overlap and self._learning):
             self._make_updates(gradient_steps, batch_size)
 
@@ -223,19 +212,14 @@ class SAC(StableBaselinesSAC):
 
     def optimizers(self) -> list[FusedAdam]:
         """Return the optimisers of actor, critics and, where it is learned, temperature."""
-        temperature = [] if self.ent_coef_optimizer is None else [self.ent_coef_optimizer]
-        return [self.actor.optimizer, self.critic.optimizer, *temperature]
+        every = (self.actor.optimizer, self.critic.optimizer, self.ent_coef_optimizer)
+        return [optimizer for optimizer in every if optimizer is not None]
 
     def temperatures(self) -> torch.Tensor:
         """Return the temperature, shape (1,), or that of each task, (n_tasks,)."""
         if self.ent_coef_optimizer is None:
             return self.ent_coef_tensor.view(1)
         return self.log_ent_coef.detach().exp()
-
-    def clip_gradient(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Clip the gradient of one network to ``max_gradient_norm``."""
-        if self.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm, foreach=True)
 
     def _measure_reward_scales(self) -> None:
         """Set the factor on each task's rewards from what was collected."""
@@ -252,18 +236,17 @@ class SAC(StableBaselinesSAC):
 
     def _record(self, means: torch.Tensor) -> None:
         """Log the means over one call of ``train``, as stable-baselines3 does."""
-        actor_loss, critic_loss, temperature_loss, q_value, *temperatures = means.tolist()
-        losses = {"critic": critic_loss, "actor": actor_loss, "temperature": temperature_loss}
-        for name, loss in losses.items():
+        actor, critic, temperature, q_value, *temperatures = means.tolist()
+        for name, loss in {"critic": critic, "actor": actor, "temperature": temperature}.items():
             if not np.isfinite(loss):
                 raise TrainingNotFiniteError(f"{name} loss", self.num_timesteps, [])
         # A new value also needs a column in mtrl.training.callbacks, _LEARNING, or it is not written.
-        values = {"actor_loss": actor_loss, "critic_loss": critic_loss, "q_value": q_value}
+        values = {"actor_loss": actor, "critic_loss": critic, "q_value": q_value}
         values["ent_coef"] = sum(temperatures) / len(temperatures)
         if self.ent_coef_optimizer is not None:
-            values["ent_coef_loss"] = temperature_loss
+            values["ent_coef_loss"] = temperature
         if len(temperatures) > 1:
-            values |= {f"ent_coef/{task}": temperature for task, temperature in enumerate(temperatures)}
+            values |= {f"ent_coef/{task}": value for task, value in enumerate(temperatures)}
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, value in values.items():
             self.logger.record(f"train/{name}", value)
@@ -274,36 +257,25 @@ class SAC(StableBaselinesSAC):
         return [*super()._excluded_save_params(), *parameters, *ours]
 
 
-def check_finite(model: BaseAlgorithm) -> None:
-    """Look at every tensor that ``model`` saves: weights, targets, optimisers, temperatures, reward scales.
-
-    Raises:
-        TrainingNotFiniteError: naming the first tensor that holds a NaN or an infinity.
-    """
-
-    def tensors(name: str, state: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        if torch.is_tensor(state):
-            yield name, state.detach()
-        elif isinstance(state, dict | list):
-            for part, inner in state.items() if isinstance(state, dict) else enumerate(state):
-                yield from tensors(f"{name}.{part}", inner)
-
+def check_finite(model: OffPolicyAlgorithm) -> None:
+    """Raise TrainingNotFiniteError at the first tensor, of all that ``model`` saves, with a NaN or an infinity."""
     variables = {name: recursive_getattr(model, name) for name in model._get_torch_save_params()[1]}
-    n_tasks = getattr(model, "n_tasks", 1)
-    for part, state in (model.get_parameters() | variables).items():
-        for name, tensor in tensors(part, state):
-            finite = torch.isfinite(tensor)
-            if not bool(finite.all()):
-                per_task = n_tasks > 1 and tensor.shape == (n_tasks,)
-                tasks = torch.nonzero(~finite).flatten().tolist() if per_task else []
-                raise TrainingNotFiniteError(name, model.num_timesteps, tasks)
+    left, n_tasks = list((model.get_parameters() | variables).items()), getattr(model, "n_tasks", 1)
+    while left:
+        name, state = left.pop(0)
+        if isinstance(state, dict | list):
+            parts = state.items() if isinstance(state, dict) else enumerate(state)
+            left = [(f"{name}.{part}", inner) for part, inner in parts] + left
+        elif torch.is_tensor(state) and not bool((finite := torch.isfinite(state.detach())).all()):
+            per_task = n_tasks > 1 and state.shape == (n_tasks,)
+            tasks = torch.nonzero(~finite).flatten().tolist() if per_task else []
+            raise TrainingNotFiniteError(name, model.num_timesteps, tasks)
 
 
 def record_q_value(model: OffPolicyAlgorithm) -> None:
-    """Log ``train/q_value``, the mean over critics and one batch, where the algorithm itself does not.
+    """Log ``train/q_value``, the mean over critics and one batch, where the algorithm itself logs losses alone.
 
-    stable-baselines3's SAC, TD3 and DDPG log losses alone. The batch is spread evenly over the replay buffer: it
-    draws no random number, so training is the same as without it.
+    The batch is spread evenly over the replay buffer and draws no random number: training is the same without it.
     """
     buffer, critic = model.replay_buffer, getattr(model, "critic", None)
     # mtrl's own SAC records it with every update; another buffer, or an algorithm without critic, is unknown here.

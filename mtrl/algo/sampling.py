@@ -13,7 +13,7 @@ LARGEST = 10.0
 
 
 class TaskIndex:
-    """A queue of transition numbers per task; a ring overwrites the oldest, so each queue loses its front.
+    """A queue of transition numbers per task, which loses its front as the ring overwrites the oldest.
 
     Memory grows and shrinks with the transitions held, at most 16 bytes each, not with tasks times capacity.
     Transitions before number ``since``, and those of tasks other than ``tasks`` (None: all), are not taken in.
@@ -30,7 +30,7 @@ class TaskIndex:
         return self._end - self._start
 
     def append(self, tasks: Ints, numbers: Ints, oldest: int) -> None:
-        """Take in transitions, shape (n,), numbers rising and larger than all before; forget those below ``oldest``."""
+        """Take in transitions, (n,), their numbers rising and larger than all before; forget those below ``oldest``."""
         for task in np.unique(tasks):
             if not self._allowed[task]:
                 continue
@@ -42,11 +42,11 @@ class TaskIndex:
             self._end[task] = end
         if oldest <= 0:
             return
-        for task, numbers in enumerate(self._numbers):
+        for task, queue in enumerate(self._numbers):
             start, end = self._start[task], self._end[task]
-            if start < end and numbers[start] < oldest:
-                self._start[task] += np.searchsorted(numbers[start:end], oldest)
-                if len(numbers) > 2 * (end - self._start[task]):
+            if start < end and queue[start] < oldest:
+                self._start[task] += np.searchsorted(queue[start:end], oldest)
+                if len(queue) > 2 * (end - self._start[task]):
                     self._resize(task)
 
     def _resize(self, task: int, room: int = 0) -> None:
@@ -63,20 +63,17 @@ class TaskIndex:
         While a task has none, the others share the batch as equally as it divides. Returns the numbers
         (batch_size,), and whether every task has its equal share.
         """
-        n_tasks = len(self._numbers)
+        n_tasks, counts = len(self._numbers), self.counts()
         if batch_size % n_tasks:
-            asked = f"a balanced batch of {batch_size} does not divide by {n_tasks} tasks"
-            raise ValueError(f"{asked}: use a multiple")
-        counts = self.counts()
+            raise ValueError(
+                f"a balanced batch of {batch_size} does not divide by {n_tasks} tasks: use a multiple"
+            )
         present = np.flatnonzero(counts)
         share, rest = divmod(batch_size, len(present))
-        shares = np.full(len(present), share)
-        shares[:rest] += 1
+        shares = share + (np.arange(len(present)) < rest)
         ranks = generator.integers(0, np.repeat(counts[present], shares))
-        drawn = [
-            self._numbers[task][self._start[task] + rank]
-            for task, rank in zip(present, np.split(ranks, np.cumsum(shares)[:-1]), strict=True)
-        ]
+        of_each = zip(present, np.split(ranks, np.cumsum(shares)[:-1]), strict=True)
+        drawn = [self._numbers[task][self._start[task] + rank] for task, rank in of_each]
         return np.concatenate(drawn), len(present) == n_tasks
 
     def sample_uniformly(self, batch_size: int, generator: np.random.Generator) -> Ints:
@@ -97,9 +94,8 @@ class EpisodeChain:
     """Links each transition of a ring to the one before and the one after it in its episode, for n-step returns.
 
     Copies add their transitions in turns, episodes end, and transitions are dropped, so neighbours in the
-    ring are not neighbours in time. What a transition follows is known when it is added and never changes;
-    what follows it is not, so a checkpoint keeps the former and the latter is made from it. Transition ``k`` lies
-    in row ``k % capacity``.
+    ring (transition ``k`` in row ``k % capacity``) are not neighbours in time. What a transition follows is known
+    when it is added and never changes; what follows it is not, so a checkpoint keeps only the former.
     """
 
     def __init__(self, capacity: int, n_envs: int) -> None:
@@ -125,8 +121,7 @@ class EpisodeChain:
     def ahead(self, rows: Ints, n: int) -> tuple[Ints, Ints]:
         """Follow each row for ``n`` steps, or to the end of its episode or the newest transition.
 
-        Returns the rows met, shape (batch, n), the last one repeated where there are no more, and how many were
-        met, (batch,).
+        Returns the rows met, (batch, n), the last repeated where there are no more, and how many were met, (batch,).
         """
         met = np.empty((len(rows), n), dtype=np.int64)
         met[:, 0] = rows

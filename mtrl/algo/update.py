@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils import clip_grad_norm_
 
 from mtrl.algo.networks import SORTED, group_by_task
 from mtrl.algo.replay import TaskSamples
@@ -41,8 +43,13 @@ def update(learner: "SAC", batch: TaskSamples) -> Tensor:
     if learner.ent_coef_optimizer is not None:
         temperature_loss = update_temperature(learner, batch, log_prob.detach())
     critic_loss, q_value = update_critics(learner, batch, temperature)
-    actor_loss = update_actor(learner, batch, actions, log_prob, temperature)
-    return torch.cat([torch.stack([actor_loss, critic_loss, temperature_loss, q_value]), temperatures])
+
+    q_values = learner.critic.q_values(batch.observations, actions, batch.grouping)
+    actor_loss = (temperature * log_prob - q_values.amin(0)).mean()
+    # naming the actor's parameters leaves the critics alone: no gradient of theirs is computed
+    step(learner, learner.actor, actor_loss, learner.actor_parameters)
+    losses = torch.stack([actor_loss.detach(), critic_loss, temperature_loss, q_value])
+    return torch.cat([losses, temperatures])
 
 
 def update_critics(learner: "SAC", batch: TaskSamples, temperature: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,25 +66,19 @@ def update_critics(learner: "SAC", batch: TaskSamples, temperature: Tensor) -> t
     # the loss is half the mean squared error, summed over the critics; its gradient is known, too
     error = q_values.detach() - target
     loss = error.square().sum() * (0.5 / target.shape[0])
-    critic.optimizer.zero_grad()
-    q_values.backward(error / target.shape[0], inputs=learner.critic_parameters)
-    learner.clip_gradient(learner.critic_parameters)
-    critic.optimizer.step()
+    step(learner, critic, q_values, learner.critic_parameters, gradient=error / target.shape[0])
     return loss, q_values.detach().mean()
 
 
-def update_actor(
-    learner: "SAC", batch: TaskSamples, actions: Tensor, log_prob: Tensor, temperature: Tensor
-) -> Tensor:
-    """Move the actor towards actions of high value and entropy; return its loss."""
-    q_values = learner.critic.q_values(batch.observations, actions, batch.grouping)
-    loss = (temperature * log_prob - q_values.amin(0)).mean()
-    learner.actor.optimizer.zero_grad()
-    # naming the actor's parameters leaves the critics alone: no gradient of theirs is computed
-    loss.backward(inputs=learner.actor_parameters)
-    learner.clip_gradient(learner.actor_parameters)
-    learner.actor.optimizer.step()
-    return loss.detach()
+def step(
+    learner: "SAC", network: Module, value: Tensor, parameters: list[Tensor], gradient: Tensor | None = None
+) -> None:
+    """Move a network's ``parameters`` down the slope of ``value``, whose own gradient is 1 if None is given."""
+    network.optimizer.zero_grad()
+    value.backward(gradient, inputs=parameters)
+    if learner.max_gradient_norm is not None:
+        clip_grad_norm_(parameters, learner.max_gradient_norm, foreach=True)
+    network.optimizer.step()
 
 
 def update_temperature(learner: "SAC", batch: TaskSamples, log_prob: Tensor) -> Tensor:

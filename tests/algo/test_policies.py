@@ -2,6 +2,7 @@
 
 import copy
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -50,7 +51,8 @@ def plain_loop(net: StackedMLP, x: torch.Tensor, tasks: torch.Tensor) -> torch.T
 
 def network(shared_layers, layer_norm=False, outputs=1):
     torch.manual_seed(0)
-    net = StackedMLP(2, OBS, [8, 6], outputs, layer_norm, TASKS, shared_layers).double()
+    heads = (1, None) if shared_layers == "no heads" else (TASKS, shared_layers)
+    net = StackedMLP(2, OBS, [8, 6], outputs, layer_norm, *heads).double()
     for norm in net.norms:
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
@@ -68,7 +70,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-@pytest.mark.parametrize("shared_layers", [0, 1, 2, None])
+@pytest.mark.parametrize("shared_layers", [0, 1, 2, None, "no heads"])
 @pytest.mark.parametrize("tasks", BATCHES.values(), ids=BATCHES.keys())
 def test_heads_equal_the_plain_loop_in_values_and_gradients(tasks, shared_layers, layer_norm):
     net = network(shared_layers, layer_norm, outputs=3)
@@ -93,34 +95,12 @@ def test_heads_equal_the_plain_loop_in_values_and_gradients(tasks, shared_layers
 def test_a_task_that_has_the_batch_to_itself_costs_no_more_than_the_batch():
     """Else a curriculum's stage of one task among 50 would be 50 times the work."""
     net = StackedMLP(2, OBS, [8, 6], 1, n_heads=50, shared_layers=0)
-    multiplied = []
-    original = torch.baddbmm
-
-    def counted(bias, x, weight):
-        multiplied.append(x.shape[0] * x.shape[1])
-        return original(bias, x, weight)
-
-    x = torch.randn(100, OBS)
     few, alike = torch.tensor([7] * 99 + [3]), torch.arange(100) % 50
     for tasks in (few, alike):
-        multiplied.clear()
-        torch.baddbmm = counted
-        try:
-            net(x, tasks)
-        finally:
-            torch.baddbmm = original
-        assert sum(multiplied) <= 2 * 2 * 100 * len(net.layers)
-
-
-def test_without_heads_the_stack_is_two_networks_of_linear_layers():
-    torch.manual_seed(0)
-    net = StackedMLP(2, OBS, [7], 1, layer_norm=True)
-    x = torch.randn(6, OBS)
-    for i in range(2):
-        hidden = F.linear(x, net.layers[0].weight[i].t(), net.layers[0].bias[i, 0])
-        hidden = torch.relu(F.layer_norm(hidden, (7,)))
-        wanted = F.linear(hidden, net.layers[1].weight[i].t(), net.layers[1].bias[i, 0])
-        torch.testing.assert_close(net(x)[i], wanted)
+        with mock.patch.object(torch, "baddbmm", wraps=torch.baddbmm) as product:
+            net(torch.randn(100, OBS), tasks)
+        rows = [call.args[1].shape[0] * call.args[1].shape[1] for call in product.call_args_list]
+        assert sum(rows) <= 2 * 2 * 100 * len(net.layers)
 
 
 def test_entirely_separate_critics_share_no_parameter():
@@ -146,10 +126,8 @@ def test_initial_weights_are_distributed_like_those_of_torch_linear():
 
 def test_initial_weights_are_those_of_metaworld_algorithms_where_asked_for():
     heads = {"n_tasks": TASKS, "critic_heads": True, "actor_heads": True}
-    layers = {"actor_layers": [400, 400], "critic_layers": [400, 400]}
-    policy = StackedSACPolicy(
-        SPACE, ACTION, lambda _: 1e-3, **layers, **heads, initialisation="metaworld_algorithms"
-    )
+    heads |= {"actor_layers": [400, 400], "critic_layers": [400, 400]}
+    policy = StackedSACPolicy(SPACE, ACTION, lambda _: 1e-3, **heads, initialisation="metaworld_algorithms")
     for net, output in ((policy.actor.net, 1e-3), (policy.critic.net, 3e-3)):
         for layer in net.layers[:-1]:
             bound = math.sqrt(6 / layer.weight.shape[1])
@@ -159,10 +137,8 @@ def test_initial_weights_are_those_of_metaworld_algorithms_where_asked_for():
         for values in (net.layers[-1].weight, net.layers[-1].bias):
             assert 0.4 * output < values.abs().max() <= output
         assert net.layers[-1].weight.std().item() == pytest.approx(output / math.sqrt(3), rel=0.1)
-    assert all(
-        torch.equal(mine, target)
-        for mine, target in zip(policy.critic.parameters(), policy.critic_target.parameters(), strict=True)
-    )
+    for mine, target in zip(policy.critic.parameters(), policy.critic_target.parameters(), strict=True):
+        assert torch.equal(mine, target)
     with pytest.raises(ValueError, match="initialisation=jax is not one of torch, metaworld_algorithms"):
         StackedSACPolicy(SPACE, ACTION, lambda _: 1e-3, initialisation="jax")
 
@@ -247,10 +223,7 @@ def test_fused_adam_makes_the_steps_of_torch_adam_also_after_loading_its_state()
     torch.manual_seed(0)
     start = [torch.randn(3, 4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)]
     ours, theirs = ([torch.nn.Parameter(value.clone()) for value in start] for _ in range(2))
-    lean, stock = (
-        FusedAdam(ours, lr=0.01, weight_decay=0.1),
-        torch.optim.Adam(theirs, lr=0.01, weight_decay=0.1),
-    )
+    lean, stock = FusedAdam(ours, 0.01, weight_decay=0.1), torch.optim.Adam(theirs, 0.01, weight_decay=0.1)
     for step in range(20):
         if step == 10:
             lean.load_state_dict(copy.deepcopy(stock.state_dict()))

@@ -14,8 +14,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
 from mtrl.algo.graph import GraphedUpdate
-from mtrl.algo.replay import TaskSamples
-from mtrl.algo.sac import SAC, check_finite
+from mtrl.algo.replay import TaskReplayBuffer, TaskSamples
+from mtrl.algo.sac import SAC, check_finite, record_q_value
 from mtrl.algo.update import prepare, update
 from mtrl.errors import TrainingNotFiniteError
 
@@ -48,30 +48,15 @@ def copy_weights(stock, ours):
 class FixedBatches:
     """Stands for a replay buffer: the same batches for both."""
 
-    def __init__(self, dtype, n=200, batch=64):
+    def __init__(self, dtype):
         generator = torch.Generator().manual_seed(0)
-
-        def normal(*shape):
-            return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
-
-        self.batches = [
-            TaskSamples(
-                normal(batch, OBS),
-                torch.tanh(normal(batch, ACTIONS)),
-                normal(batch, OBS),
-                (normal(batch, 1) > 1.5).to(dtype),
-                normal(batch, 1),
-                discounts=None,
-                tasks=torch.zeros(batch, dtype=torch.int64),
-                sorted_by_task=False,
-            )
-            for _ in range(n)
-        ]
-        self.drawn = 0
+        self.normal = lambda n: torch.randn(64, n, generator=generator, dtype=torch.float64).to(dtype)
 
     def sample(self, batch_size, env=None):
-        self.drawn += 1
-        return self.batches[self.drawn - 1]
+        obs, actions = self.normal(OBS), torch.tanh(self.normal(ACTIONS))
+        next_obs, dones = self.normal(OBS), (self.normal(1) > 1.5).to(obs.dtype)
+        tasks = torch.zeros(batch_size, dtype=torch.int64)
+        return TaskSamples(obs, actions, next_obs, dones, self.normal(1), None, tasks)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +71,12 @@ def test_200_updates_equal_those_of_stable_baselines3_parameter_by_parameter(dty
         ours = sac(layers=(32, 32, 32), **shared)
         copy_weights(stock, ours)
         before = copy.deepcopy(ours.critic.state_dict())
-        for model in (stock, ours):
-            model.replay_buffer = FixedBatches(dtype)
-            model.set_logger(Logger(None, []))
         # stable-baselines3 casts observations to float32 before its networks
         for network in (stock.actor, stock.critic, stock.critic_target):
             network.extract_features = lambda obs, extractor: obs
         for model in (stock, ours):
+            model.replay_buffer = FixedBatches(dtype)
+            model.set_logger(Logger(None, []))
             torch.manual_seed(1)
             for steps in (1, 99, 100):
                 model.train(steps, 64)
@@ -158,26 +142,41 @@ def test_heads_for_other_tasks_than_the_environments_have_are_refused(heads):
         model.learn(10)
 
 
-def test_set_parameters_alone_restores_optimisers_and_reward_scales():
-    source, target = (sac(n_tasks=3, **EVERYTHING).learn(150) for _ in range(2))
-    source.learn(60, reset_num_timesteps=False)
-    target.set_parameters(source.get_parameters())
-    assert torch.equal(source.policy.reward_scales, target.policy.reward_scales)
-    for name in ("actor", "critic"):
-        states = [getattr(model, name).optimizer.state_dict()["state"] for model in (source, target)]
-        for index in states[0]:
-            for key in ("exp_avg", "exp_avg_sq", "step"):
-                assert torch.equal(states[0][index][key], states[1][index][key])
-
-
 def test_saved_model_loads_with_stable_baselines3_itself(tmp_path):
     model = sac(layers=(32, 32)).learn(100)
     model.save(tmp_path / "model.zip")
-    stock = stable_baselines3.SAC.load(tmp_path / "model.zip", env=envs())
-    obs = model.env.reset()
-    assert np.array_equal(
-        model.predict(obs, deterministic=True)[0], stock.predict(obs, deterministic=True)[0]
-    )
+    stock, obs = stable_baselines3.SAC.load(tmp_path / "model.zip", env=envs()), model.env.reset()
+    assert np.array_equal(*(each.predict(obs, deterministic=True)[0] for each in (model, stock)))
+
+
+@pytest.mark.parametrize("algorithm", ["SAC", "TD3", "DDPG"])
+def test_q_values_of_algorithms_that_log_none_are_those_of_all_critics_and_training_goes_on_as_before(
+    algorithm,
+):
+    models = []
+    for look in (True, False):
+        own = {"replay_buffer_class": TaskReplayBuffer, "replay_buffer_kwargs": {"seed": 1}, "device": "cpu"}
+        own |= {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 60, "learning_starts": 8, "batch_size": 16}
+        model = getattr(stable_baselines3, algorithm)("MlpPolicy", envs(), seed=1, **own)
+        model.set_logger(Logger(None, []))
+        model.learn(8)
+        record_q_value(model)
+        assert "train/q_value" not in model.logger.name_to_value, "nothing has been learned"
+        model.learn(92, reset_num_timesteps=False)
+        if look:
+            buffer = model.replay_buffer
+            assert buffer.total_added > buffer.size() == buffer.buffer_size
+            # A batch as large as the buffer is each of its transitions once.
+            model.batch_size = buffer.buffer_size
+            record_q_value(model)
+            with torch.no_grad():
+                values = torch.stack(model.critic(buffer.observations, buffer.actions))
+            assert model.logger.name_to_value["train/q_value"] == pytest.approx(
+                float(values.mean()), rel=1e-5
+            )
+            model.batch_size = 16
+        models.append(model.learn(40, reset_num_timesteps=False))
+    assert_equal(*map(weights, models))
 
 
 def test_temperature_per_task_follows_the_entropy_of_its_own_task():
@@ -200,8 +199,8 @@ def test_temperature_per_task_follows_the_entropy_of_its_own_task():
 def test_gradient_is_clipped_for_actor_and_critics_apart():
     limit = 1e-3
     model = sac(max_gradient_norm=limit).learn(60)
-    for parameters_ in (model.actor_parameters, model.critic_parameters):
-        norm = torch.sqrt(sum(parameter.grad.square().sum() for parameter in parameters_))
+    for part in (model.actor_parameters, model.critic_parameters):
+        norm = torch.sqrt(sum(parameter.grad.square().sum() for parameter in part))
         assert norm.item() == pytest.approx(limit, rel=1e-3)
 
 
@@ -233,16 +232,11 @@ def test_rewards_are_scaled_when_sampled_and_never_stored(scaling):
 
 def test_task_without_any_reward_is_lifted_by_the_largest_ratio_only():
     model = sac(n_tasks=2, reward_scaling="per_task")
-    model.replay_buffer.mean_reward_per_task = lambda: np.array([0.0, 2.0])
-    model._measure_reward_scales()
-    assert model.policy.reward_scales.tolist() == [30.0, 1.0]
-    model.max_reward_ratio, model.reward_scale = 3.0, 0.5
-    model._measure_reward_scales()
-    assert model.policy.reward_scales.tolist() == [1.5, 0.5]
-    model.max_reward_ratio, model.reward_scale = 30.0, 1.0
-    model.replay_buffer.mean_reward_per_task = lambda: np.array([np.nan, 2.0])
-    model._measure_reward_scales()
-    assert model.policy.reward_scales.tolist() == [1.0, 1.0]
+    for mean, ratio, scale, scales in ((0, 30, 1, [30, 1]), (0, 3, 0.5, [1.5, 0.5]), (np.nan, 30, 1, [1, 1])):
+        model.replay_buffer.mean_reward_per_task = lambda mean=mean: np.array([mean, 2.0])
+        model.max_reward_ratio, model.reward_scale = ratio, scale
+        model._measure_reward_scales()
+        assert model.policy.reward_scales.tolist() == scales
 
 
 @pytest.mark.parametrize(
@@ -285,12 +279,8 @@ def test_overlapped_run_updates_on_what_was_collected_before_the_step():
 
 
 def test_overlapped_run_cut_in_two_equals_one_in_one_piece():
-    whole = sac(overlap=True).learn(200)
-    halves = sac(overlap=True).learn(100)
-    last = halves._last_obs
-    halves.learn(100, reset_num_timesteps=False)
-    assert last is not None
-    assert_equal(weights(whole), weights(halves))
+    whole, halves = sac(overlap=True).learn(200), sac(overlap=True).learn(100)
+    assert_equal(weights(whole), weights(halves.learn(100, reset_num_timesteps=False)))
 
 
 def test_without_overlap_learn_updates_after_every_rollout():
@@ -316,38 +306,20 @@ def test_whatever_is_saved_is_looked_at_for_nan(tensor_of, name):
     model = sac().learn(60)
     with torch.no_grad():
         tensor_of(model).view(-1)[0] = float("nan")
-    with pytest.raises(
-        TrainingNotFiniteError, match="at step 60: continue from the last checkpoint"
-    ) as caught:
+    with pytest.raises(TrainingNotFiniteError, match="at step 60: continue from the last") as caught:
         check_finite(model)
     assert (caught.value.tensor, caught.value.step) == (name, 60)
 
 
-def spoil(part):
-    def change(model):
-        getattr(model, part).net.layers[0].weight.data[0, 0, 0] = float("nan")
-
-    return change
-
-
-def observe(value):
-    def change(model):
-        model.replay_buffer.observations[model.replay_buffer.tasks == 1, 0] = value
-
-    return change
-
-
-@pytest.mark.parametrize(
-    "change",
-    [spoil("actor"), spoil("critic"), spoil("critic_target"), observe(3e38), observe(1e25)],
-    ids=["actor", "critic", "target", "infinite values", "infinite squares"],
-)
-def test_loss_that_is_no_number_stops_training(change):
+@pytest.mark.parametrize("spoiled", ["actor", "critic", "critic_target", 3e38, 1e25])
+def test_loss_that_is_no_number_stops_training(spoiled):
+    """A weight that is NaN, and observations whose values or squares become infinite."""
     model = sac(n_tasks=2, batch_size=40).learn(60)
-    change(model)
-    with pytest.raises(
-        TrainingNotFiniteError, match=r"^critic loss is NaN or infinite at step 60: continue from"
-    ):
+    if isinstance(spoiled, str):
+        getattr(model, spoiled).net.layers[0].weight.data[0, 0, 0] = float("nan")
+    else:
+        model.replay_buffer.observations[model.replay_buffer.tasks == 1, 0] = spoiled
+    with pytest.raises(TrainingNotFiniteError, match=r"^critic loss is NaN or infinite at step 60: continue"):
         model.train(1, 40)
 
 
@@ -369,9 +341,7 @@ def test_nan_action_never_reaches_the_environment():
     model = sac(n_tasks=2).learn(60)
     model._last_obs[3, 0] = float("nan")
     steps = [env.steps for env in model.env.envs]
-    with pytest.raises(
-        TrainingNotFiniteError, match=r"^action of copy 3 of task 1 is NaN or infinite at step 60"
-    ):
+    with pytest.raises(TrainingNotFiniteError, match=r"^action of copy 3 of task 1 is NaN or .* at step 60"):
         model.learn(10, reset_num_timesteps=False)
     with torch.no_grad():
         model.actor.net.layers[0].bias.fill_(float("inf"))
@@ -395,9 +365,8 @@ def test_returns_over_several_steps_end_where_learn_resets_the_environments():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain options", "every option"])
 def test_recorded_update_equals_the_eager_one_on_a_gpu(options):
-    models = [
-        sac(n_tasks=3, device="cuda", compile=way, **options).learn(150) for way in ("off", "cuda_graph")
-    ]
+    ways = ("off", "cuda_graph")
+    models = [sac(n_tasks=3, device="cuda", compile=way, **options).learn(150) for way in ways]
     for name, value in models[0].policy.state_dict().items():
         torch.testing.assert_close(models[1].policy.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
@@ -418,8 +387,8 @@ class Recording(GraphedUpdate):
         self._losses = update(self._learner, self._batch)
 
 
-def reload(optimizer):
-    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+def reload(model):
+    model.actor.optimizer.load_state_dict(copy.deepcopy(model.actor.optimizer.state_dict()))
 
 
 def scale(model):
@@ -438,11 +407,12 @@ def lower_learning_rate(model):
         (lambda model: setattr(model, "target_entropy", -1.0), True),
         (lambda model: setattr(model.log_ent_coef, "data", torch.full((3,), -1.0)), True),
         (scale, True),
-        (lambda model: reload(model.actor.optimizer), True),
+        (reload, True),
+        (lambda model: setattr(model, "gamma", 0.5), True),
         (lower_learning_rate, False),
         (lambda model: setattr(model, "lr_schedule", lambda progress: 1e-3 * progress), False),
     ],
-    ids=["clipping", "target entropy", "temperature", "weights", "optimiser", "learning rate", "schedule"],
+    ids=["clipping", "target", "temperature", "weights", "optimiser", "gamma", "learning rate", "schedule"],
 )
 def test_recording_is_made_anew_only_for_what_it_cannot_read(change, anew):
     options = {name: value for name, value in EVERYTHING.items() if name != "reward_scaling"}
@@ -505,13 +475,10 @@ def test_recording_is_made_and_repeated_on_the_learners_own_gpu(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_update_learns_like_the_eager_one():
-    model = sac(compile="inductor", layers=(16,), ent_coef=0.0)
-    model.replay_buffer = FixedBatches(torch.float32)
-    model.set_logger(Logger(None, []))
-    plain = sac(layers=(16,), ent_coef=0.0)
-    plain.replay_buffer = FixedBatches(torch.float32)
-    plain.set_logger(Logger(None, []))
+    plain, model = (sac(compile=way, layers=(16,), ent_coef=0.0) for way in ("off", "inductor"))
     for each in (plain, model):
+        each.replay_buffer = FixedBatches(torch.float32)
+        each.set_logger(Logger(None, []))
         # the compiled noise is another draw: without it and its entropy both are the same function
         with torch.no_grad():
             each.actor.net.layers[-1].weight[:, :, ACTIONS:] = 0
