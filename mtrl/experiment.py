@@ -10,7 +10,7 @@ from typing import Any
 
 from mtrl.checks import check
 from mtrl.config.compose import Composed, compose, defaults_of
-from mtrl.config.types import MultiheadConfig, is_learned
+from mtrl.config.types import MultiheadConfig, is_learned, require
 from mtrl.config.values import flatten, key_of, written
 from mtrl.rundir.models import source_content
 
@@ -59,7 +59,11 @@ class Composition(Composed):
 
 
 def compose_run(
-    overrides: Sequence[str], *, on_this_machine: bool = True, user_overrides: Sequence[str] | None = None
+    overrides: Sequence[str],
+    *,
+    on_this_machine: bool = True,
+    user_overrides: Sequence[str] | None = None,
+    targets: Sequence[dict[str, Any]] = (),
 ) -> Composition:
     """Compose one run from overrides, and the run it starts from, and check both; ConfigurationError names a mistake.
 
@@ -67,11 +71,14 @@ def compose_run(
         overrides: For instance ``["experiment=mt10", "algo.gamma=0.9"]``.
         on_this_machine: Whether the run starts here; otherwise its devices and memory are checked where it starts.
         user_overrides: The overrides that a person gave; None if all of them.
+        targets: The values of the runs that start from this one, one after the other.
     """
     composed = compose(overrides)
+    circle = f"transfer.train of experiment={composed.config.experiment} leads back to the same run: "
+    require(composed.values not in targets, circle + "name a source that begins from scratch or from another")
     check(composed.config, on_this_machine=on_this_machine)
     user_overrides = tuple(overrides if user_overrides is None else user_overrides)
-    source = _source(composed, on_this_machine)
+    source = _source(composed, on_this_machine, targets)
     return Composition(**vars(composed), user_overrides=user_overrides, source=source)
 
 
@@ -83,7 +90,9 @@ _PASSED_TO_SOURCE = (
 _WIDTHS = ("actor_layers", "critic_layers", "layer_norm")
 
 
-def _source(composed: Composed, on_this_machine: bool) -> Composition | None:
+def _source(
+    composed: Composed, on_this_machine: bool, targets: Sequence[dict[str, Any]]
+) -> Composition | None:
     """Return the run that ``transfer.train`` describes, None without one.
 
     It takes over from this run the seed, the output directory, the overrides of ``_PASSED_TO_SOURCE`` and the sizes
@@ -106,7 +115,8 @@ def _source(composed: Composed, on_this_machine: bool) -> Composition | None:
         ]
         own += [choice, *(f"variant.{key}={written(getattr(variant, key))}" for key in keys)]
         own = [override for override in own if key_of(override) not in named]
-        return compose_run([*own, *train], on_this_machine=on_this_machine, user_overrides=user_overrides)
+        given = {"on_this_machine": on_this_machine, "user_overrides": user_overrides}
+        return compose_run([*own, *train], **given, targets=[*targets, composed.values])
 
     source = composed_with(f"variant={'shared' if variant.task_id else 'plain'}", _WIDTHS)
     # Only the composed source shows how many tasks it has. Heads need several, so it is composed again with them.

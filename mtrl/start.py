@@ -59,7 +59,7 @@ def run_with_source_and_baseline(composition: Composition, *, wait: bool = False
         # Check the source now, before the run directory is made; train() reads it again.
         from mtrl.transfer.start import Transfer
 
-        Transfer(composition.config)
+        Transfer(composition.config, "" if source else composition.learned["transfer.from"])
     code = run_one(composition, wait=wait)
     if code or not (composition.config.transfer.baseline and composition.config.transfer.active):
         return code

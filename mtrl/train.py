@@ -38,7 +38,10 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
     cfg, path = composition.config, record.path
     store = Store(path, cfg.checkpoint.keep, composition.values)
     checkpoint = find_checkpoint(store, composition, record.earlier)
-    transfer = None if checkpoint or cfg.transfer.source is None else Transfer(cfg)
+    transfer = None
+    if checkpoint is None and cfg.transfer.source is not None:
+        # It decides the name of the directory, unless that says how to train it.
+        transfer = Transfer(cfg, "" if composition.source else composition.learned["transfer.from"])
     machine = choose_hardware(cfg, record.earlier if checkpoint else None)
     steps_done = checkpoint.step if checkpoint else 0
     if checkpoint is None:

@@ -10,7 +10,7 @@ from mtrl.checkpoint.model import read_normaliser, read_weights
 from mtrl.checkpoint.store import Checkpoint, verify
 from mtrl.config.types import Config, require
 from mtrl.errors import ConfigurationError, DamagedError, RefusedError
-from mtrl.rundir.models import ModelFiles, find_model, step_checkpoints
+from mtrl.rundir.models import NORMALISER, ModelFiles, content, find_model, step_checkpoints
 from mtrl.rundir.run import Run
 from mtrl.tasks import OBSERVATION_SIZE, check_tasks
 from mtrl.transfer.mapping import State, parts_of, read_network
@@ -24,6 +24,8 @@ class Source:
     """The weights of another run and where they come from."""
 
     files: ModelFiles
+    sha256: str
+    """Of the model, and of the normalisation beside it."""
     tasks: tuple[str, ...]
     """In the order of its one-hot; empty for a zip without one."""
     algorithm: str | None
@@ -55,12 +57,13 @@ def read_source(cfg: Config) -> Source:
     key, wanted = f"transfer.source={cfg.transfer.source}", cfg.transfer
     files, facts = find_model(str(wanted.source)), (tuple(wanted.source_tasks), None, None)
     try:
+        sha256 = content(files)
         parameters, variables = read_weights(files.model)
         policy = parameters.pop("policy", {})
         _check_policy(policy)
         normaliser = None if files.normaliser is None else read_normaliser(files.normaliser)
         if files.run is not None:
-            facts = _facts(Run(files.run))
+            facts = _facts(Run(files.run), normaliser)
         tasks = facts[0]
         log_temperature = _log_temperature(variables.get("log_ent_coef"), len(tasks))
         optimisers = {}
@@ -68,7 +71,8 @@ def read_source(cfg: Config) -> Source:
             state = parameters.get(f"{part}.optimizer", {"state": {}}).get("state")
             if {part, "optimiser"} <= set(wanted.parts) and state != {}:
                 optimisers[part] = _optimiser(state, policy, part)
-    except RefusedError as error:
+        require(content(files) == sha256, "it has changed while it was read")
+    except (RefusedError, OSError) as error:
         raise ConfigurationError(
             f"{key} is damaged ({error}): name another run or checkpoint, or its model.zip"
         ) from error
@@ -89,7 +93,7 @@ def read_source(cfg: Config) -> Source:
         "name them in their order with transfer.source_tasks=[...]",
     )
     transitions = _find_transitions(files) if "replay" in wanted.parts else None
-    return Source(files, *facts, policy, optimisers, log_temperature, normaliser, transitions)
+    return Source(files, sha256, *facts, policy, optimisers, log_temperature, normaliser, transitions)
 
 
 def _check_policy(weights: dict[str, Any]) -> None:
@@ -118,7 +122,9 @@ def _check_policy(weights: dict[str, Any]) -> None:
             raise DamagedError(f"its {part} {problem}") from error
 
 
-def _facts(run: Run) -> tuple[tuple[str, ...], str | None, str | None]:
+def _facts(
+    run: Run, normaliser: dict[str, np.ndarray] | None
+) -> tuple[tuple[str, ...], str | None, str | None]:
     """Return the tasks of a run, the class that trained it, and its reward."""
     for name, key in (("env", "reward"), ("algo", "cls")):
         found = run.config.get(name)
@@ -126,6 +132,10 @@ def _facts(run: Run) -> tuple[tuple[str, ...], str | None, str | None]:
         require(known, f"in the config.yaml of {run.path} the section {name} is not a run's")
     env, algo = run.config["env"], run.config["algo"]
     tasks = env.get("tasks")
+    normalised = env.get("normalize_observations") is True or env.get("normalize_reward") is True
+    require(
+        not normalised or normaliser is not None, f"{NORMALISER} is missing, which its config.yaml asks for"
+    )
     require(isinstance(tasks, list), "no run has its tasks: they are no list of names")
     check_tasks(tasks, "its config.yaml")
     return tuple(tasks), algo.get("cls"), env.get("reward")

@@ -12,14 +12,15 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from mtrl.algo.policies import build_policy
 from mtrl.algo.replay import TaskReplayBuffer
+from mtrl.checkpoint.model import UNREADABLE
 from mtrl.checkpoint.state import read_arrays
 from mtrl.config.types import OPTIONS, Config, HardwareConfig, load_class, require
 from mtrl.env.make import make_evaluation_env
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import TaskNormalize
-from mtrl.errors import ConfigurationError
+from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.evaluation.protocol import evaluate
-from mtrl.rundir.models import BUFFER, content, read_lineage, saved_step
+from mtrl.rundir.models import BUFFER, read_lineage, saved_step
 from mtrl.tasks import OBSERVATION_SIZE
 from mtrl.transfer import mapping
 from mtrl.transfer.mapping import State
@@ -29,12 +30,19 @@ from mtrl.transfer.source import MOMENTS, Source, read_source
 class Transfer:
     """A transfer that was found to be possible; it changes nothing before ``begin``.
 
+    ``sha256`` is how the content of the source must begin, which the run's directory was named after.
+
     Raises:
         ConfigurationError: The source cannot be read or does not fit, in one sentence.
     """
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, sha256: str = "") -> None:
         self.cfg, self.source = cfg, read_source(cfg)
+        require(
+            self.source.sha256.startswith(sha256),
+            f"the source ({cfg.transfer.source}) has changed since this run has begun to start, for it still trains: "
+            "start again, or name one of its checkpoints",
+        )
         source, files, parts, tasks = self.source, self.source.files, cfg.transfer.parts, cfg.env.tasks
         self.origin = mapping.origins(source.tasks, tasks, cfg.transfer.new_tasks)
         spaces = observation_space(len(tasks), cfg.variant.task_id), action_space()
@@ -58,7 +66,7 @@ class Transfer:
         self.lineage: dict[str, Any] = {
             "named": str(Path(cfg.transfer.source).absolute()),
             "source": str(files.model),
-            "sha256": content(files),
+            "sha256": source.sha256,
             "step": saved_step(files),
             "tasks": list(source.tasks),
             "parts": list(parts),
@@ -93,7 +101,12 @@ class Transfer:
                 statistics |= {name: value for name, value in given.items() if name.startswith("return_")}
             normalizer.restore(statistics)
         if source.transitions is not None:
-            lineage["transitions"] = _begin_replay(agent.replay_buffer, self.cfg, source)
+            try:
+                lineage["transitions"] = _begin_replay(agent.replay_buffer, self.cfg, source)
+            except (DamagedError, *UNREADABLE) as error:
+                raise ConfigurationError(
+                    f"the replay of {source.files.run} is damaged ({error}): leave replay out"
+                ) from error
         if "critic" in parts and getattr(agent, "reward_scaling", None) == "return":
             # Rewards are scaled as the critic has learned them. Last, for transitions reset the statistics.
             scales = source.policy.get("reward_scales", torch.zeros(0)).flatten().tolist()
@@ -166,6 +179,8 @@ def _begin_replay(replay: TaskReplayBuffer, cfg: Config, source: Source) -> int:
     found = 0
     for segment in reversed(source.transitions.segments):
         rows = read_arrays(folder / segment.name)
+        if not all(np.isfinite(values).all() for values in rows.values()):
+            raise DamagedError(f"{segment.name} holds NaN or infinity")
         tasks = own_ids[np.asarray(rows["tasks"], dtype=np.int64)]
         keep = tasks >= 0
         part = {name: values[keep] for name, values in rows.items() if name != "previous"}
