@@ -8,6 +8,9 @@ from mtrl.config.types import Config, CurriculumConfig, is_number, require, whol
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import DIFFICULTY, MT10, closest
 
+LARGEST = 1e300
+"""Bound of weights and difficulties, so that sums of them stay finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -36,6 +39,12 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
     """
     curriculum, tasks = cfg.curriculum, cfg.env.tasks
     name, key, given, steps = curriculum.name, "curriculum.stages", curriculum.stages, curriculum.steps
+    ordered = name in ("sequential", "mixed") and not given and not curriculum.tables
+    require(
+        ordered or not curriculum.difficulty,
+        f"curriculum.difficulty={curriculum.difficulty} orders the stages that curriculum=sequential and mixed make, "
+        "and here nothing reads it: leave it out",
+    )
     if given:
         _check_progressive(curriculum, tasks)
     elif curriculum.tables:
@@ -106,8 +115,10 @@ def notices(cfg: Config) -> list[str]:
 def _by_difficulty(cfg: Config) -> list[str]:
     """Return the tasks of a run from the easiest to the hardest, equal ones in the order of the table."""
     own, tasks = cfg.curriculum.difficulty, cfg.env.tasks
-    for task in own:
+    for task, value in own.items():
         _require_task("curriculum.difficulty", task, tasks)
+        known = is_number(value) and -LARGEST < value < LARGEST
+        require(known, f"curriculum.difficulty.{task}={value} must be a number, 1 for the easiest")
     difficulty = DIFFICULTY | own
     for task in tasks:
         require(
@@ -171,8 +182,8 @@ def _shares(key: str, stage: Any, tasks: Sequence[str]) -> tuple[float, ...]:
     given = dict(stage) if isinstance(stage, Mapping) else dict.fromkeys(stage, 1.0)
     for task, weight in given.items():
         require(
-            is_number(weight) and 0 <= weight < float("inf"),
-            f"{key}: the weight {weight} of {task} must be a number of at least 0",
+            is_number(weight) and 0 <= weight < LARGEST,
+            f"{key}: the weight {weight} of {task} must be a number of at least 0, below {LARGEST:g}",
         )
     total = float(sum(given.get(task, 0.0) for task in tasks))
     require(total > 0, f"{key} has weights that sum to 0: give at least one task a weight above 0")

@@ -378,7 +378,7 @@ def damage(path, change):
 MODEL, POLICY, VARIABLES = "model.zip", "model.zip:policy.pth", "model.zip:pytorch_variables.pth"
 CONFIG, STATISTICS, FIRST = "../../config.yaml", "normaliser.npz", "actor.net.layers.0.weight"
 DAMAGES = [
-    (MODEL, lambda whole: whole[: len(whole) // 2], r"transfer\.source=.* cannot be read"),
+    (MODEL, lambda whole: whole[: len(whole) // 2], r"transfer\.source=.*"),
     (MODEL, b"no zip", r"transfer\.source=.* cannot be read"),
     (MODEL, lambda whole: whole[:3000] + b"\0" * 64 + whole[3064:], r"transfer\.source=.*"),
     (MODEL, written(lambda file: zipfile.ZipFile(file, "w").close()), "holds no policy"),
