@@ -47,6 +47,7 @@ def test_mtmhsac_is_the_published_baseline():
             "reward_scaling": "none",
             "reward_scale": 1.0,
             "overlap": False,
+            "decay_factor": 1.0,
         },
         "variant": {
             "name": "multihead",
@@ -58,7 +59,7 @@ def test_mtmhsac_is_the_published_baseline():
             "initialisation": "metaworld_algorithms",
         },
     }
-    unused = {"max_reward_ratio", "reward_scales_every"}
+    unused = {"max_reward_ratio", "reward_scales_every", "decay_steps"}
     for group, expected in published.items():
         assert {key: value for key, value in values[group].items() if key not in unused} == expected
     assert (cfg.env.tasks, cfg.env.copies_per_task) == (list(MT10), 1)

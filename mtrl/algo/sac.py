@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, TrainFrequencyUnit
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from mtrl.algo.graph import GraphedUpdate
@@ -81,6 +82,8 @@ class SAC(StableBaselinesSAC):
         max_reward_ratio: float = 30.0,
         reward_scales_every: int = 500,
         adam_epsilon: float = 1e-8,
+        decay_factor: float = 1.0,
+        decay_steps: Sequence[int] = (0, 0),
         overlap: bool = False,
         compile: str = "off",
         _init_setup_model: bool = True,
@@ -92,6 +95,7 @@ class SAC(StableBaselinesSAC):
         self.reward_scaling, self.reward_scale = reward_scaling, reward_scale
         self.max_reward_ratio, self.reward_scales_every = max_reward_ratio, reward_scales_every
         self.max_gradient_norm, self.adam_epsilon = max_gradient_norm, adam_epsilon
+        self.decay_factor, self.decay_steps = decay_factor, list(decay_steps)
         self.overlap, self.compile = overlap, compile
         self.replay_buffer_class = self.replay_buffer_class or TaskReplayBuffer
         if _init_setup_model:
@@ -209,6 +213,18 @@ class SAC(StableBaselinesSAC):
         self._n_updates += gradient_steps
         self._record(total / gradient_steps)
         self.learning_seconds += time.perf_counter() - started
+
+    def _update_learning_rate(self, optimizers: list[FusedAdam]) -> None:
+        """Set the learning rate of this step; the decay is counted in steps, so that a longer run begins the same."""
+        super()._update_learning_rate(optimizers)
+        begin, end = self.decay_steps
+        if self.decay_factor == 1 or self.num_timesteps <= begin:
+            return
+        share = min((self.num_timesteps - begin) / max(end - begin, 1), 1.0)
+        rate = self.lr_schedule(self._current_progress_remaining) * self.decay_factor**share
+        for optimizer in optimizers:
+            update_learning_rate(optimizer, rate)
+        self.logger.record("train/learning_rate", rate)
 
     def optimizers(self) -> list[FusedAdam]:
         """Return the optimisers of actor, critics and, where it is learned, temperature."""

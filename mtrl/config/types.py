@@ -212,6 +212,16 @@ class SACConfig(AlgoConfig):
     )
     reward_scales_every: int = key("Updates between two looks at the rewards for scaling.", whole(), own=True)
     adam_epsilon: float = key("What Adam adds to its denominators.", POSITIVE, own=True)
+    decay_factor: float = key(
+        "Factor on the learning rate after decay_steps; 1 keeps it as it is.",
+        expect(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1"),
+        own=True,
+    )
+    decay_steps: list[Count] = key(
+        "Environment steps at which that decay begins and ends; between them it is geometric.",
+        expect(lambda steps: len(steps) == 2 and 0 <= steps[0] <= steps[1], "must be [begin, end], growing"),
+        own=True,
+    )
     overlap: bool = key(
         "Environments step while the learner updates: the newest transition is seen one update later.",
         own=True,

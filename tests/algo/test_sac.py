@@ -204,6 +204,22 @@ def test_gradient_is_clipped_for_actor_and_critics_apart():
         assert norm.item() == pytest.approx(limit, rel=1e-3)
 
 
+def test_learning_rate_decays_geometrically_between_two_steps_and_stays_there():
+    model, rates = sac(decay_factor=0.01, decay_steps=[100, 200]), {}
+    model.set_logger(Logger(None, []))
+    for model.num_timesteps in (0, 100, 150, 200, 10**6):
+        model._update_learning_rate(model.optimizers())
+        rates[model.num_timesteps] = {
+            group["lr"] for each in model.optimizers() for group in each.param_groups
+        }
+    rate = model.learning_rate
+    expected = {0: rate, 100: rate, 150: rate / 10, 200: rate / 100, 10**6: rate / 100}
+    assert {step: [pytest.approx(value)] for step, value in expected.items()} == {
+        step: list(found) for step, found in rates.items()
+    }
+    assert model.logger.name_to_value["train/learning_rate"] == pytest.approx(rate / 100)
+
+
 @pytest.mark.parametrize("scaling", ["none", "per_task", "return"])
 def test_rewards_are_scaled_when_sampled_and_never_stored(scaling):
     options = {"reward_scaling": scaling, "reward_scale": 0.1, "balanced_batches": True, "batch_size": 40}

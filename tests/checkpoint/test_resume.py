@@ -41,7 +41,13 @@ EVERY_OPTION = [
     *("algo.temperature=per_task", "algo.balanced_batches=true", "algo.reward_scaling=per_task"),
     *("algo.n_steps=3", "env.copies_per_task=2"),
 ]
-SCALED_BY_RETURNS = ["algo.reward_scaling=return", "algo.reward_scales_every=7", "env.copies_per_task=2"]
+SCALED_BY_RETURNS = [
+    "algo.reward_scaling=return",
+    "algo.decay_factor=0.5",
+    "algo.decay_steps=[100,400]",
+    "algo.reward_scales_every=7",
+    "env.copies_per_task=2",
+]
 # In mid-episode before the first update, and where an evaluation is due.
 TWICE, ONCE = [26, 160], [160]
 

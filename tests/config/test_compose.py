@@ -199,6 +199,8 @@ REFUSED = {
     "algo.ent_coef=lots": "must be auto or a number",
     "algo.adam_epsilon=0": "greater than 0",
     "algo.max_reward_ratio=0.5": "at least 1",
+    "algo.decay_factor=0": "greater than 0 and at most 1",
+    "algo.decay_steps=[2e6,1e6]": "must be [begin, end]",
     "algo.reward_scales_every=0": "at least 1",
     "variant.initialisation=jax": "not one of torch, metaworld_algorithms",
     "algo.cls=stable_baselines3.SAC algo.adam_epsilon=1e-5": "algo.adam_epsilon=1e-08",
