@@ -65,7 +65,7 @@ def _run(words: list[str], signals: Signals) -> int:
     if flags.multirun:
         from mtrl.sweep import run_sweep
 
-        return run_sweep(flags.overrides, lambda more: _hand_to_hydra([*words, *more], signals))
+        return run_sweep(flags.overrides, signals)
     for launcher in (word for word in flags.overrides if word.startswith("hydra/launcher=")):
         raise ConfigurationError(f"{launcher} is for the members of a sweep: add -m, or leave it out")
 

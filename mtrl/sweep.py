@@ -8,23 +8,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from errno import ENOTDIR
 from pathlib import Path
 from types import FrameType
 
+from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mtrl.config.compose import members
+from mtrl.config.compose import CONF, Sweep, compose_sweep
 from mtrl.config.types import require
-from mtrl.config.values import key_of, written
-from mtrl.errors import TRY_AGAIN, UnreadableRunError
+from mtrl.config.values import key_of, walk, written
+from mtrl.errors import FAILED, TRY_AGAIN, ConfigurationError, UnreadableRunError
 from mtrl.experiment import Composition, compose_run, run_directory
+from mtrl.rundir.environment import import_alike
 from mtrl.rundir.run import PLAN, Run
 from mtrl.rundir.write import numbered
-from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS
+from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS, Signals
 from mtrl.status import render, summary
 
 _PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "submitit": ("hydra_submitit_launcher", "cluster")}
@@ -38,9 +45,9 @@ _WAIT_FOR_REQUEUE = 120.0
 
 def run_member(_: DictConfig) -> int:
     """Run the member that Hydra's launcher has composed; its exit code stops no other member."""
-    hydra = HydraConfig.get()
-    overrides, launcher = list(hydra.overrides.task), hydra.runtime.choices["hydra/launcher"]
-    variables = {}
+    job, variables = HydraConfig.get(), {}
+    overrides = OmegaConf.to_container(job.overrides.task, resolve=False)
+    launcher = job.runtime.choices["hydra/launcher"]
     if launcher.startswith("submitit"):
         from submitit import JobEnvironment
 
@@ -52,7 +59,7 @@ def run_member(_: DictConfig) -> int:
     if launcher == "submitit_local":
         # Submitit shows every GPU to every local member: each takes one of them in turn.
         devices = os.environ.get(_VISIBLE, "").split(",")
-        variables[_VISIBLE] = devices[hydra.job.num % len(devices)]
+        variables[_VISIBLE] = devices[job.job.num % len(devices)]
     return run_process([sys.executable, "-m", "mtrl", *overrides], variables)
 
 
@@ -69,6 +76,7 @@ def run_process(command: Sequence[str], variables: Mapping[str, str] | None = No
     Raises:
         SystemExit: A signal ended it: the launcher must not start another one.
     """
+    environment = os.environ | import_alike() | (variables or {}) | {LAUNCHED: "1"}
     received: list[tuple[int, float]] = []
     process: subprocess.Popen | None = None
 
@@ -90,7 +98,7 @@ def run_process(command: Sequence[str], variables: Mapping[str, str] | None = No
                 command = _without_fresh(command)
                 message = f"ended with {TRY_AGAIN} and is started again, {again} of {AGAIN} times"
                 print(f"mtrl: {shlex.join(command)} {message}", file=sys.stderr, flush=True)
-            process = subprocess.Popen(command, env=os.environ | (variables or {}) | {LAUNCHED: "1"})
+            process = subprocess.Popen(command, env=environment)
             # A signal that came before there was a process to pass it on to.
             for number, _ in received:
                 process.send_signal(number)
@@ -112,27 +120,71 @@ def run_process(command: Sequence[str], variables: Mapping[str, str] | None = No
             signal.signal(number, handler)
 
 
-def run_sweep(overrides: Sequence[str], launch: Callable[[list[str]], int]) -> int:
+def run_sweep(overrides: Sequence[str], signals: Signals) -> int:
     """Check every member, run them with Hydra's launcher, and show the results; return the exit code.
-
-    ``overrides`` are those of all members, ``launch`` hands the command to Hydra, with further overrides.
 
     Raises:
         ConfigurationError: A member cannot run; none has started.
     """
     check_launcher(overrides)
+    sweep = compose_sweep(overrides)
     # On a cluster, each member is checked as it starts.
-    here = "hydra/launcher=submitit_slurm" not in overrides
-    compositions = [compose_run(member, on_this_machine=here) for member in members(overrides)]
+    here = sweep.launcher != "submitit_slurm"
+    compositions = [compose_run(member, on_this_machine=here) for member in sweep.members]
     _check_directories(compositions)
     plan = [f"{len(compositions)} runs:", *(f"  {run_directory(each)}" for each in compositions)]
-    print("\n".join(plan))
     if any(composition.config.dry_run for composition in compositions):
+        print("\n".join(plan))
         return 0
-    folder = make_folder(overrides)
-    (folder / PLAN).write_text("\n".join(plan) + "\n")
-    launch([f"hydra.sweep.dir={written(str(folder))}"])
+    try:
+        folder = make_folder(sweep.directory, may_exist=sweep.is_named)
+        (folder / PLAN).write_text("\n".join(plan) + "\n")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{sweep.directory} cannot be written ({error.strerror}): name another directory with hydra.sweep.dir=..."
+        ) from error
+    print("\n".join(plan), flush=True)
+    # A launcher has its own ways with signals, and so has what passes them on to a member.
+    signals.release()
+    try:
+        _launch(sweep, folder, [as_it_was_composed(each) for each in compositions])
+    except Exception as error:
+        # What has run is shown all the same.
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        print(f"mtrl: hydra/launcher={sweep.launcher} failed: {why}", file=sys.stderr)
+        return _show_results(compositions, folder) or FAILED
     return _show_results(compositions, folder)
+
+
+def as_it_was_composed(composition: Composition) -> list[str]:
+    """Return the overrides of a member with what they look up (``${...}``) as found: a clock soon says otherwise."""
+    found, output = dict(walk(composition.values)), f"output={written(composition.config.output)}"
+    words = [
+        f"{word.partition('=')[0]}={written(found[key_of(word)])}"
+        if "$" in word and key_of(word) in found
+        else word
+        for word in composition.overrides
+    ]
+    # That of a recipe's file may look up the clock, too.
+    own = output == "output=outputs" or any(key_of(word) == "output" for word in words)
+    return words if own else [*words, output]
+
+
+def _launch(sweep: Sweep, folder: Path, members: Sequence[list[str]]) -> None:
+    """Let Hydra's launcher run the members, in processes that import what this one does."""
+    os.environ.update(import_alike())
+    with initialize_config_dir(str(CONF.absolute()), job_name="sweep", version_base="1.3"):
+        words = [*sweep.for_hydra, f"hydra.sweep.dir={written(str(folder))}"]
+        config = compose("config", words, return_hydra_config=True)
+        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=run_member, config=config
+        )
+        for first in range(0, len(members), sweep.at_once):
+            batch = members[first : first + sweep.at_once]
+            for result in launcher.launch(batch, initial_job_idx=first):
+                # Raises what the member's job has raised.
+                _ = result.return_value
 
 
 def check_launcher(overrides: Sequence[str]) -> None:
@@ -161,18 +213,13 @@ def _check_directories(compositions: Sequence[Composition]) -> None:
         )
 
 
-def make_folder(overrides: Sequence[str]) -> Path:
+def make_folder(directory: Path, *, may_exist: bool) -> Path:
     """Make and return the directory of a sweep: its own one, also when several start in one second."""
-    for text in overrides:
-        if text.startswith("hydra.sweep.dir="):
-            folder = Path(text.partition("=")[2])
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder
-    for folder in numbered(Path("multirun") / time.strftime("%Y-%m-%d/%H-%M-%S")):
+    for folder in [directory] if may_exist else numbered(directory):
         with suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            break
-    return folder
+            folder.mkdir(parents=True, exist_ok=may_exist)
+            return folder
+    raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
 
 
 def _show_results(compositions: Sequence[Composition], folder: Path) -> int:

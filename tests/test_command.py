@@ -56,7 +56,7 @@ def test_help_can_be_cut_short_by_its_reader(tmp_path):
 
 def test_the_examples_of_the_help_compose(monkeypatch):
     from mtrl import hardware
-    from mtrl.config.compose import members
+    from mtrl.config.compose import compose_sweep
     from mtrl.config.help import help_text
 
     monkeypatch.setattr(hardware, "free_memory", lambda: 64 * 2**30)
@@ -66,7 +66,7 @@ def test_the_examples_of_the_help_compose(monkeypatch):
     assert len(examples) >= 6
     for example in examples:
         words = [word for word in shlex.split(example)[3:] if word != "-m"]
-        for member in members(words):
+        for member in compose_sweep(words).members:
             compose_run(member)
 
 
@@ -316,7 +316,7 @@ def test_members_of_a_sweep_that_are_one_run_are_refused_before_the_first_starts
     tmp_path, monkeypatch, capsys, words, named
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mtrl.sweep.make_folder", lambda _: pytest.fail("the sweep starts"))
+    monkeypatch.setattr("mtrl.sweep.make_folder", lambda *_, **__: pytest.fail("the sweep starts"))
     code, out, message = ended(["-m", *words], capsys)
     assert (code, out, len(message.splitlines())) == (2, "", 1)
     assert f"{named} are one run" in message

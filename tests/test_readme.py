@@ -15,7 +15,7 @@ from tiny_runs import REPOSITORY, TINY, python, without
 
 from mtrl import hardware, play
 from mtrl.__main__ import main as mtrl_main
-from mtrl.config.compose import members
+from mtrl.config.compose import compose_sweep
 from mtrl.config.values import written
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
@@ -179,7 +179,7 @@ def test_an_override_in_the_text_composes(span):
     recipes = ("experiment=mt1", "experiment=mt10", "experiment=mt1 transfer.train=[task=push-v3]")
     for recipe in (*recipes, "experiment=mt10 curriculum=progressive", "experiment=transfer/reach_to_push"):
         try:
-            for member in members([*without(recipe.split(), words), *words]):
+            for member in compose_sweep([*without(recipe.split(), words), *words]).members:
                 compose_run(member)
         except ConfigurationError as error:
             refusals.append(str(error))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from omegaconf import OmegaConf
 from tiny_runs import REPOSITORY, TINY, python, until, without
 
 from mtrl import sweep
+from mtrl.__main__ import main
+from mtrl.config import compose
 from mtrl.config.compose import CONF
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
@@ -33,13 +36,15 @@ JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
 def run_sweep(folder, *words, breaking=None):
-    """Run a sweep in ``folder``, whose member of seed 2, the first one, breaks as it starts."""
+    """Run a sweep in ``folder``, which holds another ``mtrl``; the member of seed 2, the first one, breaks there."""
+    (folder / "mtrl").mkdir(exist_ok=True)
+    (folder / "mtrl" / "__init__.py").write_text("raise SystemExit('this is another mtrl')")
     hook = folder / "hook"
     hook.mkdir(exist_ok=True)
     lines = ["import os, signal, sys", "if 'seed=2' in sys.orig_argv:", f"    {BREAK.get(breaking, 'pass')}"]
     (hook / "sitecustomize.py").write_text("\n".join(lines) + "\n")
     return python(
-        "-m", "mtrl", "-m", "seed=2,1", *MEMBERS, *words, cwd=folder, PYTHONPATH=f"{hook}:{REPOSITORY}"
+        "-P", "-m", "mtrl", "-m", "seed=2,1", *MEMBERS, *words, cwd=folder, PYTHONPATH=f"{hook}:{REPOSITORY}"
     )
 
 
@@ -64,6 +69,8 @@ def slow(launcher, how):
 def test_a_member_that_breaks_takes_only_itself_and_only_it_is_done_again(tmp_path, launcher, how, trained):
     if "submitit_local" in "".join(launcher):
         pytest.importorskip("submitit")
+    tmp_path /= "é =,#(x"
+    tmp_path.mkdir()
     if not trained:
         # The other member has finished before and only says so.
         composition = compose_run([*MEMBERS, "seed=1"])
@@ -250,10 +257,89 @@ def test_a_handler_that_was_there_is_called_once_the_member_has_saved():
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_sweeps_that_start_in_one_second_have_directories_of_their_own(tmp_path, monkeypatch):
+def test_sweeps_that_start_in_one_second_have_directories_of_their_own(tmp_path):
+    one, named = tmp_path / "some" / "moment", tmp_path / "named"
+    assert len({sweep.make_folder(one, may_exist=False) for _ in range(3)}) == 3
+    assert sweep.make_folder(named, may_exist=True) == sweep.make_folder(named, may_exist=True) == named
+
+
+REFUSED = {
+    "seed=range(0,0)": "seed=range(0,0) gives no value, and a sweep of nothing runs nothing",
+    "experiment=glob(nothing*)": "experiment=glob(nothing*) gives no value",
+    "seed=range(1,1e9)": "seed=range(1,1e9) gives more than the 10,000 members",
+    "seed=shuffle(range(1,1e9))": "gives more than the 10,000 members",
+    "seed=range(0,200) algo.gamma=range(0.1,0.9,0.01)": "has 16,200 members, and can have 10,000",
+    "seed=range(1,10,0)": "is no list of values",
+    "seed=range(1,inf)": "is no list of values",
+    "seed=interval(1,3)": "is no list of values",
+    "hydra.sweep.dir=/proc/x seed=1,2": "/proc/x cannot be written (No such file or directory): name another",
+    "hydra.sweep.dir=/dev/null seed=1": "/dev/null cannot be written (",
+    "hydra.sweeper.max_batch_size=0 seed=1,2": "hydra.sweeper.max_batch_size=0 must be at least 1",
+    "hydra/launcher=basic,joblib seed=1": "varies how Hydra runs, which holds for all members",
+    "algo=glob(*_schema) seed=1": "gives no value",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_sweep_that_cannot_be_is_refused_in_one_sentence_and_writes_nothing(
+    tmp_path, monkeypatch, capsys, words
+):
     monkeypatch.chdir(tmp_path)
-    assert len({sweep.make_folder(["seed=1,2"]) for _ in range(3)}) == 3
-    assert sweep.make_folder(["hydra.sweep.dir=here"]) == Path("here")
+    monkeypatch.setattr(sweep, "_launch", lambda *_: pytest.fail("the sweep starts"))
+    with pytest.raises(SystemExit) as end:
+        main(["-m", *words.split()])
+    out, message = capsys.readouterr()
+    assert (end.value.code, out, len(message.splitlines())) == (2, "", 1)
+    assert REFUSED[words] in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_glob_offers_the_options_of_a_group():
+    def chosen(word):
+        return [member[0].partition("=")[2] for member in compose.compose_sweep([word]).members]
+
+    assert chosen("algo=glob(*)") == compose.groups()["algo"]
+    options = compose.groups()["experiment"]
+    assert chosen("experiment=glob(*,exclude=mt*)") == ["smoke"]
+    assert chosen("experiment=glob(paper/*)") == [option for option in options if "paper/" in option]
+
+
+RECIPE = """
+# @package _global_
+# Varies its seed
+defaults: [smoke]
+output: computed/${now:%S-%f}/é=
+hydra: {sweeper: {params: {seed: "1,2"}}, sweep: {dir: "sweeps/${now:%S-%f}"}}
+"""
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """Return the words of each member that a launcher is given, which runs none."""
+    monkeypatch.chdir(tmp_path)
+    given = []
+    monkeypatch.setattr(sweep, "_launch", lambda sweep, folder, members: given.extend([folder, *members]))
+    return given
+
+
+@pytest.mark.parametrize(
+    "words", [["seed=1,2", "output=computed/${now:%S-%f}/${seed}/é="], ["experiment=own"]]
+)
+def test_a_member_runs_where_it_was_planned_whatever_the_clock_says_then(
+    tmp_path, monkeypatch, capsys, launched, words
+):
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    (conf / "experiment" / "own.yaml").write_text(RECIPE)
+    monkeypatch.setattr(compose, "CONF", conf)
+    with pytest.raises(SystemExit) as end:
+        main(["-m", *words, "hydra.sweep.dir=sweeps/${now:%f}"])
+    assert end.value.code == 1, "no member has started"
+    planned = capsys.readouterr().out.splitlines()[1:3]
+    folder, *members = launched
+    assert folder.parent == Path("sweeps")
+    assert folder.name.isdecimal()
+    assert [f"  {run_directory(compose_run(member))}" for member in members] == planned
+    assert len({line.split("/")[1] for line in planned}) == 1 or words == ["experiment=own"]
 
 
 def test_a_launcher_that_is_not_installed_names_the_extra(monkeypatch):

@@ -2,26 +2,27 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
+from itertools import islice, product
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mtrl.config.mistakes import check_form, check_keys, check_options, first_sentence, is_free, sentence
-from mtrl.config.types import OPTIONS, Config
-from mtrl.config.values import quoted, walk
+from mtrl.config.types import OPTIONS, Config, require
+from mtrl.config.values import quoted, walk, written
 from mtrl.errors import ConfigurationError
 
 _PACKAGED = Path(__file__).parents[1] / "conf"
@@ -46,11 +47,31 @@ class Composed:
     """Whether the recipe's tuned values were drawn in; they are for the algorithm's own class."""
 
 
+class Sweep(NamedTuple):
+    """What a sweep is asked to run, and how."""
+
+    members: list[list[str]]
+    """The overrides of each, in Hydra's order."""
+    launcher: str
+    """The option of ``hydra/launcher``."""
+    at_once: int
+    """How many members the launcher gets at a time."""
+    directory: Path
+    is_named: bool
+    """Whether the command line names the directory."""
+    for_hydra: list[str]
+    """The overrides of Hydra's own keys, without that of the directory."""
+
+
 class Defaults(NamedTuple):
     """What a choice of options gives before any key is overridden."""
 
     choices: dict[str, str]
     values: dict[str, Any]
+
+
+MOST_MEMBERS = 10_000
+"""Members of a sweep: each is composed and checked before the first one starts."""
 
 
 @cache
@@ -147,20 +168,70 @@ def compose(overrides: Sequence[str]) -> Composed:
     return Composed(typed, choices, values, bool(cfg.hydra.verbose), tuple(overrides), tuned)
 
 
-def members(overrides: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of each member of a sweep, in Hydra's order; intervals are refused."""
+def compose_sweep(overrides: Sequence[str]) -> Sweep:
+    """Return a sweep, whose members are still to be composed; one of nothing, or of too many, is refused."""
     with _hydra():
-        parsed = _parse([as_hydra_reads(override) for override in overrides])
+        known, parsed = groups(), _parse([as_hydra_reads(override) for override in overrides])
         own = [override for override in parsed if not override.is_hydra_override()]
-        # Hydra's own overrides are checked here too: Hydra would refuse an unknown launcher in many lines.
         for_hydra = [override for override in parsed if override.is_hydra_override()]
+        for each in for_hydra:
+            varied = f"{each.input_line} varies how Hydra runs, which holds for all members: give one value"
+            require(not each.is_sweep_override(), varied)
+        # Checked here, for Hydra would refuse an unknown launcher in many lines.
         check_form(for_hydra)
-        check_options(for_hydra, groups())
-        _compose([str(override.input_line) for override in for_hydra])
-        try:
-            return [list(member) for batch in BasicSweeper.split_arguments(own, None) for member in batch]
-        except HydraException as error:
-            raise ConfigurationError(first_sentence(error)) from error
+        shared = [each for each in own if not each.is_sweep_override() and each.key_or_group in known]
+        check_options([*for_hydra, *shared], known)
+        cfg = _compose([str(override.input_line) for override in (*for_hydra, *shared)]).hydra
+        size, params = cfg.sweeper.get("max_batch_size"), cfg.sweeper.get("params") or {}
+        require(size is None or size > 0, f"hydra.sweeper.max_batch_size={size} must be at least 1")
+        none_at_once = "hydra.launcher.n_jobs=0 runs nothing: give the number of members at a time"
+        require(cfg.launcher.get("n_jobs") != 0, none_at_once)
+        # A recipe may name values to vary, too.
+        own = [*_parse([as_hydra_reads(f"{key}={value}") for key, value in params.items()]), *own]
+        values = {override.get_key_element(): _values(override, known) for override in own}
+        number, named = prod(map(len, values.values())), "hydra.sweep.dir"
+        many = f"this sweep has {number:,} members, and can have {MOST_MEMBERS:,}: give fewer values"
+        require(number <= MOST_MEMBERS, many)
+        return Sweep(
+            [list(member) for member in product(*values.values())],
+            str(cfg.runtime.choices["hydra/launcher"]),
+            size or number,
+            Path(str(cfg.sweep.dir)),
+            any(override.key_or_group == named for override in for_hydra),
+            [str(override.input_line) for override in for_hydra if override.key_or_group != named],
+        )
+
+
+def _values(override: Override, known: Mapping[str, list[str]]) -> list[str]:
+    """Return the overrides that one of a sweep stands for; itself if it gives one value."""
+    key, line, given = override.get_key_element(), override.input_line, override.value()
+    if not override.is_sweep_override():
+        text = override.get_value_element_as_str()
+        if isinstance(given, str) and "${now:" in given:
+            # The clock is looked at once, so that all members find the same there.
+            with suppress(OmegaConfBaseException):
+                text = written(OmegaConf.create({"value": given}).value)
+        return [f"{key}={text}"]
+    try:
+        if isinstance(given, Glob):
+            # Hydra's own list has the schemas, too. A star stands for no slash.
+            options, depths = (
+                known.get(override.key_or_group, []),
+                {each.count("/") for each in given.include},
+            )
+            values = [option for option in given.filter(options) if option.count("/") in depths]
+        else:
+            many = f"{line} gives more than the {MOST_MEMBERS:,} members that a sweep can have: give fewer values"
+            numbers = given.range() if isinstance(given, RangeSweep) else ()
+            require(len(list(islice(numbers, MOST_MEMBERS + 1))) <= MOST_MEMBERS, many)
+            values = list(override.sweep_string_iterator())
+    except (HydraException, ArithmeticError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        fix = "write 1,2,3 or choice(...), range(...) or glob(...)"
+        raise ConfigurationError(f"{line} is no list of values ({first_sentence(error)}): {fix}") from error
+    require(bool(values), f"{line} gives no value, and a sweep of nothing runs nothing: give one or more")
+    return [f"{key}={value}" for value in values]
 
 
 # The members of a sweep ask for the same defaults again and again.

@@ -34,6 +34,14 @@ def environment() -> dict[str, Any]:
     }
 
 
+def import_alike() -> dict[str, str]:
+    """Return the variables with which a Python process of ours imports what this one does.
+
+    ``python -m`` and ``-c`` would import what lies in the working directory first, perhaps another ``mtrl``.
+    """
+    return {} if sys.path[:1] in ([""], [os.getcwd()]) else {"PYTHONSAFEPATH": "1"}
+
+
 def versions() -> dict[str, str | None]:
     """Return the versions of the packages that results depend on; None for one that is not installed."""
     found = {name: next(iter(metadata.distributions(name=name)), None) for name in _PACKAGES}

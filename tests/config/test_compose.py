@@ -7,7 +7,7 @@ import pytest
 
 from mtrl import checks, hardware
 from mtrl.config import compose
-from mtrl.config.compose import defaults_of, groups, members
+from mtrl.config.compose import compose_sweep, defaults_of, groups
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run
 
@@ -127,7 +127,7 @@ def test_values_are_plain_and_resolved():
 
 
 def test_a_sweep_is_every_combination():
-    assert members(["task=reach-v3,push-v3", "seed=range(1,3)"]) == [
+    assert compose_sweep(["task=reach-v3,push-v3", "seed=range(1,3)"]).members == [
         [f"task={task}", f"seed={seed}"] for task, seed in itertools.product(("reach-v3", "push-v3"), (1, 2))
     ]
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mtrl.config.compose import as_hydra_reads, compose, members
+from mtrl.config.compose import as_hydra_reads, compose, compose_sweep
 from mtrl.config.values import written
 
 WORDS = (
@@ -69,9 +69,9 @@ def test_a_path_needs_no_quotes(key, path):
     assert override.value() == path
     if key == "output":
         assert compose([f"output={path}"]).config.output == path
-        assert [compose(member).config.output for member in members([f"output={path}", "seed=1,2"])] == [
-            path
-        ] * 2
+        assert [
+            compose(member).config.output for member in compose_sweep([f"output={path}", "seed=1,2"]).members
+        ] == [path] * 2
 
 
 @pytest.mark.parametrize(
