@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from mtrl.rundir.environment import import_alike
+
 SETS = {"reach-v3": ("experiment=mt1", "task=reach-v3"), "mt10": ("experiment=mt10",)}
 
 _PATIENCE = 300.0
@@ -68,7 +70,7 @@ def _start(words: list[str], cache: Path) -> float:
     """
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "mtrl", *words, "logging.every=1", f"output={output}"]
-        variables, pipe = os.environ | {"NUMBA_CACHE_DIR": str(cache)}, subprocess.PIPE
+        variables, pipe = os.environ | import_alike() | {"NUMBA_CACHE_DIR": str(cache)}, subprocess.PIPE
         started = time.perf_counter()
         with subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True) as process:
             try:
@@ -89,7 +91,7 @@ def _start(words: list[str], cache: Path) -> float:
 
 def _load(cache: Path) -> float:
     """Return the seconds that a new process takes to load the compiled code from ``cache``."""
-    variables = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    variables = os.environ | import_alike() | {"NUMBA_CACHE_DIR": str(cache)}
     loaded = subprocess.run([sys.executable, "-c", _LOAD], env=variables, capture_output=True, text=True)
     if loaded.returncode:
         raise RuntimeError(f"the compiled code cannot be loaded: {loaded.stderr}")

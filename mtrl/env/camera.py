@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl.errors import NoGraphicsError
+from mtrl.rundir.environment import import_alike
 
 if TYPE_CHECKING:
     import mujoco
@@ -36,7 +37,7 @@ def choose_graphics() -> str:
         return chosen
     for name in [chosen] if chosen else ["egl", "osmesa"]:
         # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
-        variables = os.environ | {"MUJOCO_GL": name}
+        variables = os.environ | import_alike() | {"MUJOCO_GL": name}
         tried = subprocess.run([sys.executable, "-c", _TRY], env=variables, capture_output=True, check=False)
         if tried.returncode == 0:
             os.environ["MUJOCO_GL"] = name

@@ -12,10 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mtrl.config.compose import CONF, groups
-from mtrl.config.types import is_number, one_of, require
+from mtrl.config.types import is_number, one_of, require, whole_steps
 from mtrl.config.values import key_of, written
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import Composition, compose_run
+from mtrl.tasks import check_seed
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
 _DEFAULTS = {"n_trials": "20", "seeds": "1,2,3", "search": "", "name": ""}
@@ -50,27 +51,42 @@ def plan(words: Sequence[str]) -> Search:
     Raises:
         ConfigurationError: It cannot be searched, in one sentence.
     """
-    options, overrides = dict(_DEFAULTS), []
+    options, overrides = dict[str, str](), []
     for word in words:
         key, (_, given, value) = key_of(word), word.partition("=")
         require(bool(given), f"{word} is no override: write key=value, or --help")
         require(key != "seed", f"seed={value} is one seed: name those of each trial with seeds=1,2,3")
-        if key in options:
+        require(
+            not key.startswith("hydra/"),
+            f"{word} is for sweeps, and a search trains one run at a time: leave it out",
+        )
+        require(
+            key not in options,
+            f"{key}={options.get(key)} and {word} exclude each other: leave one of them out",
+        )
+        if key in _DEFAULTS:
             options[key] = value
         else:
             overrides.append(word)
+    options = _DEFAULTS | options
     composition = compose_run(overrides)
     try:
-        n_trials = int(float(options["n_trials"]))
+        number = float(options["n_trials"])
         seeds = tuple(int(seed) for seed in options["seeds"].strip("[]").split(","))
     except ValueError as error:
         raise ConfigurationError(f"n_trials and seeds are whole numbers: {error}") from error
-    valid = n_trials >= 1 and min(seeds) >= 0 and len(set(seeds)) == len(seeds)
-    require(valid, f"n_trials={n_trials} seeds={seeds}: give one or more trials, and distinct seeds")
+    n_trials = whole_steps("n_trials", number)
+    require(len(set(seeds)) == len(seeds), f"seeds={options['seeds']} has a seed twice: give distinct seeds")
+    for seed in seeds:
+        check_seed(seed)
     sampler, prune, objective = (check(key, options[key]) for key, check in _CHECKS.items())
     file = options["search"] or composition.choices["algo"]
     name = options["name"] or f"{composition.choices['experiment']}-{Path(file).stem}".replace("/", "-")
-    space, folder = read_space(file), Path(composition.config.output) / "tune" / name
+    below = Path(composition.config.output) / "tune"
+    folder = below / name
+    inside = below in folder.parents and ".." not in Path(name).parts
+    require(inside, f"name={name} is no directory below {below}: give a name such as name=wide")
+    space = read_space(file)
     _check_ends(overrides, space)
     rest = (tuple(overrides), space, composition, folder)
     return Search(n_trials, seeds, sampler, prune == "true", objective, *rest)
@@ -106,7 +122,7 @@ def _distribution(key: str, value: object) -> BaseDistribution:
     if len(options) == 1 and isinstance(choices, list) and choices:
         return CategoricalDistribution([written(one) if isinstance(one, list) else one for one in choices])
     numbers = [options[name] for name in ("low", "high", "step") if name in options]
-    numbers_are = all(is_number(number) and math.isfinite(number) for number in numbers)
+    numbers_are = all(is_number(number) and -math.inf < number < math.inf for number in numbers)
     known = {"low", "high"} <= names <= {"low", "high", "log", "step"}
     require(
         known and numbers_are and isinstance(options.get("log", False), bool),
@@ -121,7 +137,7 @@ def _distribution(key: str, value: object) -> BaseDistribution:
     )
     try:
         return (IntDistribution if whole else FloatDistribution)(**options)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         wrong = f"the search space says {key}: {value}, which is no range: {error}"
         raise ConfigurationError(wrong) from error
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import optuna
@@ -30,6 +31,7 @@ from mtrl.config.types import is_learned, require
 from mtrl.config.values import key_of, written
 from mtrl.errors import ConfigurationError, UnreadableRunError
 from mtrl.experiment import compose_run, run_directory
+from mtrl.rundir.environment import import_alike
 from mtrl.rundir.lock import holder_of
 from mtrl.rundir.run import Run, curves_of, process_exists
 from mtrl.rundir.write import replace_file
@@ -66,14 +68,21 @@ def open_study(search: Search) -> optuna.Study:
     another = "begin another search with name=..."
     older = f"{folder} holds a search of mtrl 0.1.0, which this version cannot continue: {another}"
     require(not (folder / "journal.log").exists(), older)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder} cannot be written ({error.strerror}): name another with output=... and name=..."
+        ) from error
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if search.prune:
         warm_up = int(_WARM_UP * search.composition.config.total_steps)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
+    # A URI, in which a path may have any sign.
+    storage = f"sqlite:///file:{quote(str(database.absolute()))}?uri=true"
     options = {"direction": "maximize", "pruner": pruner, "load_if_exists": True}
     try:
-        study = optuna.create_study(storage=f"sqlite:///{database}", study_name=folder.name, **options)
+        study = optuna.create_study(storage=storage, study_name=folder.name, **options)
         earlier, n_trials = study.user_attrs.get("fixed"), len(study.trials)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -118,7 +127,7 @@ def begun(study: optuna.Study) -> int:
 
 
 def run_search(search: Search, study: optuna.Study) -> bool:
-    """Run trials until there are as many as asked for; return False if they keep failing."""
+    """Run trials until there are as many as asked for; return False if they keep failing, or none was completed."""
     failures = 0
     while begun(study) < search.n_trials:
         trial, scores = study.ask(search.space), []
@@ -147,9 +156,13 @@ def run_search(search: Search, study: optuna.Study) -> bool:
         if failures == _FAILURES:
             print(f"mtrl: {_FAILURES} trials failed one after the other: fix the cause", file=sys.stderr)
             return False
-    best = _write_results(search, study)
-    print(f"best: {search.folder / 'best.yaml'}" if best else "no trial was completed: raise n_trials")
-    return True
+    if _write_results(search, study):
+        print(f"best: {search.folder / 'best.yaml'}")
+        return True
+    reasons = [trial.user_attrs["reason"] for trial in study.trials if "reason" in trial.user_attrs]
+    why = f" ({len(reasons)} failed, the last because {reasons[-1]})" if reasons else ""
+    print(f"mtrl: no trial was completed{why}: raise n_trials", file=sys.stderr)
+    return False
 
 
 def run_seed(
@@ -164,8 +177,9 @@ def run_seed(
         optuna.TrialPruned: It is worse than the others.
         TrialFailedError: A run failed, or the configuration was refused.
     """
-    output = written(str(search.folder / "runs"))
-    words = [*search.overrides, *overrides, f"seed={seed}", f"output={output}"]
+    given = {*map(key_of, overrides), "output"}
+    words = [*(word for word in search.overrides if key_of(word) not in given), *overrides]
+    words += [f"seed={seed}", f"output={written(str(search.folder / 'runs'))}"]
     log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
     try:
         composition = compose_run(words)
@@ -181,6 +195,7 @@ def run_seed(
         # In a session of its own: a signal for the search must not reach the run twice.
         process = subprocess.Popen(
             [*COMMAND, *words, "logging.progress=off"],
+            env=os.environ | import_alike(),
             stdout=printed,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -87,8 +87,8 @@ def planned(*further):
     return plan([*TINY, "search=space.yaml", "name=s", *further])
 
 
-def rows(tmp_path):
-    with (tmp_path / "outputs/tune/s/trials.csv").open() as file:
+def rows(tmp_path, output="outputs"):
+    with (tmp_path / output / "tune/s/trials.csv").open() as file:
         return list(csv.DictReader(file))
 
 
@@ -98,10 +98,12 @@ def states(study):
 
 def test_a_search_trains_runs_and_goes_on_where_it_was(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(searching, "LOOK_EVERY", 0.2)
-    words = [*words, "seeds=4", "sampler=random", "total_steps=200"]
+    (tmp_path / "mtrl").mkdir()
+    (tmp_path / "mtrl" / "__init__.py").write_text("raise SystemExit('this is another mtrl')")
+    words = [*words, "seeds=4", "sampler=random", "total_steps=200", "output=é =,#(x?%"]
     assert main([*words, "n_trials=1"]) == 0
-    (run,) = (tmp_path / "outputs/tune/s/runs").rglob("seed=*")
-    (row,) = rows(tmp_path)
+    (run,) = (tmp_path / "é =,#(x?%/tune/s/runs").rglob("seed=*")
+    (row,) = rows(tmp_path, "é =,#(x?%")
     assert run.name == "seed=4"
     assert (row["state"], float(row["success_rate"])) == ("complete", learning_curve(run)[-1][1])
     assert [step for step, _ in learning_curve(run)] == [150, 200]
@@ -133,6 +135,21 @@ def test_the_best_is_written_as_a_tuning_file_that_composes(words, fake, monkeyp
     assert cfg.variant.layer_norm == (best["variant.layer_norm"] == "True")
     assert (cfg.algo.gamma, cfg.algo.tau) == (before.algo.gamma, before.algo.tau)
     assert (cfg.algo.batch_size, cfg.env.horizon) == (before.algo.batch_size, 20)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/../..", "/somewhere"])
+def test_a_search_stays_below_its_directory(words, name):
+    with pytest.raises(ConfigurationError, match="is no directory below outputs/tune"):
+        plan([*words[:-1], f"name={name}"])
+
+
+def test_a_search_without_a_completed_trial_says_why_and_fails(words, monkeypatch, capsys):
+    def fail(*_):
+        raise searching.TrialFailedError("the moon is full")
+
+    monkeypatch.setattr(searching, "run_seed", fail)
+    assert main([*words, "n_trials=2"]) == 1
+    assert "no trial was completed (2 failed, the last because the moon is full)" in capsys.readouterr().err
 
 
 def good_trials(study, n):
@@ -332,7 +349,15 @@ def test_trials_of_another_setting_are_not_mixed_in(words):
     ("word", "sentence"),
     [
         ("n_trials=none", "whole numbers"),
-        ("n_trials=0", "one or more trials"),
+        ("n_trials=0", "n_trials=0 must be at least 1"),
+        *(
+            (f"n_trials={number}", f"n_trials={number} must be a whole number")
+            for number in ("inf", "nan", "1.5")
+        ),
+        ("seeds=1,-2", "seed=-2 must lie in 0.."),
+        ("seeds=99999999999", "seed=99999999999 must lie in 0.."),
+        ("name=t", "name=s and name=t exclude each other"),
+        ("hydra/launcher=basic", "hydra/launcher=basic is for sweeps"),
         ("seeds=1,1", "distinct seeds"),
         ("seed=3", "seeds=1,2,3"),
         ("sampler=best", "sampler=best is not one of tpe, random"),
@@ -366,6 +391,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentenc
         ("algo.gamma: {low: 0.9, high: 0.99, log: often}", "needs choices, or low and high"),
         ("algo.gamma: {low: .nan, high: 0.9}", "needs choices, or low and high"),
         ("variant: {choices: [shared, plain]}", "varies variant, a group.*once for each"),
+        (f"algo.updates: {{low: 1, high: {10**400}}}", "which is no range"),
         ("algo.gamma: 3", "needs choices, or low and high"),
         ("algo.gamma: {lo: 3}", "needs choices, or low and high"),
         ("", "names no parameter"),
