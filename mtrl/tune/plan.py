@@ -1,6 +1,7 @@
 """What a search is asked to do: options of the command line and a file of ranges, checked before anything starts."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def plan(words: Sequence[str]) -> Search:
     name = options["name"] or f"{composition.choices['experiment']}-{Path(file).stem}".replace("/", "-")
     below = Path(composition.config.output) / "tune"
     folder = below / name
-    inside = below in folder.parents and ".." not in Path(name).parts
+    inside = below in folder.parents and ".." not in Path(name).parts and len(os.fsencode(name)) < 200
     require(inside, f"name={name} is no directory below {below}: give a name such as name=wide")
     space = read_space(file)
     _check_ends(overrides, space)
