@@ -5,6 +5,7 @@ waits for ever for a stopped one, and hangs in ``close()`` afterwards.
 """
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.metaworld import check_actions
 from mtrl.errors import WorkerLostError, WorkerRaisedError
+from mtrl.rundir.environment import import_alike
 from mtrl.signals import HANDLED, NO_EXIT
 
 Indices = int | Sequence[int] | None
@@ -185,7 +187,8 @@ def _start_fork_server() -> None:
     blocked here stays blocked in the server and its workers; the main process gets its own a moment later, and
     ends the workers after it has saved.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    before, variables = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED), {*os.environ}
+    os.environ.update(import_alike())
     try:
         # It unblocks some of them once it has started a process of its own.
         resource_tracker.ensure_running()
@@ -193,6 +196,8 @@ def _start_fork_server() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if "PYTHONSAFEPATH" not in variables:
+            os.environ.pop("PYTHONSAFEPATH", None)
 
 
 class _Envs(list):

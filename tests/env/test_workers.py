@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from functools import partial
 from multiprocessing import forkserver
@@ -197,3 +198,15 @@ def test_a_killed_process_that_starts_workers_is_named_and_replaced(light, monke
     # Its socket closes a moment before it is seen to have ended.
     os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
     assert light().env_method("who") == ["copy 0", "copy 1", "copy 2", "copy 3"]
+
+
+def test_the_server_of_workers_imports_what_this_process_does(monkeypatch):
+    """In a directory with another ``mtrl``, which Python would look at first."""
+    seen = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: seen.append(dict(os.environ)))
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    for first in ("/elsewhere", os.getcwd(), ""):
+        monkeypatch.setattr(sys, "path", [first, *sys.path])
+        workers._start_fork_server()
+    assert ["PYTHONSAFEPATH" in variables for variables in seen] == [True, False, False]
+    assert "PYTHONSAFEPATH" not in os.environ
