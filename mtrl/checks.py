@@ -157,18 +157,23 @@ def _check_curriculum_and_transfer(cfg: Config) -> None:
         )
 
 
-def _check_records(cfg: Config) -> None:
-    """Refuse a directory that cannot be written, and a tracker that is not installed or not logged in to."""
-    require(bool(cfg.output), "output is empty: name a directory for run directories with output=...")
-    existing = Path(cfg.output).absolute()
-    while not existing.exists():
-        existing = existing.parent
+def check_writable(directory: Path, key: str) -> None:
+    """Refuse a directory, which ``key`` names, where it cannot be made or written."""
     try:
+        existing = directory.absolute()
+        while not existing.exists():
+            existing = existing.parent
         # Nothing stays behind; the permissions alone do not show a read-only file system.
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
-        problem = f"output={cfg.output} cannot be written ({error.strerror})"
-        raise ConfigurationError(f"{problem}: name a directory that can with output=...") from error
+        problem = f"{key}={directory} cannot be written ({error.strerror})"
+        raise ConfigurationError(f"{problem}: name a directory that can with {key}=...") from error
+
+
+def _check_records(cfg: Config) -> None:
+    """Refuse a directory that cannot be written, and a tracker that is not installed or not logged in to."""
+    require(bool(cfg.output), "output is empty: name a directory for run directories with output=...")
+    check_writable(Path(cfg.output), "output")
     mode = cfg.logging.wandb
     if mode == "off":
         return

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from errno import ENOTDIR
 from pathlib import Path
 from types import FrameType
 
@@ -23,10 +22,11 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from mtrl.checks import check_writable
 from mtrl.config.compose import CONF, Sweep, compose_sweep
 from mtrl.config.types import require
 from mtrl.config.values import key_of, walk, written
-from mtrl.errors import FAILED, TRY_AGAIN, ConfigurationError, UnreadableRunError
+from mtrl.errors import FAILED, TRY_AGAIN, UnreadableRunError
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.environment import import_alike
 from mtrl.rundir.run import PLAN, Run
@@ -128,6 +128,7 @@ def run_sweep(overrides: Sequence[str], signals: Signals) -> int:
     """
     check_launcher(overrides)
     sweep = compose_sweep(overrides)
+    check_writable(sweep.directory, "hydra.sweep.dir")
     # On a cluster, each member is checked as it starts.
     here = sweep.launcher != "submitit_slurm"
     compositions = [compose_run(member, on_this_machine=here) for member in sweep.members]
@@ -136,13 +137,8 @@ def run_sweep(overrides: Sequence[str], signals: Signals) -> int:
     if any(composition.config.dry_run for composition in compositions):
         print("\n".join(plan))
         return 0
-    try:
-        folder = make_folder(sweep.directory, may_exist=sweep.is_named)
-        (folder / PLAN).write_text("\n".join(plan) + "\n")
-    except OSError as error:
-        raise ConfigurationError(
-            f"{sweep.directory} cannot be written ({error.strerror}): name another directory with hydra.sweep.dir=..."
-        ) from error
+    folder = make_folder(sweep.directory, may_exist=sweep.is_named)
+    (folder / PLAN).write_text("\n".join(plan) + "\n", encoding="utf-8")
     print("\n".join(plan), flush=True)
     # A launcher has its own ways with signals, and so has what passes them on to a member.
     signals.release()
@@ -215,11 +211,11 @@ def _check_directories(compositions: Sequence[Composition]) -> None:
 
 def make_folder(directory: Path, *, may_exist: bool) -> Path:
     """Make and return the directory of a sweep: its own one, also when several start in one second."""
-    for folder in [directory] if may_exist else numbered(directory):
+    for folder in numbered(directory):
         with suppress(FileExistsError):
             folder.mkdir(parents=True, exist_ok=may_exist)
-            return folder
-    raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+            break
+    return folder
 
 
 def _show_results(compositions: Sequence[Composition], folder: Path) -> int:
@@ -232,8 +228,11 @@ def _show_results(compositions: Sequence[Composition], folder: Path) -> int:
             missing.append(directory)
     table = render([summary(run) for run in runs])
     Console(markup=False).print(table)
-    with (folder / "results.txt").open("w") as file:
-        Console(file=file, width=200, markup=False).print(table)
+    try:
+        with (folder / "results.txt").open("w", encoding="utf-8") as file:
+            Console(file=file, width=200, markup=False).print(table)
+    except OSError as error:
+        print(f"mtrl: {folder / 'results.txt'} cannot be written ({error.strerror})", file=sys.stderr)
     for directory in missing:
         print(f"{directory}: did not start", file=sys.stderr)
     return 1 if missing or any(run.state != "finished" for run in runs) else 0

@@ -272,8 +272,8 @@ REFUSED = {
     "seed=range(1,10,0)": "is no list of values",
     "seed=range(1,inf)": "is no list of values",
     "seed=interval(1,3)": "is no list of values",
-    "hydra.sweep.dir=/proc/x seed=1,2": "/proc/x cannot be written (No such file or directory): name another",
-    "hydra.sweep.dir=/dev/null seed=1": "/dev/null cannot be written (",
+    "hydra.sweep.dir=/proc/x seed=1,2": "hydra.sweep.dir=/proc/x cannot be written (No such file or directory)",
+    "hydra.sweep.dir=/dev/null seed=1": "/dev/null cannot be written (Not a directory)",
     "hydra.sweeper.max_batch_size=0 seed=1,2": "hydra.sweeper.max_batch_size=0 must be at least 1",
     "hydra/launcher=basic,joblib seed=1": "varies how Hydra runs, which holds for all members",
     "algo=glob(*_schema) seed=1": "gives no value",
@@ -292,6 +292,14 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_sentence_and_writes_nothing(
     assert (end.value.code, out, len(message.splitlines())) == (2, "", 1)
     assert REFUSED[words] in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "given", ["transfer.source=choice('é,=#','b (1)')", "++transfer.source='é,=#','b (1)'"]
+)
+def test_paths_of_any_signs_are_varied(given):
+    members = compose.compose_sweep([given]).members
+    assert [compose.compose(member).config.transfer.source for member in members] == ["é,=#", "b (1)"]
 
 
 def test_a_glob_offers_the_options_of_a_group():

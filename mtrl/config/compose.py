@@ -15,7 +15,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.core.override_parser.types import Glob, Override, RangeSweep, Transformer
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -224,7 +224,7 @@ def _values(override: Override, known: Mapping[str, list[str]]) -> list[str]:
             many = f"{line} gives more than the {MOST_MEMBERS:,} members that a sweep can have: give fewer values"
             numbers = given.range() if isinstance(given, RangeSweep) else ()
             require(len(list(islice(numbers, MOST_MEMBERS + 1))) <= MOST_MEMBERS, many)
-            values = list(override.sweep_string_iterator())
+            values = list(override.sweep_iterator(_value))
     except (HydraException, ArithmeticError, TypeError, ValueError) as error:
         if isinstance(error, ConfigurationError):
             raise
@@ -232,6 +232,12 @@ def _values(override: Override, known: Mapping[str, list[str]]) -> list[str]:
         raise ConfigurationError(f"{line} is no list of values ({first_sentence(error)}): {fix}") from error
     require(bool(values), f"{line} gives no value, and a sweep of nothing runs nothing: give one or more")
     return [f"{key}={value}" for value in values]
+
+
+def _value(given: Any) -> str:
+    """Return a value of a sweep as an override writes it; Hydra leaves out quotes that it needs."""
+    text = Transformer.str(given)
+    return quoted(given) if isinstance(given, str) and ("\\" in text or not text.isascii()) else text
 
 
 # The members of a sweep ask for the same defaults again and again.
