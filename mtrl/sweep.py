@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from hydra import compose, initialize_config_dir
+import hydra
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,7 +25,7 @@ from rich.console import Console
 from mtrl.checks import check_writable
 from mtrl.config.compose import CONF, Sweep, compose_sweep
 from mtrl.config.types import require
-from mtrl.config.values import key_of, walk, written
+from mtrl.config.values import flatten, key_of, written
 from mtrl.errors import FAILED, TRY_AGAIN, UnreadableRunError
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.environment import import_alike
@@ -142,19 +142,18 @@ def run_sweep(overrides: Sequence[str], signals: Signals) -> int:
     print("\n".join(plan), flush=True)
     # A launcher has its own ways with signals, and so has what passes them on to a member.
     signals.release()
+    code = 0
     try:
         _launch(sweep, folder, [as_it_was_composed(each) for each in compositions])
-    except Exception as error:
-        # What has run is shown all the same.
-        why = str(error).strip().partition("\n")[0] or type(error).__name__
+    except Exception as error:  # What has run is shown all the same.
+        code, why = FAILED, str(error).strip().partition("\n")[0] or type(error).__name__
         print(f"mtrl: hydra/launcher={sweep.launcher} failed: {why}", file=sys.stderr)
-        return _show_results(compositions, folder) or FAILED
-    return _show_results(compositions, folder)
+    return _show_results(compositions, folder) or code
 
 
 def as_it_was_composed(composition: Composition) -> list[str]:
     """Return the overrides of a member with what they look up (``${...}``) as found: a clock soon says otherwise."""
-    found, output = dict(walk(composition.values)), f"output={written(composition.config.output)}"
+    found, output = flatten(composition.values), f"output={written(composition.config.output)}"
     words = [
         f"{word.partition('=')[0]}={written(found[key_of(word)])}"
         if "$" in word and key_of(word) in found
@@ -169,9 +168,9 @@ def as_it_was_composed(composition: Composition) -> list[str]:
 def _launch(sweep: Sweep, folder: Path, members: Sequence[list[str]]) -> None:
     """Let Hydra's launcher run the members, in processes that import what this one does."""
     os.environ.update(import_alike())
-    with initialize_config_dir(str(CONF.absolute()), job_name="sweep", version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF.absolute()), job_name="sweep", version_base="1.3"):
         words = [*sweep.for_hydra, f"hydra.sweep.dir={written(str(folder))}"]
-        config = compose("config", words, return_hydra_config=True)
+        config = hydra.compose("config", words, return_hydra_config=True)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=run_member, config=config
@@ -195,7 +194,6 @@ def check_launcher(overrides: Sequence[str]) -> None:
 
 def _check_directories(compositions: Sequence[Composition]) -> None:
     """Refuse members that are one run: keys that do not decide what is learned give them one directory."""
-
     found: dict[Path, Composition] = {}
     for each in compositions:
         directory = run_directory(each)
