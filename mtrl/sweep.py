@@ -137,7 +137,8 @@ def run_sweep(overrides: Sequence[str], signals: Signals) -> int:
     if any(composition.config.dry_run for composition in compositions):
         print("\n".join(plan))
         return 0
-    folder = make_folder(sweep.directory, may_exist=sweep.is_named)
+    named = any(key_of(word) == "hydra.sweep.dir" for word in sweep.for_hydra)
+    folder = make_folder(sweep.directory, may_exist=named)
     (folder / PLAN).write_text("\n".join(plan) + "\n", encoding="utf-8")
     print("\n".join(plan), flush=True)
     # A launcher has its own ways with signals, and so has what passes them on to a member.

@@ -57,10 +57,8 @@ class Sweep(NamedTuple):
     at_once: int
     """How many members the launcher gets at a time."""
     directory: Path
-    is_named: bool
-    """Whether the command line names the directory."""
     for_hydra: list[str]
-    """The overrides of Hydra's own keys, without that of the directory."""
+    """The overrides of Hydra's own keys."""
 
 
 class Defaults(NamedTuple):
@@ -189,16 +187,17 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         # A recipe may name values to vary, too.
         own = [*_parse([as_hydra_reads(f"{key}={value}") for key, value in params.items()]), *own]
         values = {override.get_key_element(): _values(override, known) for override in own}
-        number, named = prod(map(len, values.values())), "hydra.sweep.dir"
+        number = prod(map(len, values.values()))
         many = f"this sweep has {number:,} members, and can have {MOST_MEMBERS:,}: give fewer values"
         require(number <= MOST_MEMBERS, many)
+        lines = [str(override.input_line) for override in for_hydra]
+        members = [list(member) for member in product(*values.values())]
         return Sweep(
-            [list(member) for member in product(*values.values())],
+            members,
             str(cfg.runtime.choices["hydra/launcher"]),
             size or number,
             Path(str(cfg.sweep.dir)),
-            any(override.key_or_group == named for override in for_hydra),
-            [str(override.input_line) for override in for_hydra if override.key_or_group != named],
+            lines,
         )
 
 

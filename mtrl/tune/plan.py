@@ -1,7 +1,6 @@
 """What a search is asked to do: options of the command line and a file of ranges, checked before anything starts."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from mtrl.checks import check_writable
 from mtrl.config.compose import CONF, groups
 from mtrl.config.types import is_number, one_of, require, whole_steps
 from mtrl.config.values import key_of, written
@@ -85,8 +85,9 @@ def plan(words: Sequence[str]) -> Search:
     name = options["name"] or f"{composition.choices['experiment']}-{Path(file).stem}".replace("/", "-")
     below = Path(composition.config.output) / "tune"
     folder = below / name
-    inside = below in folder.parents and ".." not in Path(name).parts and len(os.fsencode(name)) < 200
+    inside = below in folder.parents and ".." not in Path(name).parts
     require(inside, f"name={name} is no directory below {below}: give a name such as name=wide")
+    check_writable(folder, "name")
     space = read_space(file)
     _check_ends(overrides, space)
     rest = (tuple(overrides), space, composition, folder)

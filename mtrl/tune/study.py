@@ -68,12 +68,7 @@ def open_study(search: Search) -> optuna.Study:
     another = "begin another search with name=..."
     older = f"{folder} holds a search of mtrl 0.1.0, which this version cannot continue: {another}"
     require(not (folder / "journal.log").exists(), older)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{folder} cannot be written ({error.strerror}): name another with output=... and name=..."
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if search.prune:
         warm_up = int(_WARM_UP * search.composition.config.total_steps)

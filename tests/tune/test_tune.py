@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from tiny_runs import REPOSITORY, TINY, until
+from tiny_runs import REPOSITORY, TINY, until, without
 
 from mtrl.config import compose
 from mtrl.errors import ConfigurationError
@@ -137,7 +137,7 @@ def test_the_best_is_written_as_a_tuning_file_that_composes(words, fake, monkeyp
     assert (cfg.algo.batch_size, cfg.env.horizon) == (before.algo.batch_size, 20)
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a/../..", "/somewhere", 200 * "x"])
+@pytest.mark.parametrize("name", ["..", ".", "a/../..", "/somewhere"])
 def test_a_search_stays_below_its_directory(words, name):
     with pytest.raises(ConfigurationError, match="is no directory below outputs/tune"):
         plan([*words[:-1], f"name={name}"])
@@ -357,6 +357,7 @@ def test_trials_of_another_setting_are_not_mixed_in(words):
         ("seeds=1,-2", "seed=-2 must lie in 0.."),
         ("seeds=99999999999", "seed=99999999999 must lie in 0.."),
         ("name=t", "name=s and name=t exclude each other"),
+        (f"name={300 * 'x'}", "cannot be written (File name too long)"),
         ("hydra/launcher=basic", "hydra/launcher=basic is for sweeps"),
         ("seeds=1,1", "distinct seeds"),
         ("seed=3", "seeds=1,2,3"),
@@ -368,7 +369,7 @@ def test_trials_of_another_setting_are_not_mixed_in(words):
     ],
 )
 def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentence, capsys):
-    assert main([*words, word]) == 2
+    assert main([*without(words, [word] if word != "name=t" else []), word]) == 2
     captured = capsys.readouterr()
     assert sentence in captured.err
     assert len(captured.err.splitlines()) == 1
