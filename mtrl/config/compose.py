@@ -182,6 +182,11 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         cfg = _compose([str(override.input_line) for override in (*for_hydra, *shared)]).hydra
         size, params = cfg.sweeper.get("max_batch_size"), cfg.sweeper.get("params") or {}
         require(size is None or size > 0, f"hydra.sweeper.max_batch_size={size} must be at least 1")
+        sweeper = cfg.runtime.choices["hydra/sweeper"]
+        require(
+            sweeper == "basic",
+            f"hydra/sweeper={sweeper} is not for this command, which runs every combination",
+        )
         none_at_once = "hydra.launcher.n_jobs=0 runs nothing: give the number of members at a time"
         require(cfg.launcher.get("n_jobs") != 0, none_at_once)
         # A recipe may name values to vary, too.

@@ -28,13 +28,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mtrl.config.compose import CONF, groups
 from mtrl.config.types import is_learned, require
-from mtrl.config.values import key_of, written
+from mtrl.config.values import key_of, walk, written
 from mtrl.errors import ConfigurationError, UnreadableRunError
 from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.environment import import_alike
 from mtrl.rundir.lock import holder_of
 from mtrl.rundir.run import Run, curves_of, process_exists
 from mtrl.rundir.write import replace_file
+from mtrl.text import printable
 from mtrl.tune.plan import SAMPLERS, Search, as_overrides
 
 COMMAND = (sys.executable, "-m", "mtrl")
@@ -288,23 +289,23 @@ def tuning_file(search: Search, best: FrozenTrial) -> str:
     name = f"{choices['experiment']}-{choices['algo']}.yaml"
     # Which task it was is no part of what was found. The name of the file shows experiment and algorithm, and
     # hardware changes nothing that is learned.
-    keys = {word: key_of(word) for word in search.overrides}
-    chosen = [word for word, key in keys.items() if key in {*options_of} - {"experiment", "algo", "hardware"}]
-    own = [
-        word.lstrip("+")
-        for word, key in keys.items()
-        if key not in options_of and is_learned(key) and key != "task"
+    keys, found = list(map(key_of, search.overrides)), dict(walk(search.composition.values))
+    chosen = [
+        word
+        for word, key in zip(search.overrides, keys, strict=True)
+        if key in options_of and key not in ("experiment", "algo", "hardware")
     ]
     present = CONF / "tuning" / name
-    merged = OmegaConf.merge(
-        OmegaConf.load(present) if present.is_file() else OmegaConf.create(),
-        OmegaConf.from_dotlist([*own, *as_overrides(best.params)]),
-    )
+    merged = OmegaConf.load(present) if present.is_file() else OmegaConf.create()
+    for key in keys:
+        if key not in options_of and is_learned(key) and key != "task":
+            OmegaConf.update(merged, key, found[key], force_add=True)
+    merged = OmegaConf.merge(merged, OmegaConf.from_dotlist(as_overrides(best.params)))
     seeds = ", ".join(map(str, search.seeds))
     lines = [
         "# @package _global_",
         f"# Trial {best.number}: {search.objective} success {best.value:.3f} over seeds {seeds}",
-        f"# Place: conf/tuning/{name}; searched with: {' '.join(search.overrides) or 'no overrides'}",
+        f"# Place: conf/tuning/{name}; searched with: {printable(' '.join(search.overrides)) or 'no overrides'}",
         *([f"# Holds with {' '.join(chosen)}, which this file cannot choose"] if chosen else []),
     ]
     return "\n".join([*lines, yaml.safe_dump(OmegaConf.to_container(merged), sort_keys=False)])
