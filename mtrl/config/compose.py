@@ -179,31 +179,27 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         check_form(for_hydra)
         shared = [each for each in own if not each.is_sweep_override() and each.key_or_group in known]
         check_options([*for_hydra, *shared], known)
-        cfg = _compose([str(override.input_line) for override in (*for_hydra, *shared)]).hydra
-        size, params = cfg.sweeper.get("max_batch_size"), cfg.sweeper.get("params") or {}
+        lines = [str(override.input_line) for override in for_hydra]
+        try:
+            cfg = _compose([*lines, *(str(override.input_line) for override in shared)]).hydra
+            size, params = cfg.sweeper.get("max_batch_size"), (cfg.sweeper.get("params") or {}).items()
+            n_jobs, directory = cfg.launcher.get("n_jobs"), Path(str(cfg.sweep.dir))
+        except (AssertionError, AttributeError, TypeError, OmegaConfBaseException) as error:
+            wrong = f"{' '.join(lines)} is nothing that Hydra can use ({first_sentence(error)}): leave it out"
+            raise ConfigurationError(wrong) from error
         require(size is None or size > 0, f"hydra.sweeper.max_batch_size={size} must be at least 1")
-        sweeper = cfg.runtime.choices["hydra/sweeper"]
-        require(
-            sweeper == "basic",
-            f"hydra/sweeper={sweeper} is not for this command, which runs every combination",
-        )
-        none_at_once = "hydra.launcher.n_jobs=0 runs nothing: give the number of members at a time"
-        require(cfg.launcher.get("n_jobs") != 0, none_at_once)
+        require(n_jobs != 0, "hydra.launcher.n_jobs=0 runs nothing: give the number of members at a time")
+        launcher, sweeper = (str(cfg.runtime.choices[f"hydra/{group}"]) for group in ("launcher", "sweeper"))
+        other = f"hydra/sweeper={sweeper} is not for this command, which runs every combination: leave it out"
+        require(sweeper == "basic", other)
         # A recipe may name values to vary, too.
-        own = [*_parse([as_hydra_reads(f"{key}={value}") for key, value in params.items()]), *own]
+        own = [*_parse([as_hydra_reads(f"{key}={value}") for key, value in params]), *own]
         values = {override.get_key_element(): _values(override, known) for override in own}
         number = prod(map(len, values.values()))
         many = f"this sweep has {number:,} members, and can have {MOST_MEMBERS:,}: give fewer values"
         require(number <= MOST_MEMBERS, many)
-        lines = [str(override.input_line) for override in for_hydra]
         members = [list(member) for member in product(*values.values())]
-        return Sweep(
-            members,
-            str(cfg.runtime.choices["hydra/launcher"]),
-            size or number,
-            Path(str(cfg.sweep.dir)),
-            lines,
-        )
+        return Sweep(members, launcher, size or number, directory, lines)
 
 
 def _values(override: Override, known: Mapping[str, list[str]]) -> list[str]:
