@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mtrl.config.types import Config
+from mtrl.config.types import Config, require
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir.read import read_json, section
 
@@ -108,6 +108,12 @@ def content(files: ModelFiles) -> str:
     """Return the SHA-256 of the model, and of the normalisation beside it, as hexadecimal digits."""
     digest = hashlib.sha256(files.model.read_bytes())
     if files.normaliser is not None:
+        size = files.normaliser.stat().st_size / 2**20
+        # A hole of many gigabytes takes no room on the disk.
+        require(
+            size < 1,
+            f"{files.normaliser} is {size:,.0f} MiB long, which no normaliser is: name another model",
+        )
         digest.update(files.normaliser.read_bytes())
     return digest.hexdigest()
 
