@@ -114,8 +114,9 @@ def _check_policy(weights: dict[str, Any]) -> None:
                 if inputs != width or layer.bias.shape != (1, heads, 1, outputs):
                     raise ValueError
                 width = outputs
-            for norm, width in zip(network.norms, network.widths, strict=bool(network.norms)):
-                if not norm.weight.shape[2:] == norm.bias.shape[2:] == (1, width):
+            below = network.layers[:-1] if network.norms else []
+            for norm, layer in zip(network.norms, below, strict=True):
+                if not norm.weight.shape == norm.bias.shape == layer.bias.shape:
                     raise ValueError
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
             problem = "is no network that mtrl knows, or its layers do not fit each other"

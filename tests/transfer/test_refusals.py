@@ -14,6 +14,7 @@ from tiny_runs import REPOSITORY, TINY
 from mtrl.algo.make import make_agent
 from mtrl.config import compose
 from mtrl.config.types import HardwareConfig
+from mtrl.config.values import quoted
 from mtrl.env.make import make_training_env
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run
@@ -65,8 +66,7 @@ SIGNS = ("lr=3", "jos\u00e9", "a, b", "a(b)", "it's", "[x]", "{a}", 'a"b', "a\\b
 def test_a_source_lies_where_its_run_does_whatever_the_name_of_the_directory(tmp_path):
     for name in SIGNS:
         output = str(tmp_path / name)
-        quoted = "'" + output.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        composition = compose_run(["experiment=transfer/reach_to_push", f"output={quoted}"])
+        composition = compose_run(["experiment=transfer/reach_to_push", f"output={quoted(output)}"])
         assert composition.config.output == composition.source.config.output == output
 
 
