@@ -60,6 +60,10 @@ class CheckpointFailedError(TryAgainError):
     """Writing a checkpoint failed several times in a row."""
 
 
+class DirectoryChangedError(TryAgainError):
+    """Another program moved, deleted or cut what the run writes to."""
+
+
 class WorkerLostError(TryAgainError):
     """A worker process was killed or no longer answers."""
 

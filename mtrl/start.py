@@ -18,13 +18,15 @@ from mtrl.curriculum.stages import notices
 from mtrl.errors import TRY_AGAIN, ConfigurationError, Preempted, TrainingNotFiniteError
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.lock import RunLock
-from mtrl.rundir.models import described, find_model, step_checkpoint, step_checkpoints
+from mtrl.rundir.models import described, find_model, prepare_directory, step_checkpoint, step_checkpoints
 from mtrl.rundir.read import section
 from mtrl.rundir.run import Run
 from mtrl.rundir.write import numbered, write_json
 from mtrl.signals import Signals
 from mtrl.training.record import RunRecord
-from mtrl.training.resume import changes_since, read_earlier_run
+from mtrl.training.resume import changes_since, find_checkpoints, read_earlier_run
+
+logger = logging.getLogger(__name__)
 
 COMPARISON = "comparison.json"
 """The comparison of a transfer with its baseline, in its run directory."""
@@ -116,6 +118,9 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
             lock.move_aside(aside)
             console.print(f"the earlier run is now in {aside}")
             earlier = None
+        prepare_directory(path)
+        for problem in earlier.problems if earlier else ():
+            logger.warning("%s", problem)
         changed = changes_since(earlier, composition)
         console.print(summary(composition, path))
         if changed:
@@ -131,6 +136,7 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
 
         signals.message_at_exit = record_interruption
         with record.log():
+            record.checkpoints = find_checkpoints(path, composition, record.earlier)
             # Imported late: torch takes seconds.
             from mtrl.train import train
 
@@ -161,12 +167,12 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
 
 def _print_if_finished(earlier: Run | None, composition: Composition, path: Path, console: Console) -> bool:
     """Print the result of a run that is finished and return True; return False where there is something to do."""
-    cfg, status = composition.config, earlier.status if earlier else {}
-    result, step = section(status, "result"), status.get("step", 0)
-    if cfg.fresh or status.get("state") != "finished" or not result:
+    cfg, enough = composition.config, composition.config.stop.success
+    success = earlier.success if earlier else None
+    if cfg.fresh or success is None:
         return False
-    success, enough = result["success_rate"], cfg.stop.success
-    if int(step) < cfg.total_steps and (enough is None or success < enough):
+    status, step = earlier.status, earlier.status["step"]
+    if step < cfg.total_steps and (enough is None or success < enough):
         return False
     console.print(
         f"this run is finished: success {success:.1%} after {step:,} steps, in {path}; fresh=true trains from "

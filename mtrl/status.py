@@ -17,6 +17,7 @@ from rich.text import Text
 
 from mtrl.errors import REFUSED
 from mtrl.rundir.run import Run, last_written, read_runs
+from mtrl.text import printable
 
 _COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "died": "red"}
 _COLOURS |= dict.fromkeys(("interrupted", "silent"), "yellow")
@@ -32,6 +33,7 @@ def summary(run: Run) -> dict[str, Any]:
     speed = float(speeds[-1]) if len(speeds) and math.isfinite(speeds[-1]) else None
     state, step, total = run.state, run.step, run.total_steps
     left = max(0.0, (total - step) / speed) if state == "running" and speed and total else None
+    left = left if left is not None and math.isfinite(left) else None
     return {
         "run": str(run.path),
         "state": state,
@@ -70,13 +72,13 @@ def render(rows: Sequence[dict[str, Any]]) -> Table:
         total = row["total_steps"]
         of = f" / {count(total)} ({100 * row['step'] / total:.0f}%)" if total else ""
         table.add_row(
-            Text("/".join(part[shared:])),
-            Text(row["state"], style=_COLOURS.get(row["state"], "")),
+            Text(printable("/".join(part[shared:]))),
+            Text(printable(row["state"]), style=_COLOURS.get(row["state"], "")),
             f"{count(row['step'])}{of}",
             "-" if row["success"] is None else f"{100 * row['success']:.1f}%",
             "-" if not row["steps_per_second"] else f"{row['steps_per_second']:,.0f}",
             "-" if row["eta_seconds"] is None else duration(row["eta_seconds"]),
-            Text(row["host"]),
+            Text(printable(row["host"])),
         )
     return table
 
@@ -110,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs, problems = read_runs(options.directories)
     rows = [summary(run) for run in runs]
     for problem in (*problems, *(problem for row in rows for problem in row["problems"])):
-        print(problem, file=sys.stderr)
+        print(printable(problem), file=sys.stderr)
     if not rows:
         return REFUSED
     if options.json:
@@ -119,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A file or a pipe has no width: there, a row is one line however long.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     console.print(render(rows))
-    states = Counter(row["state"] for row in rows).most_common()
+    states = Counter(printable(row["state"]) for row in rows).most_common()
     console.print(f"{len(rows)} runs: {', '.join(f'{number} {state}' for state, number in states)}")
     return 0
 

@@ -1,8 +1,9 @@
 """One run: environments, agent, callbacks, learning, final evaluation. Read this module first."""
 
 import contextlib
+import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from stable_baselines3.common.logger import Logger
@@ -19,13 +20,14 @@ from mtrl.env.make import choose_backend, make_training_env
 from mtrl.evaluation.protocol import Evaluation
 from mtrl.experiment import Composition
 from mtrl.rundir.models import LINEAGE, read_lineage
-from mtrl.rundir.read import section
 from mtrl.rundir.write import write_json
 from mtrl.signals import Signals
 from mtrl.training.callbacks import RunCallbacks, Stop
 from mtrl.training.record import RunRecord
-from mtrl.training.resume import check_hardware, find_checkpoint, reuse_hardware
+from mtrl.training.resume import check_hardware, earlier_hardware, reuse_hardware
 from mtrl.transfer.start import Transfer, freeze, source_success
+
+logger = logging.getLogger(__name__)
 
 
 def train(composition: Composition, record: RunRecord, signals: Signals) -> Evaluation:
@@ -36,13 +38,13 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
         Preempted: A signal ended the run; it is saved.
     """
     cfg, path = composition.config, record.path
-    store = Store(path, cfg.checkpoint.keep, composition.values)
-    checkpoint = find_checkpoint(store, composition, record.earlier)
-    transfer = None
+    store = Store(path, cfg.checkpoint.keep, composition.values, record.checkpoints)
+    checkpoint, transfer = next(iter(record.checkpoints), None), None
     if checkpoint is None and cfg.transfer.source is not None:
         # It decides the name of the directory, unless that says how to train it.
         transfer = Transfer(cfg, "" if composition.source else composition.learned["transfer.from"])
-    machine = choose_hardware(cfg, record.earlier if checkpoint else None)
+    machine = choose_hardware(cfg, earlier_hardware(checkpoint, record.earlier))
+    store.facts["hardware"] = asdict(machine)
     steps_done = checkpoint.step if checkpoint else 0
     if checkpoint is None:
         record.start(machine)
@@ -56,7 +58,8 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
         lineage = None
         if checkpoint:
             # Before record.start(), which writes status.json again: runs of version 0.1.0 have it only there.
-            lineage = read_lineage(path) if cfg.transfer.active else None
+            if cfg.transfer.active:
+                lineage = checkpoint.lineage or read_lineage(path)
             callbacks.restore(checkpoint, agent)
             # Only after restoring: if the checkpoint is refused, the run's files must stay unchanged.
             record.start(machine, steps_done)
@@ -66,9 +69,12 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
             lineage = transfer.begin(agent)
             before = source_success(cfg, machine, agent, lineage, signals.check)
             lineage["source_success"] = {"before": before}
-            write_json(path / LINEAGE, lineage)
         if lineage is not None:
+            store.facts["lineage"] = lineage
+            write_json(path / LINEAGE, lineage)
             record.update(transfer=lineage)
+        elif cfg.transfer.active:
+            logger.warning("what this run began with is recorded nowhere: what it forgets is not measured")
         with contextlib.suppress(Stop):
             agent.learn(
                 cfg.total_steps - steps_done,
@@ -111,12 +117,12 @@ def build(
 
 
 def choose_hardware(cfg: Config, earlier: Mapping[str, Any] | None = None) -> HardwareConfig:
-    """Return what a run uses of this machine; settings left open reuse the choices in the status ``earlier``.
+    """Return what a run uses of this machine; settings left open reuse the choices of ``earlier`` starts.
 
     Raises:
         ConfigurationError: The environment backend is not available, or the run cannot be continued with the choices.
     """
-    before = section(dict(earlier or {}), "hardware")
+    before = earlier or {}
     asked = reuse_hardware(cfg.hardware, before)
     backend = choose_backend(asked.backend, cfg.env.tasks, cfg.env.reward)
     check_hardware(cfg, before, backend)

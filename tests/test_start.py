@@ -11,9 +11,9 @@ from forked_runs import run_here as start
 from stable_baselines3 import SAC
 from tiny import TINY, interrupt_at
 
-from mtrl.checkpoint.store import facts_of, sealed
 from mtrl.errors import ConfigurationError, Preempted
 from mtrl.experiment import compose_run
+from mtrl.rundir.models import facts_of, sealed
 from mtrl.training import resume
 
 
@@ -197,6 +197,8 @@ def test_a_run_is_not_continued_on_other_hardware_choices(tmp_path, hardware, ov
     assert code == 0
     status = run.status()
     status["hardware"] |= hardware
+    # As version 0.1.0 wrote it; later ones have the choices in the checkpoint.
+    change_manifest(run.checkpoints[-1], hardware={})
     (run.path / "status.json").write_text(json.dumps(status))
     with pytest.raises(ConfigurationError, match=message):
         start(tmp_path, *overrides)

@@ -16,7 +16,7 @@ from mtrl.algo.sac import check_finite
 from mtrl.checkpoint.state import read_arrays, stored_entries
 from mtrl.env.normalize import TaskNormalize
 from mtrl.errors import DamagedError
-from mtrl.rundir.models import MODEL, NORMALISER, SCORE
+from mtrl.rundir.models import MODEL, NORMALISER, SCORE, write_manifest
 from mtrl.rundir.write import new_directory, write_json
 from mtrl.tasks import OBSERVATION_SIZE
 
@@ -25,6 +25,8 @@ UNREADABLE = (
     *(pickle.PickleError, zipfile.BadZipFile),
 )
 """What reading a damaged or foreign file may raise."""
+_LARGEST_NORMALISER = 2**20
+"""Bytes beyond which a file holds no statistics of observations."""
 
 
 _Score = tuple[float, float] | None
@@ -41,6 +43,7 @@ def save_model(target: Path, model: BaseAlgorithm, *, step: int, score: _Score =
     check_finite(model)
     with new_directory(target) as folder:
         write_model(folder, model, step=step, score=score)
+        write_manifest(folder)
 
 
 def write_model(folder: Path, model: BaseAlgorithm, step: int, score: _Score = None) -> None:
@@ -105,7 +108,7 @@ def read_weights(
 
 def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
     """Return what ``TaskNormalize.save_statistics`` has written; raise DamagedError if it is something else."""
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, _LARGEST_NORMALISER)
     names = ["norm_obs", "norm_reward", "clip_obs", "epsilon", "return_mean", "return_var", "return_count"]
     if np.any(arrays.get("norm_obs", False)):
         names += ["observation_count", "observation_mean", "observation_var"]

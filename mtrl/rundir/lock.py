@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from mtrl.errors import ConfigurationError
+from mtrl.errors import ConfigurationError, DirectoryChangedError
+from mtrl.rundir.write import HELD
+from mtrl.text import printable
 
 _NAME, _HELD = "run.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
@@ -57,12 +59,19 @@ class RunLock:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "time": moment}
         os.pwrite(self._descriptor, (json.dumps(facts) + "\n").encode(), 0)
+        HELD[self._path] = self._check
 
     def _is_in_place(self) -> bool:
         try:
             return os.path.samestat(os.stat(self._path / _NAME), os.fstat(self._descriptor))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def _check(self) -> None:
+        if not self._is_in_place():
+            raise DirectoryChangedError(
+                f"{self._path} was moved or deleted while the run wrote to it: put it back"
+            )
 
     def _is_held(self) -> None:
         holder = _holder(self._descriptor)
@@ -80,12 +89,16 @@ class RunLock:
 
     def close(self) -> None:
         """Let others have the directory."""
+        HELD.pop(self._path, None)
         os.close(self._descriptor)
 
 
 def holder_of(path: Path) -> str | None:
     """Return who holds a run directory; None if nobody does."""
-    with suppress(OSError), os.fdopen(os.open(path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+    with (
+        suppress(OSError),
+        os.fdopen(os.open(path / _NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file,
+    ):
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -96,6 +109,6 @@ def holder_of(path: Path) -> str | None:
 def _holder(descriptor: int) -> str:
     try:
         facts = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {int(facts['pid'])} on {facts['host']}"
+        return f"process {int(facts['pid'])} on {printable(facts['host'])}"
     except (ValueError, LookupError, TypeError, RecursionError):
         return "another process"

@@ -10,23 +10,46 @@
     tensorboard/                   with logging.tensorboard=true
     buffer/seg_<low>_<high>.npz    transitions; written once, shared by checkpoints
     checkpoints/step_<n>/          model.zip state.json state.npz normaliser.npz score.json manifest.json
-    checkpoints/best, stage_<k>/   model.zip normaliser.npz score.json
+    checkpoints/best, stage_<k>/   model.zip normaliser.npz score.json manifest.json
+    .bad-*                         what was found damaged
 """
 
 import hashlib
+import json
+import os
+import re
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtrl.config.types import Config, require
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir.read import read_json, section
+from mtrl.rundir.write import put_aside, refuse_links, write_json
+from mtrl.text import printable
 
 CHECKPOINTS, BUFFER, LINEAGE = "checkpoints", "buffer", "lineage.json"
-MODEL, NORMALISER, SCORE = "model.zip", "normaliser.npz", "score.json"
-"""The files of every saved model; the normaliser only where the run has one."""
-STATE, ARRAYS, MANIFEST = "state.json", "state.npz", "manifest.json"
+_FOLDERS = (CHECKPOINTS, BUFFER, "tensorboard")
+_FILES = [
+    "config.yaml",
+    "environment.json",
+    "status.json",
+    "run.log",
+    "metrics.csv",
+    "evaluation.csv",
+    "timing.csv",
+]
+_FILES += [LINEAGE, "comparison.json", "refused_transition.npz"]
+MODEL, NORMALISER, SCORE, MANIFEST = "model.zip", "normaliser.npz", "score.json", "manifest.json"
+"""The files of every saved model; the normaliser only where the run has one. Version 0.1.0 wrote the manifest only in
+checkpoints that a run continues from."""
+STATE, ARRAYS = "state.json", "state.npz"
 """The further files of a checkpoint that a run continues from."""
+_LARGEST = 4 * 2**30
+"""Bytes beyond which a file is no model."""
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, LookupError)
 BEST, LAST = "best", "last"
 """Which of its models a run directory stands for: the best of its evaluations, or the newest."""
 
@@ -38,8 +61,59 @@ def step_checkpoint(run: Path, step: int) -> Path:
 
 def step_checkpoints(run: Path) -> list[Path]:
     """Return the checkpoints that a run can continue from, by rising step."""
-    steps = (path.name.removeprefix("step_") for path in (run / CHECKPOINTS).glob("step_*"))
-    return [run / CHECKPOINTS / f"step_{step}" for step in sorted(filter(str.isdecimal, steps), key=int)]
+    folder = run / CHECKPOINTS
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    steps = (name.removeprefix("step_") for name in names if re.fullmatch("step_[0-9]+", name))
+    return [folder / f"step_{step}" for step in sorted(steps, key=int)]
+
+
+def prepare_directory(run: Path) -> None:
+    """Make a run directory safe to write to.
+
+    A folder in the place of a file, or a file in that of a folder, is put aside. Raises ConfigurationError for a link.
+    """
+    refuse_links(run)
+    for path in (run / name for name in (*_FOLDERS, *_FILES)):
+        if path.exists() and path.is_dir() != (path.name in _FOLDERS):
+            put_aside(path, "it is no folder" if path.name in _FOLDERS else "it is a folder")
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the SHA-256 of its own content, by which a flipped bit in it is noticed."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return content | {"seal": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
+def facts_of(file: Path) -> dict[str, Any]:
+    """Return what a manifest says of a file."""
+    with file.open("rb") as content:
+        return {"size": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+
+
+def write_manifest(folder: Path, **entries: Any) -> None:
+    """Write what is in a folder of a checkpoint, whose other files are written."""
+    files = {file.name: facts_of(file) for file in sorted(folder.iterdir())}
+    write_json(folder / MANIFEST, sealed({"files": files, **entries}))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what ``write_manifest`` wrote; raise DamagedError if it is something else."""
+    content = read_json(folder / MANIFEST)
+    if sealed(content) != content or not isinstance(content.get("files"), dict):
+        raise DamagedError(f"{MANIFEST} is not what was written")
+    return content
+
+
+def check_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """Raise DamagedError if one of the files in a folder is missing or not what a manifest says."""
+    for name, facts in files.items():
+        file = folder / name
+        if file.parent != folder or os.path.islink(file) or not os.path.isfile(file):
+            raise DamagedError(f"{printable(name)} is missing")
+        # The size first: a hole of many gigabytes takes minutes to read.
+        size = facts.get("size") if isinstance(facts, dict) else None
+        if file.stat().st_size != size or facts_of(file) != facts:
+            raise DamagedError(f"{printable(name)} is not what was written")
 
 
 class ModelFiles(NamedTuple):
@@ -61,25 +135,32 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = BES
     newest, best = reversed(step_checkpoints(path)), [path / CHECKPOINTS / BEST]
     folders = (*newest, *best) if checkpoint == LAST else (*best, *newest)
     places = (path, *(folder / MODEL for folder in (path, *folders)))
-    model = next((place for place in places if place.is_file()), None)
+    model = next((place for place in places if os.path.isfile(place)), None)
     if model is None:
-        if (path / CHECKPOINTS).is_dir():
+        if os.path.isdir(path / CHECKPOINTS):
             raise ConfigurationError(f"{named} has no saved model yet: let it train to its first checkpoint")
-        problem = "holds no model" if path.exists() else "does not exist"
+        problem = "holds no model" if os.path.exists(path) else "does not exist"
         raise ConfigurationError(f"{named} {problem}: name a run directory, a checkpoint, or a model.zip")
+    normaliser, run = model.parent / NORMALISER, model.parent.parent.parent
     try:
+        listed = model.name == MODEL and (model.parent / MANIFEST).is_file()
+        files = read_manifest(model.parent)["files"] if listed else {}
+        if NORMALISER in files and not normaliser.is_file():
+            raise DamagedError(f"{NORMALISER} is missing")
         with zipfile.ZipFile(model) as archive:
+            size, entries = model.stat().st_size, archive.infolist()
+            packed, unpacked = sum(e.compress_size for e in entries), sum(e.file_size for e in entries)
+            # Holes and zeros, which take no room on the disk, take minutes to read.
+            if unpacked > min(_LARGEST, 4 * size) or size > packed + 2**20:
+                raise DamagedError("it is compressed or empty as no weights are")
             damaged = archive.testzip() is not None
             if damaged or "policy.pth" not in archive.namelist():
-                what = "is damaged" if damaged else "holds no policy"
-                raise ConfigurationError(
-                    f"{named} {what}: name a model.zip that stable-baselines3 or mtrl has saved"
-                )
-    except (zipfile.BadZipFile, OSError) as error:
+                raise DamagedError("it is damaged" if damaged else "it holds no policy")
+    except _NO_ZIP as error:
         raise ConfigurationError(
-            f"{named} cannot be read ({error}): name an undamaged model.zip, or another checkpoint"
+            f"{named} cannot be read ({error}): name an undamaged model.zip that stable-baselines3 or mtrl has saved, "
+            "or another checkpoint"
         ) from error
-    normaliser, run = model.parent / NORMALISER, model.parent.parent.parent
     known = model.name == MODEL and (run / "config.yaml").is_file()
     return ModelFiles(model, normaliser if normaliser.is_file() else None, run if known else None)
 

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from mtrl.errors import DamagedError
 
-_LARGEST = 4 * 2**20
-"""Bytes beyond which a file is no configuration or plan: YAML is slow to read."""
-_LARGEST_JSON = 64 * 2**20
+_LARGEST, _LARGEST_JSON, _LARGEST_TABLE = 4 * 2**20, 64 * 2**20, 512 * 2**20
+"""Bytes beyond which a file is no configuration or plan (YAML is slow to read), no table of values, and no log."""
 # PyYAML lets the errors of int(), bool() and of regular expressions through.
 _UNREADABLE = (OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError, yaml.YAMLError)
 
@@ -51,10 +50,10 @@ def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | No
 
     Raises DamagedError if the file cannot be opened.
     """
-    try:
-        lines = path.read_bytes().decode("utf-8", "replace").split("\n")
-    except OSError as error:
-        raise _cannot_be_read(path, error) from error
+    if path.is_file() and not path.stat().st_size:
+        # A crash came before the header.
+        return Table({}, [])
+    lines = _read(path, lambda text: text.split("\n"), _LARGEST_TABLE, "replace")
     problems = [f"{path}: the last line is torn and ignored"] if lines.pop() else []
     header = _cells(lines[0]) if lines else []
     wanted = {name: index for index, name in enumerate(header) if columns is None or name in columns}
@@ -101,6 +100,13 @@ def section(values: dict[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def number(value: object) -> float | None:
+    """Return a number that a run can have counted to, None for anything else."""
+    # NaN, the infinities, and integers that no run counts to are outside.
+    known = isinstance(value, int | float) and not isinstance(value, bool) and -1e18 < value < 1e18
+    return float(value) if known else None
+
+
 def read_text(path: Path) -> str:
     """Return a file's text; raise DamagedError if it is missing, empty, larger than 4 MiB, or no text."""
     return _read(path, str)
@@ -109,17 +115,21 @@ def read_text(path: Path) -> str:
 def _table(found: Any, what: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ValueError(f"it holds no {what}")
+    # A hexadecimal number may be read and yet be too long to show.
+    if what == "configuration":
+        str(found)
     return found
 
 
-def _read(path: Path, parse: Callable[[str], Any], largest: int = _LARGEST) -> Any:
+def _read(path: Path, parse: Callable[[str], Any], largest: int = _LARGEST, errors: str = "strict") -> Any:
     try:
         if not path.is_file():
             raise ValueError("there is no such file")
         size = path.stat().st_size
         if not 0 < size <= largest:
             raise ValueError(f"it is {size / 2**20:.0f} MiB long" if size else "it is empty")
-        return parse(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8", errors=errors, newline="") as file:
+            return parse(file.read(largest))
     except _UNREADABLE as error:
         raise _cannot_be_read(path, error) from error
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl.errors import DamagedError, UnreadableRunError
-from mtrl.rundir.read import Table, read_json, read_table, read_text, read_yaml, section
+from mtrl.rundir.models import step_checkpoints
+from mtrl.rundir.read import Table, number, read_json, read_table, read_text, read_yaml, section
 
 PLAN = "plan.txt"
 """What a sweep writes into its directory: a line that counts its runs, and one for each with its directory."""
@@ -59,7 +60,7 @@ class Run:
             return nothing
 
     def _table(self, name: str, *how: Sequence[str]) -> Table:
-        if not (self.path / name).is_file():
+        if not (self.path / name).exists():
             return Table({}, [])
         table = self._read(name, read_table, Table({}, []), *how)
         self.problems += table.problems
@@ -137,13 +138,21 @@ class Run:
         """Environment steps done, by the status or the logs, whichever is further."""
         logged = (table.columns.get("step", ()) for table in (self.timing, self.evaluation))
         steps = [self.status.get("step"), *(steps[-1] for steps in logged if len(steps))]
-        return int(max(_number(step) or 0 for step in steps))
+        return int(max(number(step) or 0 for step in steps))
 
     @property
     def total_steps(self) -> int | None:
         """Environment steps asked for, or None if unknown."""
-        value = _number(self.status.get("total_steps")) or _number(self.config.get("total_steps"))
+        value = number(self.status.get("total_steps")) or number(self.config.get("total_steps"))
         return int(value) if value else None
+
+    @property
+    def success(self) -> float | None:
+        """The mean success rate of a finished run, which it has reached at its newest checkpoint; else None."""
+        saved = step_checkpoints(self.path)
+        step, rate = self.status.get("step"), number(section(self.status, "result").get("success_rate"))
+        known = self.status.get("state") == "finished" and isinstance(step, int)
+        return rate if known and (not saved or saved[-1].name == f"step_{step}") else None
 
     @property
     def state(self) -> str:
@@ -156,7 +165,7 @@ class Run:
         if state != "running":
             return state if isinstance(state, str) else "unknown"
         pid = self.starts[-1].get("pid") if self.starts else None
-        if isinstance(pid, int) and self.host == socket.gethostname():
+        if isinstance(pid, int) and pid > 0 and self.host == socket.gethostname():
             return "running" if process_exists(pid) else "died"
         return "silent" if time.time() - last_written(self.path) > _SILENT else "running"
 
@@ -206,6 +215,9 @@ def curves_of(run: Run, tasks: tuple[str, ...], until: float | None = None) -> d
         # An official evaluation beside a short one at the same step wins, whatever their order in the file.
         rows = rows.take(np.argsort(rows["episodes"], kind="stable"))
         steps, at = np.unique(rows["step"], return_inverse=True)
+        if len(tasks) * len(steps) > 1000 * len(rows):
+            # A table of hardly anything, which may be larger than the memory.
+            continue
         columns = []
         for name in ("success_rate", "mean_return", "mean_length", "episodes"):
             values = np.full((len(tasks), len(steps)), np.nan)
@@ -228,10 +240,10 @@ def process_exists(pid: int) -> bool:
     """Return whether a process of this machine still runs."""
     try:
         os.kill(pid, 0)
-    except (PermissionError, OverflowError):
-        return True
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
+    except PermissionError:
+        pass
     return True
 
 
@@ -262,7 +274,8 @@ def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
 
 
 def _is_run(files: Iterable[str]) -> bool:
-    return "config.yaml" in files and ("status.json" in files or "evaluation.csv" in files)
+    # One of them may be missing, which is then said.
+    return len({"config.yaml", "status.json", "evaluation.csv"} & set(files)) > 1
 
 
 def _planned(folder: Path) -> tuple[list[Path], list[str]]:
@@ -293,9 +306,3 @@ def read_runs(roots: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
         except UnreadableRunError as error:
             problems.append(str(error))
     return runs, problems
-
-
-def _number(value: object) -> float | None:
-    # NaN, the infinities, and integers that no float holds are outside.
-    known = isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
-    return float(value) if known else None

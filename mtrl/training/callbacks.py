@@ -20,12 +20,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.algo.sac import SAC, check_finite, record_q_value
 from mtrl.checkpoint.model import save_model
-from mtrl.checkpoint.store import Checkpoint, Store
+from mtrl.checkpoint.store import Store
 from mtrl.config.types import Config, HardwareConfig, SACConfig
 from mtrl.curriculum.curriculum import Curriculum
 from mtrl.env.make import make_evaluation_env
 from mtrl.errors import CheckpointFailedError, Preempted
 from mtrl.evaluation.protocol import COLUMNS, Evaluation, TaskResult, evaluate
+from mtrl.rundir.checkpoints import Checkpoint, put_aside_damaged_models
 from mtrl.rundir.models import BEST, CHECKPOINTS
 from mtrl.rundir.write import CsvLog
 from mtrl.signals import Signals
@@ -168,6 +169,10 @@ class RunCallbacks(BaseCallback):
         """Continue ``checkpoint`` with a new agent of the same configuration."""
         started = time.monotonic()
         self.store.restore(checkpoint, agent, self._sections)
+        put_aside_damaged_models(self.record.path)
+        if not (self.record.path / CHECKPOINTS / BEST).exists():
+            # The next evaluation makes it again.
+            self.evaluations.best = (-1.0, -np.inf)
         logger.info("step %d: restored in %.2f s", checkpoint.step, time.monotonic() - started)
 
     def finish(self) -> Evaluation:
@@ -222,7 +227,7 @@ class Logs:
 
     def get_state(self) -> dict[str, Any]:
         """Return the lengths of the files, what was done when, and the clock."""
-        lengths = {name: log.size for name, log in self.files.items()}
+        lengths = {name: log.get_state() for name, log in self.files.items()}
         due, seconds = dict(self.run.done_at), self.clock.seconds
         return {"written_at": self.written_at, "due": due, "logs": lengths, "seconds": seconds}
 
@@ -231,7 +236,7 @@ class Logs:
         self.written_at = state["written_at"]
         self.run.done_at = {name: state["due"][name] for name in self.run.done_at}
         for name, log in self.files.items():
-            log.cut(state["logs"][name])
+            log.set_state(state["logs"][name])
         self.clock = Clock(state["seconds"], self._first_step)
 
     def show_and_write(self) -> None:
@@ -319,14 +324,14 @@ class Evaluations:
         """Return what later evaluations depend on, and the length of the log."""
         latest = [asdict(row) for row in self.latest.results] if self.latest else None
         best, at = list(self.best), list(self.latest_at)
-        return {"best": best, "latest": latest, "latest_at": at, "log": self.log.size}
+        return {"best": best, "latest": latest, "latest_at": at, "log": self.log.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; rows written after that moment are removed."""
         self.best, self.latest_at = tuple(state["best"]), tuple(state["latest_at"])
         latest = state["latest"]
         self.latest = None if latest is None else Evaluation(tuple(TaskResult(**row) for row in latest))
-        self.log.cut(state["log"])
+        self.log.set_state(state["log"])
 
     def evaluate_and_stop_if_solved(self) -> None:
         """Evaluate; a small evaluation only raises the question whether all is solved, an official one answers it."""

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtrl.errors import DirectoryChangedError
 from mtrl.experiment import Composition
+from mtrl.rundir.checkpoints import Checkpoint
 from mtrl.rundir.environment import environment
 from mtrl.rundir.models import CHECKPOINTS
 from mtrl.rundir.write import write_json, write_yaml
@@ -35,6 +37,8 @@ class RunRecord:
         self, path: Path, composition: Composition, earlier: dict[str, Any] | None = None, changed: str = ""
     ) -> None:
         self.path, self.earlier = path, earlier or {}
+        self.checkpoints: list[Checkpoint] = []
+        """Those of earlier starts, the newest first."""
         self.waits = False
         """Whether the disk had no room for the newest status; ``write`` tries again."""
         self._composition, self._changed = composition, changed
@@ -122,9 +126,10 @@ class RunRecord:
         except OSError as error:
             logger.error("%s cannot be written: %s", refused.name, error)
             refused.unlink(missing_ok=True)
-        if self._status:
-            # The caller is about to print the reason, which a full disk must not hide.
-            self.update(state=state, reason=reason, result=None)
+        # The caller is about to print the reason, which neither a full disk nor a lost directory must hide.
+        with contextlib.suppress(DirectoryChangedError):
+            if self._status:
+                self.update(state=state, reason=reason, result=None)
 
     @property
     def saved_at(self) -> int | None:

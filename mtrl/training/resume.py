@@ -4,18 +4,17 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtrl.config.types import Config, HardwareConfig, is_learned, is_noted
 from mtrl.config.values import flatten
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.experiment import Composition
 from mtrl.hardware import cuda_available
+from mtrl.rundir.checkpoints import Checkpoint, whole_checkpoints
 from mtrl.rundir.environment import versions
+from mtrl.rundir.read import section
 from mtrl.rundir.run import Run
-
-if TYPE_CHECKING:
-    from mtrl.checkpoint.store import Checkpoint, Store
 
 logger = logging.getLogger(__name__)
 
@@ -73,33 +72,44 @@ def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{key}: {old} -> {new}" for key, old, new in changed if is_noted(key))
 
 
-def find_checkpoint(
-    store: "Store", composition: Composition, status: Mapping[str, Any]
-) -> "Checkpoint | None":
-    """Return the newest undamaged checkpoint of a run, which left ``status``, or None for a run without one.
+def find_checkpoints(path: Path, composition: Composition, status: Mapping[str, Any]) -> list[Checkpoint]:
+    """Return the checkpoints of a run, which left ``status``: the newest undamaged one first, none for a run without.
 
     Raises:
         ConfigurationError: There were checkpoints and all are damaged, or it is another run's.
     """
     try:
-        checkpoint = store.newest()
+        found = whole_checkpoints(path)
     except DamagedError as error:
         raise ConfigurationError(
-            f"no checkpoint in {store.path} is undamaged ({error}): train from scratch with fresh=true"
+            f"no checkpoint in {path} is undamaged ({error}): put back what is missing, or train from scratch "
+            "with fresh=true"
         ) from error
-    if checkpoint is None:
+    if not found:
         if status.get("checkpoint"):
-            raise ConfigurationError(
-                f"the checkpoints of {store.path} are gone: put them back, or use fresh=true"
-            )
-        return None
+            raise ConfigurationError(f"the checkpoints of {path} are gone: put them back, or use fresh=true")
+        return []
     # It refuses a key that decides what is learned, also where config.yaml is lost.
-    _changes(checkpoint.configuration, composition.values)
+    _changes(found[0].configuration, composition.values)
     now = versions()
-    for name, version in checkpoint.versions.items():
+    for name, version in found[0].versions.items():
         if now.get(name) != version:
             logger.warning("%s was %s at the last checkpoint and is %s now", name, version, now.get(name))
-    return checkpoint
+    return found
+
+
+def earlier_hardware(checkpoint: Checkpoint | None, status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the hardware choices that a checkpoint was made with, as it says, or of version 0.1.0 the ``status``."""
+    if checkpoint is None or checkpoint.hardware:
+        return checkpoint.hardware if checkpoint else {}
+    found = section(dict(status), "hardware")
+    if not all(isinstance(found.get(key), str) for key in ("device", "backend")):
+        logger.warning(
+            "status.json is damaged, which alone says what %s was computed with: the last digits may differ",
+            checkpoint.path.name,
+        )
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, str | int)}
 
 
 def reuse_hardware(cfg: HardwareConfig, earlier: Mapping[str, Any]) -> HardwareConfig:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from mtrl.checkpoint.model import read_normaliser, read_weights
-from mtrl.checkpoint.store import Checkpoint, verify
 from mtrl.config.types import Config, require
 from mtrl.errors import ConfigurationError, DamagedError, RefusedError
+from mtrl.rundir.checkpoints import Checkpoint, verify
 from mtrl.rundir.models import NORMALISER, ModelFiles, content, find_model, step_checkpoints
 from mtrl.rundir.run import Run
 from mtrl.tasks import OBSERVATION_SIZE, check_tasks

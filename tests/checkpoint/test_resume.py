@@ -7,6 +7,7 @@ from forked_runs import assert_same, run_here
 from tiny import TINY as LIGHT
 from tiny import interrupt_at
 
+from mtrl.rundir.checkpoints import verify
 from mtrl.signals import Signals
 
 REPLACED = ("variant=", "checkpoint.every=", "hardware.backend=")
@@ -123,6 +124,7 @@ def test_a_transfer_continues_where_it_was(tmp_path, monkeypatch):
     transfer = whole.status()["transfer"]
     assert transfer == resumed.status()["transfer"]
     assert transfer["transitions"] > 0
+    assert verify(resumed.checkpoints[-1]).lineage["origins"] == transfer["origins"]
 
 
 def test_signals_are_remembered_once_and_twice_means_now(monkeypatch):

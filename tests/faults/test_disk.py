@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(whole, halfw
     segment = f"seg_{segments[-1]['low']}_{segments[-1]['high']}.npz"
     damage(halfway.path / "buffer" / segment if name == "segment" else newest / name)
     answer = forked(halfway.output)
-    said = f"checkpoint {newest.name} is put aside"
+    said = f"{newest.name} is put aside"
     assert said in answer.printed
     assert said in halfway.text("run.log")
     assert halfway.status()["starts"][-1]["step"] == int(before.name.removeprefix("step_"))

@@ -137,7 +137,7 @@ def test_a_signal_between_the_start_of_a_worker_and_its_description(tmp_path):
     [
         pytest.param(owner, name, number, marks=[] if number == usual else pytest.mark.slow)
         for owner, name, usual in (
-            ("mtrl.train", "find_checkpoint", signal.SIGTERM),
+            ("mtrl.start", "find_checkpoints", signal.SIGTERM),
             ("mtrl.train", "make_training_env", signal.SIGINT),
             ("mtrl.checkpoint.store.Store", "restore", signal.SIGUSR2),
         )

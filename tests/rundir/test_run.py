@@ -1,14 +1,23 @@
+import contextlib
+import io
+import json
 import os
+import shutil
 import subprocess
 import time
 
 import numpy as np
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from run_directories import MT3, write_run
 
 from mtrl.errors import UnreadableRunError
+from mtrl.rundir.models import read_lineage
 from mtrl.rundir.read import read_table
-from mtrl.rundir.run import Run, find_runs, read_runs
+from mtrl.rundir.run import Run, curves_of, find_runs, read_runs
+from mtrl.status import main as status_main
 
 
 def damage(path, change):
@@ -196,3 +205,77 @@ def test_a_damaged_plan_is_one_sentence(tmp_path, content):
     runs, (problem,) = find_runs([folder])
     assert runs == []
     assert "plan.txt" in problem
+
+
+WORDS = st.text(st.characters(codec="utf-8"), max_size=8)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.just(10**400)
+VALUES = st.recursive(
+    SCALARS, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(WORDS, inside, max_size=3)
+)
+STATUS = (
+    "state",
+    "step",
+    "total_steps",
+    "starts",
+    "result",
+    "checkpoint",
+    "transfer",
+    "curriculum",
+    "hardware",
+)
+CONFIG = ("seed", "task", "total_steps", "env", "algo", "evaluation", "transfer", "experiment")
+STARTS = st.lists(st.dictionaries(st.sampled_from(["pid", "host", "time", "step"]), VALUES), max_size=2)
+STATES = st.sampled_from(["running", "finished", "failed"])
+
+
+def damaged_files():
+    """Return a strategy for the contents that some files of a run have instead of their own."""
+    status = st.dictionaries(st.sampled_from(STATUS), VALUES | STARTS | STATES).map(json.dumps)
+    config = st.dictionaries(st.sampled_from(CONFIG), VALUES).map(yaml.safe_dump)
+    cells = st.lists(st.lists(SCALARS.map(str), max_size=8).map(",".join), max_size=5).map("\n".join)
+    names = (
+        "step,task,goals,episodes,success_rate,mean_return,mean_length",
+        "step,seconds,steps_per_second",
+        "step",
+    )
+    log = st.tuples(st.sampled_from(names), cells).map("\n".join) | cells
+    contents = {
+        "status.json": status,
+        "config.yaml": config,
+        "environment.json": status,
+        "lineage.json": status,
+    }
+    contents |= dict.fromkeys(("evaluation.csv", "metrics.csv", "timing.csv"), log)
+    text = st.sampled_from(sorted(contents)).flatmap(lambda name: st.tuples(st.just(name), contents[name]))
+    files = text.map(lambda file: (file[0], file[1].encode("utf-8", "replace")))
+    return st.lists(files | st.tuples(st.sampled_from(sorted(contents)), st.binary(max_size=60)), max_size=4)
+
+
+def read_everything(folder, files):
+    run, _ = (
+        write_run(folder, name, step=20_000, stages=2) for name in ("damaged-00000000", "other-00000000")
+    )
+    for name, content in files:
+        (run / name).write_bytes(content)
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        assert status_main([str(folder)]) == 0
+        assert status_main([str(folder), "--json"]) == 0
+    assert "other-00000000" in shown.getvalue()
+    read = Run(run, damaged=True)
+    assert read.success is None or 0 <= read.success < 1e18
+    curves_of(read, read.tasks)
+    read_lineage(run)
+    for problem in read.problems:
+        assert "\n" not in problem
+
+
+@pytest.mark.slow
+def test_no_content_of_its_files_makes_the_reading_of_a_run_fail(tmp_path):
+    @settings(max_examples=int(os.environ.get("MTRL_EXAMPLES", "200")), deadline=None)
+    @given(damaged_files())
+    def search(files):
+        folder = tmp_path / "runs"
+        shutil.rmtree(folder, ignore_errors=True)
+        read_everything(folder, files)
+
+    search()

@@ -23,9 +23,9 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from tiny import TINY
 
 from mtrl.checkpoint.state import read_values
-from mtrl.checkpoint.store import verify
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run, run_directory
+from mtrl.rundir.checkpoints import verify
 from mtrl.rundir.models import step_checkpoints
 from mtrl.start import run_one
 
