@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mtrl.checks import check_writable
 from mtrl.config.compose import CONF, groups
 from mtrl.config.types import is_number, one_of, require, whole_steps
 from mtrl.config.values import key_of, written
-from mtrl.errors import ConfigurationError
+from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.experiment import Composition, compose_run
+from mtrl.rundir.read import read_yaml
 from mtrl.tasks import check_seed
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cmaes": "CmaEsSampler"}
@@ -104,12 +102,11 @@ def read_space(name: str) -> dict[str, BaseDistribution]:
     known = ", ".join(sorted(file.stem for file in (CONF / "search").glob("*.yaml")))
     require(path.is_file(), f"search={name} does not exist: the options are {known}, or a YAML file")
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"search={name} cannot be read: {str(error).splitlines()[0]}") from error
-    nothing = f"search={name} names no parameter: write lines such as {_EXAMPLE}"
-    require(isinstance(content, dict) and bool(content), nothing)
-    return {str(key): _distribution(str(key), value) for key, value in content.items()}
+        content = read_yaml(path)
+    except DamagedError as error:
+        raise ConfigurationError(f"search={name}: {error}: write lines such as {_EXAMPLE}") from error
+    require(bool(content), f"search={name} names no parameter: write lines such as {_EXAMPLE}")
+    return {key: _distribution(key, value) for key, value in content.items()}
 
 
 def _distribution(key: str, value: object) -> BaseDistribution:
@@ -134,7 +131,7 @@ def _distribution(key: str, value: object) -> BaseDistribution:
     whole = isinstance(low, int) and isinstance(options["high"], int)
     require(
         not whole or step == int(step),
-        f"the search space of {key} has the step {step}, and needs a whole number: write low: {float(low)} for a "
+        f"the search space of {key} has the step {step}, and needs a whole number: write low: {low}.0 for a "
         "range of fractions",
     )
     try:

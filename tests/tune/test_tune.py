@@ -395,7 +395,9 @@ def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentenc
         (f"algo.updates: {{low: 1, high: {10**400}}}", "which is no range"),
         ("algo.gamma: 3", "needs choices, or low and high"),
         ("algo.gamma: {lo: 3}", "needs choices, or low and high"),
-        ("", "names no parameter"),
+        ("", "it is empty.*write lines such as"),
+        ("{}", "names no parameter"),
+        ("a: &a [*a]", "it uses aliases"),
         ("a: [", "cannot be read"),
     ],
 )
