@@ -163,6 +163,9 @@ def check_writable(directory: Path, key: str) -> None:
         existing = directory.absolute()
         while not existing.exists():
             existing = existing.parent
+        for part in directory.absolute().relative_to(existing).parts:
+            # Raises where the name is too long.
+            (existing / part).exists()
         # Nothing stays behind; the permissions alone do not show a read-only file system.
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:

@@ -74,7 +74,7 @@ def plan(words: Sequence[str]) -> Search:
         seeds = tuple(int(seed) for seed in options["seeds"].strip("[]").split(","))
     except ValueError as error:
         raise ConfigurationError(f"n_trials and seeds are whole numbers: {error}") from error
-    n_trials = whole_steps("n_trials", number)
+    n_trials = whole_steps("n_trials", int(number) if number.is_integer() else number)
     require(len(set(seeds)) == len(seeds), f"seeds={options['seeds']} has a seed twice: give distinct seeds")
     for seed in seeds:
         check_seed(seed)

@@ -392,7 +392,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, word, sentenc
         ("algo.gamma: {low: 0.9, high: 0.99, log: often}", "needs choices, or low and high"),
         ("algo.gamma: {low: .nan, high: 0.9}", "needs choices, or low and high"),
         ("variant: {choices: [shared, plain]}", "varies variant, a group.*once for each"),
-        (f"algo.updates: {{low: 1, high: {10**400}}}", "which is no range"),
+        (f"algo.gamma: {{low: 0.5, high: {10**400}}}", "which is no range"),
         ("algo.gamma: 3", "needs choices, or low and high"),
         ("algo.gamma: {lo: 3}", "needs choices, or low and high"),
         ("", "it is empty.*write lines such as"),
