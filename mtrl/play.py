@@ -81,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in said:
             print(f"mtrl: {note}", file=sys.stderr)
         out = options.out or (Path(source) if Path(source).is_dir() else policy.model.parent) / "play.mp4"
+        if options.out is None and out.is_symlink():
+            raise ConfigurationError(f"{out} is a link: delete it, or choose a place with --out FILE")
         pictures = frames(policy, options.size, options.every, options.episodes, options.full)
         write_mp4(pictures, out, STEPS_PER_SECOND / options.every)
     except (RunEndedError, ValueError) as error:
