@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -355,3 +357,37 @@ def test_a_launcher_that_is_not_installed_names_the_extra(monkeypatch):
     with pytest.raises(ConfigurationError, match=r"pip install 'mtrl-metaworld\[cluster\]'"):
         sweep.check_launcher(["seed=1,2", "hydra/launcher=submitit_slurm"])
     sweep.check_launcher(["seed=1,2"])
+
+
+KEYS = "seed algo experiment algo.gamma output transfer.source ++algo.kwargs.x ~seed +x hydra.sweep.dir env.tasks hydra"
+KEYS += " hydra/launcher hydra.sweeper.params hydra.sweeper curriculum.difficulty algo@x é name seeds n_trials search"
+ATOMS = "1 2 1e9 inf nan -3 true null a 'a_b' \"é=\" sac [1,2] {a:1} ${seed} ${now:%S} ${nope * mt* \\ '"
+ATOMS += " 0 .. /proc/x ( a=b"
+CALLS = "choice range interval glob sort shuffle tag int float str extend_list nope"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["mtrl", "mtrl.tune"])
+def test_any_words_are_answered_with_a_plan_or_in_one_sentence(tmp_path, monkeypatch, capsys, module):
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    generator = random.Random(module)
+    pick = lambda words: generator.choice(words.split())  # noqa: E731
+
+    def value(depth=0):
+        kind = generator.random() + 0.2 * depth
+        if kind > 0.6:
+            return pick(ATOMS)
+        inner = ",".join(value(depth + 1) for _ in range(generator.randint(0, 3)))
+        return inner if kind < 0.2 else f"{pick(CALLS)}({inner}{pick(') ) ,step=0) ,exclude=a)')}"
+
+    command = import_module(f"{module}.__main__").main
+    for _ in range(300):
+        words = [f"{pick(KEYS)}={value()}" for _ in range(generator.randint(1, 2))] + ["dry_run=true"]
+        try:
+            code = command(words if module == "mtrl.tune" else ["-m", *words])
+        except SystemExit as end:
+            code = end.code
+        message = capsys.readouterr().err
+        assert (code, message.count("\n")) in ((0, 0), (2, 1)), (words, message)
+        assert not list(tmp_path.iterdir()), words
