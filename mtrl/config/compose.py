@@ -266,6 +266,11 @@ def _choices(cfg: DictConfig) -> dict[str, str]:
 
 @contextmanager
 def _hydra() -> Iterator[None]:
+    try:
+        os.getcwd()
+    except OSError as error:
+        gone = f"the working directory cannot be found ({error.strerror}): change to one that exists"
+        raise ConfigurationError(gone) from error
     register_schema()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF.absolute()), version_base="1.3"):

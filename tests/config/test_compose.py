@@ -340,3 +340,12 @@ def test_every_option_says_what_it_is():
 def test_the_files_are_those_of_the_checkout():
     assert compose.CONF.is_dir()
     assert {"algo", "curriculum", "experiment", "hardware", "variant"} <= set(groups())
+
+
+def test_a_working_directory_that_is_gone_is_one_sentence(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigurationError, match="the working directory cannot be found"):
+        compose_run([])
