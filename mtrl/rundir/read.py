@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mtrl.errors import DamagedError
 
-_LARGEST, _LARGEST_JSON, _LARGEST_TABLE = 4 * 2**20, 64 * 2**20, 512 * 2**20
+_LARGEST, _LARGEST_JSON, _LARGEST_TABLE = 4 * 2**20, 64 * 2**20, 128 * 2**20
 """Bytes beyond which a file is no configuration or plan (YAML is slow to read), no table of values, and no log."""
 # PyYAML lets the errors of int(), bool() and of regular expressions through.
 _UNREADABLE = (OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError, yaml.YAMLError)

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_directories import MT3, write_run
 
-from mtrl.errors import UnreadableRunError
-from mtrl.rundir.models import read_lineage
+from mtrl.errors import RefusedError, UnreadableRunError
+from mtrl.rundir.checkpoints import whole_checkpoints
+from mtrl.rundir.models import read_lineage, sealed
 from mtrl.rundir.read import read_table
 from mtrl.rundir.run import Run, curves_of, find_runs, read_runs
 from mtrl.status import main as status_main
@@ -207,6 +208,7 @@ def test_a_damaged_plan_is_one_sentence(tmp_path, content):
     assert "plan.txt" in problem
 
 
+EXAMPLES = int(os.environ.get("MTRL_EXAMPLES", "200"))
 WORDS = st.text(st.characters(codec="utf-8"), max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.just(10**400)
 VALUES = st.recursive(
@@ -271,11 +273,39 @@ def read_everything(folder, files):
 
 @pytest.mark.slow
 def test_no_content_of_its_files_makes_the_reading_of_a_run_fail(tmp_path):
-    @settings(max_examples=int(os.environ.get("MTRL_EXAMPLES", "200")), deadline=None)
+    @settings(max_examples=EXAMPLES, deadline=None)
     @given(damaged_files())
     def search(files):
         folder = tmp_path / "runs"
         shutil.rmtree(folder, ignore_errors=True)
         read_everything(folder, files)
+
+    search()
+
+
+SEGMENTS = st.lists(
+    st.fixed_dictionaries(dict.fromkeys(("low", "high", "size", "sha256"), VALUES)), max_size=2
+)
+FILES = st.dictionaries(
+    st.sampled_from(["model.zip", "state.json", "state.npz", "../x", "\0", "y" * 300]), VALUES
+)
+ENTRIES = ("format", "step", "total_added", "configuration", "versions", "hardware", "lineage")
+
+
+@pytest.mark.slow
+def test_no_manifest_makes_the_verification_fail(tmp_path):
+    folder = tmp_path / "checkpoints" / "step_1"
+    folder.mkdir(parents=True)
+    whole = {"format": 1, "step": 1, "total_added": 1, "configuration": {}, "versions": {}}
+    entries = st.dictionaries(st.sampled_from(ENTRIES), VALUES, max_size=2)
+
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(entries, FILES | VALUES, SEGMENTS | VALUES)
+    def search(entries, files, segments):
+        manifest = sealed(whole | {"files": files, "segments": segments} | entries)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(RefusedError) as refused:
+            whole_checkpoints(tmp_path)
+        assert "\n" not in str(refused.value)
 
     search()
