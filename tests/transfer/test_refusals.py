@@ -48,7 +48,7 @@ def wrong_lines(number, seed=0):
         yield ["experiment=smoke", *words]
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_wrong_command_lines_are_refused_in_one_sentence(tmp_path, number):
     lines = list(wrong_lines(number))
     for words, answer in zip(lines, answers(lines, tmp_path), strict=True):
