@@ -104,7 +104,7 @@ class Transfer:
         if source.transitions is not None:
             try:
                 lineage["transitions"] = _begin_replay(agent.replay_buffer, self.cfg, source)
-            except (DamagedError, *UNREADABLE) as error:
+            except (IndexError, *UNREADABLE) as error:
                 raise ConfigurationError(
                     f"the replay of {source.files.run} is damaged ({error}): leave replay out"
                 ) from error
