@@ -205,7 +205,7 @@ def source_content(cfg: Config) -> str:
     A run continues without its source: if that is gone, the content is what the newest run from it recorded.
     """
     source = Path(str(cfg.transfer.source))
-    if not source.exists():
+    if not os.path.exists(source):
         found = (Path(cfg.output) / cfg.experiment).glob(f"*/seed={cfg.seed}/{LINEAGE}")
         for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
             lineage = _json_if_readable(path)
