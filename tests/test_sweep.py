@@ -272,7 +272,7 @@ REFUSED = {
     "seed=shuffle(range(1,1e9))": "gives more than the 10,000 members",
     "seed=range(0,200) algo.gamma=range(0.1,0.9,0.01)": "has 16,200 members, and can have 10,000",
     "seed=range(1,10,0)": "is no list of values",
-    "seed=range(1,inf)": "is no list of values",
+    "seed=range(1,inf)": "gives more than the 10,000 members",
     "seed=interval(1,3)": "is no list of values",
     "hydra.sweep.dir=/proc/x seed=1,2": "hydra.sweep.dir=/proc/x cannot be written (No such file or directory)",
     "hydra.sweep.dir=/dev/null seed=1": "/dev/null cannot be written (Not a directory)",

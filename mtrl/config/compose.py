@@ -3,8 +3,9 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from datetime import datetime
 from functools import cache
 from itertools import islice, product
 from math import prod
@@ -22,7 +23,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from mtrl.config.mistakes import check_form, check_keys, check_options, first_sentence, is_free, sentence
 from mtrl.config.types import OPTIONS, Config, require
-from mtrl.config.values import quoted, walk, written
+from mtrl.config.values import quoted, walk
 from mtrl.errors import ConfigurationError
 
 _PACKAGED = Path(__file__).parents[1] / "conf"
@@ -209,8 +210,8 @@ def _values(override: Override, known: Mapping[str, list[str]]) -> list[str]:
         text = override.get_value_element_as_str()
         if isinstance(given, str) and "${now:" in given:
             # The clock is looked at once, so that all members find the same there.
-            with suppress(OmegaConfBaseException):
-                text = written(OmegaConf.create({"value": given}).value)
+            moment = datetime.now()
+            text = quoted(re.sub(r"\$\{now:([^}]*)\}", lambda found: moment.strftime(found[1]), given))
         return [f"{key}={text}"]
     try:
         if isinstance(given, Glob):
