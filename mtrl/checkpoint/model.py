@@ -25,8 +25,6 @@ UNREADABLE = (
     *(pickle.PickleError, zipfile.BadZipFile),
 )
 """What reading a damaged or foreign file may raise."""
-_LARGEST_NORMALISER = 2**20
-"""Bytes beyond which a file holds no statistics of observations."""
 
 
 _Score = tuple[float, float] | None
@@ -108,7 +106,7 @@ def read_weights(
 
 def read_normaliser(path: Path) -> dict[str, NDArray[Any]]:
     """Return what ``TaskNormalize.save_statistics`` has written; raise DamagedError if it is something else."""
-    arrays = read_arrays(path, _LARGEST_NORMALISER)
+    arrays = read_arrays(path)
     names = ["norm_obs", "norm_reward", "clip_obs", "epsilon", "return_mean", "return_var", "return_count"]
     if np.any(arrays.get("norm_obs", False)):
         names += ["observation_count", "observation_mean", "observation_var"]

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mtrl.config.types import Config, require
+from mtrl.config.types import Config
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.rundir.read import read_json, section
 from mtrl.rundir.write import put_aside, refuse_links, write_json
@@ -145,8 +145,10 @@ def find_model(source: str, key: str = "transfer.source=", checkpoint: str = BES
     try:
         listed = model.name == MODEL and (model.parent / MANIFEST).is_file()
         files = read_manifest(model.parent)["files"] if listed else {}
-        if NORMALISER in files and not normaliser.is_file():
-            raise DamagedError(f"{NORMALISER} is missing")
+        length = normaliser.stat().st_size / 2**20 if normaliser.is_file() else None
+        if (NORMALISER in files and length is None) or (length or 0) > 1:
+            why = "is missing" if length is None else f"is {length:,.0f} MiB long, which no normaliser is"
+            raise DamagedError(f"{NORMALISER} {why}")
         with zipfile.ZipFile(model) as archive:
             size, entries = model.stat().st_size, archive.infolist()
             packed, unpacked = sum(e.compress_size for e in entries), sum(e.file_size for e in entries)
@@ -189,12 +191,6 @@ def content(files: ModelFiles) -> str:
     """Return the SHA-256 of the model, and of the normalisation beside it, as hexadecimal digits."""
     digest = hashlib.sha256(files.model.read_bytes())
     if files.normaliser is not None:
-        size = files.normaliser.stat().st_size / 2**20
-        # A hole of many gigabytes takes no room on the disk.
-        require(
-            size < 1,
-            f"{files.normaliser} is {size:,.0f} MiB long, which no normaliser is: name another model",
-        )
         digest.update(files.normaliser.read_bytes())
     return digest.hexdigest()
 
@@ -219,10 +215,8 @@ def read_lineage(run: Path) -> dict[str, Any] | None:
 
     Runs of earlier versions have it in their status alone.
     """
-    for found in (
-        _json_if_readable(run / LINEAGE),
-        section(_json_if_readable(run / "status.json"), "transfer"),
-    ):
+    status = section(_json_if_readable(run / "status.json"), "transfer")
+    for found in (_json_if_readable(run / LINEAGE), status):
         if isinstance(found.get("tasks"), list) and isinstance(found.get("origins"), dict):
             return found
     return None
