@@ -33,36 +33,33 @@ def test_freed_memory_is_used_again_without_new_pages():
 
 
 def test_an_update_is_compiled_on_a_gpu_alone_unless_asked_for():
-    assert [compilation("auto", device) for device in ("cpu", "cuda", "cuda:1")] == [
-        "off",
-        *["cuda_graph"] * 2,
-    ]
+    chosen = [compilation("auto", device) for device in ("cpu", "cuda", "cuda:1")]
+    assert chosen == ["off", "cuda_graph", "cuda_graph"]
     assert compilation("inductor", "cpu") == "inductor"
 
 
-def write_group(folder, limit, used, *, inactive_file=0):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.max").write_text(f"{limit}\n")
-    (folder / "memory.current").write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 1\nactive_file 7\ninactive_file {inactive_file}\nslab 3\n")
-
-
-def test_files_that_are_only_kept_until_memory_is_needed_count_as_free(tmp_path):
-    write_group(tmp_path, 1000, 990, inactive_file=600)
-    assert group_memory("0::/\n", tmp_path) == [610]
-
-
-def test_the_limits_of_every_group_above_a_process_count(tmp_path):
-    write_group(tmp_path / "slurm" / "job_1" / "step_0", "max", 90)
-    write_group(tmp_path / "slurm" / "job_1", 500, 100, inactive_file=50)
-    write_group(tmp_path / "slurm", 2000, 300)
-    # Another job's, and one of a mount above.
-    write_group(tmp_path / "slurm" / "job_2", 10, 10)
-    assert group_memory("1:cpu:/elsewhere\n0::/slurm/job_1/step_0\n", tmp_path) == [450, 1700]
-    assert group_memory("0::/slurm/job_2\n", tmp_path / "slurm") == [1700]
-
-
-@pytest.mark.parametrize("membership", ["", "4:memory:/job\n", "0::/../job\n", "0::/gone\n"])
-def test_a_group_that_is_not_mounted_leaves_the_root(tmp_path, membership):
-    write_group(tmp_path / "mounted", 1000, 400)
-    assert group_memory(membership, tmp_path / "mounted") == [600]
+@pytest.mark.parametrize(
+    ("membership", "mounted", "free"),
+    [
+        # The limits of every group above a process count, and files that are only kept until memory is needed.
+        ("1:cpu:/elsewhere\n0::/slurm/job_1/step_0\n", ".", [450, 1700, 610]),
+        # Another job's, and not those of a mount above.
+        ("0::/job_2\n", "slurm", [0, 1700]),
+        # A group that is not mounted leaves the root.
+        *(
+            (membership, ".", [610])
+            for membership in ("", "0::/\n", "4:memory:/job\n", "0::/../job\n", "0::/gone\n")
+        ),
+    ],
+)
+def test_the_memory_of_control_groups(tmp_path, membership, mounted, free):
+    groups = {".": (1000, 990, 600), "slurm": (2000, 300, 0), "slurm/job_2": (10, 10, 0)}
+    groups |= {"slurm/job_1": (500, 100, 50), "slurm/job_1/step_0": ("max", 90, 0)}
+    for folder, (limit, used, inactive_file) in groups.items():
+        group = tmp_path / folder
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{used}\n")
+        stat = f"anon 1\nactive_file 7\ninactive_file {inactive_file}\nslab 3\n"
+        (group / "memory.stat").write_text(stat)
+    assert group_memory(membership, tmp_path / mounted) == free

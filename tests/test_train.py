@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
+import stable_baselines3
 import yaml
-from stable_baselines3 import DDPG, TD3
 from tiny_runs import TINY, rows, status
 
 import mtrl
@@ -22,14 +22,13 @@ from mtrl.rundir.models import step_checkpoints
 from mtrl.training import callbacks
 
 TWO = ("experiment=mt3", "env.tasks=[reach-v3,push-v3]")
-CLASSES = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
-
-
+CLASSES = {"sac": SAC, "td3": stable_baselines3.TD3, "ddpg": stable_baselines3.DDPG}
 NAMES = [name for name in groups()["experiment"] if not name.startswith("transfer/")]
-PAPER = [name for name in NAMES if name.startswith("paper/")]
 # mt25 shows what mt50 does, with half the environments; test_paper.py compares in what the paper's runs differ.
-COVERED = {"mt50", *PAPER} - {"paper/mt1_reach", "paper/mt10_multihead_curriculum"}
+COVERED = {"mt50", *(name for name in NAMES if name.startswith("paper/"))}
+COVERED -= {"paper/mt1_reach", "paper/mt10_multihead_curriculum"}
 RECIPES = [pytest.param(name, marks=[pytest.mark.slow] if name in COVERED else []) for name in NAMES]
+SHORT = ("total_steps=200", "evaluation.every=1000")
 
 
 @pytest.mark.parametrize("experiment", RECIPES)
@@ -83,14 +82,12 @@ def test_every_algorithm_learns_with_every_variant_and_its_saved_model_acts_the_
     metrics = rows(directory / "metrics.csv")
     assert [int(row["step"]) for row in metrics] == [100, 200, 300]
     assert int(metrics[-1]["updates"]) > 0
-    assert np.isfinite(float(metrics[-1]["loss/critic"]))
-    assert np.isfinite(float(metrics[-1]["loss/actor"]))
-    assert metrics[0]["q_value"] == ""
-    first, second = (float(row["q_value"]) for row in metrics[1:])
-    assert np.isfinite([first, second]).all()
-    assert first != second
+    assert np.isfinite([float(metrics[-1][f"loss/{part}"]) for part in ("actor", "critic")]).all()
+    none, *values = (row["q_value"] for row in metrics)
+    assert none == ""
+    assert len({*values}) == 2
     # Rewards of the first steps are below 1 and the critics have made 200 updates at most.
-    assert max(abs(first), abs(second)) < 10
+    assert all(abs(float(value)) < 10 for value in values)
     model = CLASSES[algo].load(step_checkpoints(directory)[-1] / "model.zip", device="cpu")
     env = make_vec_env(["reach-v3", "push-v3"], 1, seed=1, horizon=20, task_id=variant != "plain")
     returns = np.zeros(2)
@@ -112,11 +109,8 @@ def test_the_run_directory_and_its_files_hold_what_they_should(runs):
     directory = runs("sac", "shared")
     assert re.fullmatch(r".+-[0-9a-f]{8}", directory.parent.name)
     assert directory.name == "seed=1"
-    held = {path.name for path in directory.iterdir()}
-    expected = (
-        "config.yaml environment.json status.json metrics.csv evaluation.csv timing.csv checkpoints run.log"
-    )
-    assert set(expected.split()) <= held
+    expected = "config.yaml environment.json status.json metrics.csv evaluation.csv timing.csv run.log"
+    assert {*expected.split(), "checkpoints"} <= {path.name for path in directory.iterdir()}
     assert yaml.safe_load((directory / "config.yaml").read_text())["algo"]["batch_size"] == 150
     environment = json.loads((directory / "environment.json").read_text())
     assert {"versions", "git", "processor", "command", "host", "python"} <= environment.keys()
@@ -133,7 +127,7 @@ def test_the_run_directory_and_its_files_hold_what_they_should(runs):
     for task in ("reach-v3", "push-v3"):
         assert 0 <= float(metrics[f"success_rate/{task}"]) <= 1
         assert float(metrics[f"return/{task}"]) > 0
-        assert float(metrics[f"episode_length/{task}"]) == 20
+        assert metrics[f"episode_length/{task}"] == "20"
     assert all(metrics[name] for name in ("loss/actor", "loss/critic", "temperature", "q_value"))
     # 300 environment steps of two copies are 7 whole episodes of 20 each.
     assert int(metrics["episodes"]) == 14
@@ -178,13 +172,8 @@ def test_a_run_prints_its_result_and_tensorboard_mirrors_its_csv_files_of_held_o
 ):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    words = (
-        "logging.tensorboard=true",
-        "total_steps=200",
-        "evaluation.every=1000",
-        "evaluation.goals=heldout",
-    )
-    directory = train(tmp_path, "task=reach-v3", *words)
+    words = ("task=reach-v3", "logging.tensorboard=true", "evaluation.goals=heldout")
+    directory = train(tmp_path, *words, *SHORT)
     shown = capsys.readouterr().out
     for word in ("reach-v3", "success", "200 environment steps", f"run directory: {directory}"):
         assert word in shown
@@ -239,14 +228,11 @@ def test_a_run_stops_at_a_success_that_was_really_measured(train, tmp_path):
 
 
 def test_updates_are_counted_in_the_unit_asked_for(train, tmp_path):
-    words = (*TWO, "algo.updates=0.5", "total_steps=200", "evaluation.every=1000", "algo.overlap=false")
-    updates = {
-        unit: int(rows(train(tmp_path, *words, f"algo.updates_per={unit}") / "metrics.csv")[-1]["updates"])
-        for unit in ("vector_step", "environment_step")
-    }
     # 100 of 200 environment steps are random; two copies make 50 vector steps of the rest.
-    assert updates["vector_step"] == pytest.approx(25, abs=1)
-    assert updates["environment_step"] == pytest.approx(50, abs=1)
+    for unit, expected in (("vector_step", 25), ("environment_step", 50)):
+        words = ("algo.updates=0.5", "algo.overlap=false", f"algo.updates_per={unit}")
+        metrics = rows(train(tmp_path, *TWO, *words, *SHORT) / "metrics.csv")
+        assert int(metrics[-1]["updates"]) == pytest.approx(expected, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -282,26 +268,22 @@ NEUTRAL = (
 """What stable-baselines3's own SAC asks for in the place of our options."""
 
 
-def test_a_foreign_class_runs_with_arguments_of_its_own(train, tmp_path):
-    words = [*TWO, "algo.cls=stable_baselines3.SAC", "algo.kwargs.target_update_interval=3", *NEUTRAL]
-    directory = train(tmp_path, *words, "total_steps=200", "evaluation.every=1000")
-    from stable_baselines3 import SAC as Theirs
+FOREIGN = (*TWO, "algo.cls=stable_baselines3.SAC", "algo.kwargs.target_update_interval=3", *NEUTRAL)
 
-    assert (
-        Theirs.load(step_checkpoints(directory)[-1] / "model.zip", device="cpu").target_update_interval == 3
-    )
+
+def test_a_foreign_class_runs_with_arguments_of_its_own(train, tmp_path):
+    model = step_checkpoints(train(tmp_path, *FOREIGN, *SHORT))[-1] / "model.zip"
+    assert stable_baselines3.SAC.load(model, device="cpu").target_update_interval == 3
 
 
 @pytest.mark.parametrize("refusal", ["AssertionError", "TypeError", "ValueError"])
 def test_a_value_that_a_foreign_class_refuses_is_one_sentence(tmp_path, capsys, refusal):
     words = [*TINY, *TWO, "algo.cls=picky.Picky", *NEUTRAL, f"output={tmp_path}"]
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit, match="2"):
         main([*words, f"algo.kwargs.refusal={refusal}"])
-    assert end.value.code == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1
-    assert errors[0].startswith(f"mtrl: algo.cls=picky.Picky refuses algo.kwargs.refusal={refusal} (")
-    assert f"({refusal}: not this one)" in errors[0]
+    (error,) = capsys.readouterr().err.splitlines()
+    said = f"mtrl: algo.cls=picky.Picky refuses algo.kwargs.refusal={refusal} ({refusal}: not this one)"
+    assert error.startswith(said)
 
 
 def test_what_fails_without_the_arguments_of_a_foreign_class_is_not_blamed_on_them(
@@ -311,7 +293,6 @@ def test_what_fails_without_the_arguments_of_a_foreign_class_is_not_blamed_on_th
         raise ValueError("a bug")
 
     monkeypatch.setattr("stable_baselines3.SAC._setup_model", broken)
-    words = [*TWO, "algo.cls=stable_baselines3.SAC", *NEUTRAL, "algo.kwargs.target_update_interval=3"]
     with pytest.raises(ValueError, match=r"^a bug$") as raised:
-        train(tmp_path, *words)
+        train(tmp_path, *FOREIGN)
     assert not isinstance(raised.value, ConfigurationError)

@@ -1,12 +1,19 @@
 """Whatever the moment a run is killed at, what is visible is whole and the continued run is the whole one."""
 
+import json
 import random
+import signal
+import time
 from functools import partial
 
 import pytest
 import tiny
-from forked_runs import assert_same, forked, run_files
+from forked_runs import ForkedRun, assert_same, forked, run_files
 from tiny import TINY
+
+from mtrl.errors import ConfigurationError
+from mtrl.experiment import compose_run
+from mtrl.start import run_one
 
 META_WORLD = [*TINY, "hardware.workers=1"]
 
@@ -62,3 +69,20 @@ def test_a_death_at_any_write_to_the_disk(whole, tmp_path, points):
         forked(output)
         assert_same(left, whole)
         assert not list(left.path.rglob(".tmp-*")) + list(left.path.rglob(".old-*"))
+
+
+def test_a_second_run_in_a_directory_is_refused_and_a_dead_holder_frees_it(tmp_path):
+    left = run_files(tmp_path)
+    holder = ForkedRun(tmp_path, fault=lambda: tiny.at_step(60, lambda _: time.sleep(60)))
+    try:
+        deadline = time.monotonic() + 30
+        while not ((left.path / "status.json").exists() and left.status()["checkpoint"] == 40):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        host, before = json.loads(left.text("run.lock"))["host"], left.text("status.json")
+        with pytest.raises(ConfigurationError, match=rf"in use by process {holder.pid} on {host}"):
+            run_one(compose_run([*TINY, f"output={tmp_path}"]))
+        assert left.text("status.json") == before
+    finally:
+        assert holder.end(0).code == -signal.SIGKILL
+    forked(tmp_path)

@@ -5,10 +5,9 @@ import pytest
 import tiny
 import torch._dynamo  # noqa: F401 - what a run with algo=td3 imports late, in every fork otherwise
 from forked_runs import assert_same, forked, run_files
+from tiny_runs import rows
 
 NORMALISED = ["env.normalize_observations=true", "env.normalize_reward=true"]
-
-
 KINDS = {"sac": [], "normalised": NORMALISED, "td3": ["algo=td3"]}
 FAULTS = ["nan_reward", "nan_observation", "infinite_reward", "infinite_observation"]
 # Every fault, and every kind of run.
@@ -23,8 +22,7 @@ BROKEN = [
     ("kind", "order"), [*BROKEN, *((kind, {"fault": lambda: tiny.poison_action(140)}) for kind in KINDS)]
 )
 def test_what_is_not_finite_never_reaches_the_buffer(tmp_path, kind, order):
-    answer = forked(tmp_path, *KINDS[kind], **order, code=1)
-    files = run_files(tmp_path, *KINDS[kind])
+    answer, files = forked(tmp_path, *KINDS[kind], **order, code=1), run_files(tmp_path, *KINDS[kind])
     assert "Traceback" not in answer.printed
     assert files.status()["state"] == "failed"
     assert files.verify() == 120
@@ -50,9 +48,8 @@ def test_what_is_not_finite_never_reaches_the_buffer(tmp_path, kind, order):
     ],
 )
 def test_nan_weights_and_losses_are_found_at_once_and_never_saved(tmp_path, algo, fault, said):
-    answer = forked(tmp_path, f"algo={algo}", fault=fault, code=1)
     left = run_files(tmp_path, f"algo={algo}")
-    assert said in answer.printed
+    assert said in forked(tmp_path, f"algo={algo}", fault=fault, code=1).printed
     assert said in left.status()["reason"]
     assert left.verify() == 120
     weights = [value for value in left.everything().values() if isinstance(value, np.ndarray)]
@@ -84,23 +81,18 @@ def test_a_refused_transition_without_room_costs_neither_the_reason_nor_the_stat
     assert not (left.path / "refused_transition.npz").exists()
 
 
-def test_a_nan_after_a_resume_is_told_with_the_step_of_the_whole_run(tmp_path):
-    forked(tmp_path, *NORMALISED, fault=lambda: tiny.signal_self(100, 15), code=143)
-    answer = forked(tmp_path, *NORMALISED, nan_reward=20, code=1)
-    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer.printed
-
-
 def test_a_run_that_stopped_for_a_nan_continues_exactly_without_it(whole, tmp_path):
-    forked(tmp_path, nan_reward=70, code=1)
+    forked(tmp_path, fault=lambda: tiny.signal_self(100, 15), code=143)
+    # The step that is told is that of the whole run.
+    answer = forked(tmp_path, nan_reward=20, code=1)
+    assert "reward of copy 1 of task push-v3 is NaN or infinite at step 140" in answer.printed
     forked(tmp_path)
     assert_same(run_files(tmp_path), whole)
 
 
 def test_an_unstable_simulation_costs_its_episode_and_often_enough_the_run(tmp_path):
     stock = ["hardware.workers=1", "total_steps=240"]
-    answer = forked(tmp_path / "seldom", *stock, tiny=False, fault=lambda: tiny.break_simulation(90))
-    columns, *_, last = run_files(tmp_path / "seldom", *stock).text("metrics.csv").splitlines()
-    row = dict(zip(columns.split(","), last.split(","), strict=True))
-    assert int(row["unstable"]) >= 2
+    forked(tmp_path / "seldom", *stock, tiny=False, fault=lambda: tiny.break_simulation(90))
+    assert int(rows(run_files(tmp_path / "seldom", *stock).path / "metrics.csv")[-1]["unstable"]) >= 2
     answer = forked(tmp_path / "often", *stock, tiny=False, fault=lambda: tiny.break_simulation(5), code=1)
     assert "broke down" in answer.printed

@@ -55,10 +55,9 @@ def test_sixty_signals_at_random_moments(whole, tmp_path):
     moments = random.Random(60)
     count, number, slowest = 0, 0, 0.0
     while count < 60:
-        number += 1
+        number, done = number + 1, 0
         output = tmp_path / str(number)
         left = run_files(output)
-        done = 0
         while True:
             which = moments.choice(NUMBERS)
             order = {} if count >= 60 else {"kill_after": moments.uniform(0.05, 0.7), "number": which}

@@ -28,18 +28,14 @@ class Fragile(gymnasium.Env):
         return np.zeros(41, np.float32), {}
 
     def step(self, action):
-        self.steps += 1
-        self.length += 1
-        if self.steps == 40:
-            if self.how == "raise":
-                raise KeyError("a broken environment")
-            if self.how is not None:
-                os.kill(os.getpid(), self.how)
-        done = self.length == 16
-        info = {"task_id": self.task, "success": False, "is_success": False}
-        if done:
-            info["episode"] = {"r": 0.0, "l": 16, "t": 0.0}
-        return np.full(41, self.length, np.float32), 0.0, False, done, info
+        self.steps, self.length = self.steps + 1, self.length + 1
+        if self.steps == 40 and self.how == "raise":
+            raise KeyError("a broken environment")
+        if self.steps == 40 and self.how is not None:
+            os.kill(os.getpid(), self.how)
+        # What only the last step of an episode tells is ignored in the others.
+        info = {"task_id": self.task, "is_success": False, "episode": {"r": 0.0, "l": 16, "t": 0.0}}
+        return np.full(41, self.length, np.float32), 0.0, False, self.length == 16, info
 
     def set_task(self, task, goal=None):
         self.task = task

@@ -2,66 +2,58 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from mtrl.tasks import MT10, MT50
 from mtrl.training import display
-from mtrl.training.display import ProgressView
 
 RATES = {task: number / 20 for number, task in enumerate(MT10)}
 
 
-class Clock:
-    """Stands in for the time module, and passes only when it is told to."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def perf_counter(self):
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    """Stand in for the time module, and pass only when told to."""
+    clock = SimpleNamespace(now=100.0, perf_counter=lambda: clock.now)
     monkeypatch.setattr(display, "time", clock)
     return clock
 
 
 def make(mode, *, terminal, width=120):
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width, highlight=False)
-    return ProgressView(1_000_000, 0, mode, console), console.file
+    return display.ProgressView(1_000_000, 0, mode, console), console.file
 
 
-def plain(text):
-    """Return what was written to a terminal without the codes that move its cursor and colour it."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
+def lines_of(file):
+    """Return the lines written to a terminal without the codes that move its cursor and colour it."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def last_drawn(view, file):
     file.seek(0)
     file.truncate()
     view._bar.refresh()
-    return plain(file.getvalue())
+    return lines_of(file)
 
 
 def test_the_bar_tells_steps_and_mean_and_under_it_each_of_ten_tasks():
-    view, file = make("bar", terminal=True)
+    view, file = make("auto", terminal=True)
+    view.say("step 5: success 50 %")
+    assert any("0/1,000,000" in line for line in lines_of(file))
+    assert "step 5: success 50 %" in lines_of(file)
     view.update(500, {})
-    shown = last_drawn(view, file)
-    assert "no episode has ended yet" in shown
-    assert len([line for line in shown.splitlines() if line.strip()]) == 1
+    (bar,) = last_drawn(view, file)
+    assert "no episode has ended yet" in bar
     view.update(250_000, RATES)
-    shown = last_drawn(view, file)
+    bar, *below = last_drawn(view, file)
     view.close()
-    bar, *below = [line for line in shown.splitlines() if line.strip()]
     assert "250,000/1,000,000" in bar
     assert "success 22%" in bar
     told = " ".join(" ".join(below).split())
-    expected = " · ".join(f"{task[:-3]} {5 * number}" for number, task in enumerate(MT10))
-    assert told == expected
+    assert told == " · ".join(f"{task[:-3]} {5 * number}" for number, task in enumerate(MT10))
     assert told.startswith("reach 0 · push 5 · pick-place 10 · door-open 15")
 
 
@@ -78,29 +70,16 @@ def test_a_plain_line_tells_everything_of_every_task(clock, tasks):
     assert "\x1b" not in line
 
 
-def test_a_plain_line_before_an_episode_has_ended_says_so(clock):
+def test_lines_come_seldom_and_say_so_before_an_episode_has_ended(clock):
     view, file = make("lines", terminal=True)
-    clock.now += 20
-    view.update(100, {})
-    view.close()
-    assert file.getvalue().rstrip().endswith("left · no episode has ended yet")
-
-
-def test_lines_come_seldom_and_rates_are_asked_for_only_then(clock):
-    view, file = make("lines", terminal=False)
     for _ in range(60):
         clock.now += 1
+        # Rates are asked for only then.
         if view.is_due():
-            view.update(1000, RATES)
-    assert len(file.getvalue().splitlines()) == 4
-
-
-def test_auto_is_a_bar_on_a_terminal():
-    view, file = make("auto", terminal=True)
-    view.say("step 5: success 50 %")
-    view.close()
-    assert "0/1,000,000" in plain(file.getvalue())
-    assert "step 5: success 50 %" in plain(file.getvalue())
+            view.update(1000, {})
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[0].endswith("left · no episode has ended yet")
 
 
 def test_off_shows_nothing_at_all(clock):

@@ -1,5 +1,6 @@
-"""The optional tracker gets what the CSV files say, and without it nothing of it is imported."""
+"""TensorBoard and Weights & Biases get what the CSV files say, and cost the run neither imports nor its end."""
 
+import errno
 import importlib.util
 import json
 import struct
@@ -39,6 +40,18 @@ def test_online_without_a_login_is_refused_at_once(monkeypatch, tmp_path):
         compose_run(["logging.wandb=online"])
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert compose_run(["logging.wandb=online"]).config.logging.wandb == "online"
+
+
+@pytest.mark.parametrize("broken", ["add_scalar", "close"])
+def test_a_mirror_that_fails_ends_neither_the_run_nor_its_logs(train, tmp_path, monkeypatch, caplog, broken):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"torch.utils.tensorboard.SummaryWriter.{broken}", full)
+    words = ("task=reach-v3", "logging.tensorboard=true", "total_steps=200", "evaluation.every=1000")
+    path = train(tmp_path, *words)
+    assert caplog.text.count("TensorBoard gets nothing more") == 1
+    assert (path / "metrics.csv").read_text().count("\n") == 3
 
 
 def logged_rows(path):
