@@ -138,12 +138,11 @@ def replay_memory(device: str, needed: int) -> tuple[int, str]:
 
 def free_memory() -> int:
     """Return the bytes of memory that can still be had, of the machine or of this process's control groups."""
-    membership = Path("/proc/self/cgroup")
-    named = membership.read_text() if membership.is_file() else ""
-    kilobytes = _entry(Path("/proc/meminfo"), "MemAvailable:")
+    membership, kilobytes = Path("/proc/self/cgroup"), _entry(Path("/proc/meminfo"), "MemAvailable:")
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    machine = whole if kilobytes is None else kilobytes * 1024
-    return min([machine, *group_memory(named, Path("/sys/fs/cgroup"))])
+    named = membership.read_text() if membership.is_file() else ""
+    groups = group_memory(named, Path("/sys/fs/cgroup"))
+    return min([whole if kilobytes is None else kilobytes * 1024, *groups])
 
 
 def group_memory(membership: str, mounted: Path) -> list[int]:

@@ -53,10 +53,7 @@ class Signals:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
+    def release(self, *_: object) -> None:
         """Restore the handlers that were there before. Safe to call twice."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -65,6 +62,8 @@ class Signals:
             signal.set_wakeup_fd(self._wake_before, warn_on_full_buffer=False)
             os.close(self._wake)
             self._wake = -1
+
+    __exit__ = release
 
     def defer(self) -> None:
         """Remember signals for ``check`` from now on, because there is something to save."""

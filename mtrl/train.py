@@ -33,9 +33,8 @@ logger = logging.getLogger(__name__)
 def train(composition: Composition, record: RunRecord, signals: Signals) -> Evaluation:
     """Train, from the newest checkpoint if there is one, and return the final evaluation.
 
-    Raises:
-        ConfigurationError: The run directory holds something that this run cannot continue; nothing was changed.
-        Preempted: A signal ended the run; it is saved.
+    ConfigurationError if the run directory holds something that this run cannot continue, and then nothing was
+    changed; Preempted if a signal ended the run, which is saved.
     """
     cfg, path = composition.config, record.path
     store = Store(path, cfg.checkpoint.keep, composition.values, record.checkpoints)
@@ -99,9 +98,6 @@ def build(
     """Return the training environments, the agent on them, and the curriculum, whose first stage has begun.
 
     ``steps_done`` counts the environment steps of earlier starts.
-
-    Raises:
-        ConfigurationError: The algorithm refuses ``algo.kwargs``.
     """
     env = make_training_env(cfg, machine, steps_done)
     try:
@@ -117,11 +113,7 @@ def build(
 
 
 def choose_hardware(cfg: Config, earlier: Mapping[str, Any] | None = None) -> HardwareConfig:
-    """Return what a run uses of this machine; settings left open reuse the choices of ``earlier`` starts.
-
-    Raises:
-        ConfigurationError: The environment backend is not available, or the run cannot be continued with the choices.
-    """
+    """Return what a run uses of this machine; settings left open reuse the choices of ``earlier`` starts."""
     before = earlier or {}
     asked = reuse_hardware(cfg.hardware, before)
     backend = choose_backend(asked.backend, cfg.env.tasks, cfg.env.reward)

@@ -56,11 +56,10 @@ class Stop(Exception):
 
 
 class RunCallbacks(BaseCallback):
-    """Acts at the start of every rollout: logs, evaluates, begins stages, and saves checkpoints.
+    """Acts at the start of every rollout: logs, evaluates, begins stages, saves checkpoints, and obeys signals.
 
     Only then is the state consistent: the last transition is in the buffer, and the updates that follow it are made.
-    Signals are obeyed then, and in an evaluation. ``resumed_at`` is the step from which an earlier start is
-    continued, None for a new run.
+    ``resumed_at`` is the step from which an earlier start is continued, None for a new run.
     """
 
     model: OffPolicyAlgorithm
@@ -142,11 +141,7 @@ class RunCallbacks(BaseCallback):
             self.save()
 
     def save(self) -> None:
-        """Save a checkpoint; a full disk may make that fail a few times.
-
-        Raises:
-            CheckpointFailedError: It failed several times in a row.
-        """
+        """Save a checkpoint; raise CheckpointFailedError if that has failed several times in a row."""
         step, started = self.num_timesteps, time.monotonic()
         try:
             # The checkpoint stores the length of the logs, and unwritten rows are lost when the process ends.
@@ -158,9 +153,8 @@ class RunCallbacks(BaseCallback):
             self._failures += 1
             logger.warning("step %d: nothing could be saved (%s)", step, error)
             if self._failures >= MAX_FAILURES:
-                raise CheckpointFailedError(
-                    f"nothing could be saved {MAX_FAILURES} times in a row ({error}): make room on the disk"
-                ) from error
+                often = f"nothing could be saved {MAX_FAILURES} times in a row ({error})"
+                raise CheckpointFailedError(f"{often}: make room on the disk") from error
             return
         self._saved_at, self._failures = time.monotonic(), 0
         logger.info("step %d: saved in %.2f s", step, self._saved_at - started)
@@ -176,10 +170,9 @@ class RunCallbacks(BaseCallback):
         logger.info("step %d: restored in %.2f s", checkpoint.step, time.monotonic() - started)
 
     def finish(self) -> Evaluation:
-        """Evaluate the trained policy officially, save, print and return the result.
+        """Evaluate the trained policy officially, save, even if that fails, and print and return the result.
 
-        Raises:
-            CheckpointFailedError: The last checkpoint, which is saved even if the evaluation fails, was not written.
+        CheckpointFailedError if the last checkpoint cannot be written.
         """
         self.logs.count_learning()
         try:
@@ -210,7 +203,7 @@ class Logs:
     """Writes metrics.csv and timing.csv, mirrors them to TensorBoard and Weights & Biases, and shows the progress."""
 
     def __init__(self, run: RunCallbacks) -> None:
-        cfg, path, self.run, self._first_step = run.cfg, run.record.path, run, run.resumed_at or 0
+        self.run, cfg, path, self._first_step = run, run.cfg, run.record.path, run.resumed_at or 0
         self.episodes, self.clock, self.written_at = Episodes(cfg.env.tasks), Clock(0.0, self._first_step), -1
         self._recorded = dict(_LEARNING)
         if isinstance(cfg.algo, SACConfig) and cfg.algo.temperature == "per_task":
@@ -218,8 +211,8 @@ class Logs:
             self._recorded |= {f"temperature/{task}": f"train/ent_coef/{i}" for i, task in names}
         each = [f"{measure}/{task}" for measure in MEASURES for task in cfg.env.tasks]
         columns = ["step", "episodes", "success_rate", *each, *self._recorded, "unstable", "stage"]
-        tables = {"metrics": columns, "timing": _TIMING}
-        self.files = {name: CsvLog(path / f"{name}.csv", columns) for name, columns in tables.items()}
+        self.files = {"metrics": CsvLog(path / "metrics.csv", columns)}
+        self.files["timing"] = CsvLog(path / "timing.csv", _TIMING)
         self._mirrors = begin_mirrors(cfg, path, run.resumed_at)
         self.view = ProgressView(cfg.total_steps, self._first_step, cfg.logging.progress)
         self.learning_since: float | None = None
@@ -228,8 +221,8 @@ class Logs:
     def get_state(self) -> dict[str, Any]:
         """Return the lengths of the files, what was done when, and the clock."""
         lengths = {name: log.get_state() for name, log in self.files.items()}
-        due, seconds = dict(self.run.done_at), self.clock.seconds
-        return {"written_at": self.written_at, "due": due, "logs": lengths, "seconds": seconds}
+        state = {"written_at": self.written_at, "due": dict(self.run.done_at), "logs": lengths}
+        return {**state, "seconds": self.clock.seconds}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; rows written after that moment are removed."""
@@ -259,12 +252,7 @@ class Logs:
             self.learning_since = None
 
     def write(self) -> None:
-        """Write a row to each file, unless the present step has one.
-
-        Raises:
-            TrainingNotFiniteError: A weight is NaN or infinite.
-            UnstableError: The simulation breaks down too often.
-        """
+        """Write a row to each file, unless the present step has one; raise where ``check_stable`` or a NaN does."""
         run, step, model = self.run, self.run.num_timesteps, self.run.model
         if self.written_at == step:
             return
@@ -323,8 +311,8 @@ class Evaluations:
     def get_state(self) -> dict[str, Any]:
         """Return what later evaluations depend on, and the length of the log."""
         latest = [asdict(row) for row in self.latest.results] if self.latest else None
-        best, at = list(self.best), list(self.latest_at)
-        return {"best": best, "latest": latest, "latest_at": at, "log": self.log.get_state()}
+        state = {"best": list(self.best), "latest": latest, "latest_at": list(self.latest_at)}
+        return {**state, "log": self.log.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``get_state`` was called; rows written after that moment are removed."""
@@ -372,17 +360,16 @@ class Evaluations:
     def evaluate_now(self, episodes: int) -> Evaluation:
         """Evaluate the present policy, write down and show the result, and keep the model if it is the best."""
         run, step, goals = self.run, self.run.num_timesteps, self.run.cfg.evaluation.goals
-        with run.logs.clock.evaluating():
-            result = self._play(goals, episodes)
-            self.latest, self.latest_at = result, (step, episodes)
-            self.log.append([{"step": step, **asdict(row)} for row in result.results])
-            if result.score > self.best:
-                try:
-                    save_model(run.record.path / CHECKPOINTS / BEST, run.model, step=step, score=result.score)
-                    self.best = result.score
-                except OSError as error:
-                    # The old best score stays, so that a later good model is saved.
-                    logger.warning("step %d: the best model could not be saved (%s)", step, error)
+        result = self._play(goals, episodes)
+        self.latest, self.latest_at = result, (step, episodes)
+        self.log.append([{"step": step, **asdict(row)} for row in result.results])
+        if result.score > self.best:
+            try:
+                save_model(run.record.path / CHECKPOINTS / BEST, run.model, step=step, score=result.score)
+                self.best = result.score
+            except OSError as error:
+                # The old best score stays, so that a later good model is saved.
+                logger.warning("step %d: the best model could not be saved (%s)", step, error)
         scalars = {"success_rate": result.success_rate, "return": result.mean_return}
         scalars |= {f"success_rate/{row.task}": row.success_rate for row in result.results}
         scalars |= {f"return/{row.task}": row.mean_return for row in result.results}
@@ -395,13 +382,12 @@ class Evaluations:
 
     def success_rates(self, tasks: Sequence[int], episodes: int) -> dict[int, float]:
         """Return the success rate of some tasks, by id, on the goals that the run trains on; nothing is logged."""
-        with self.run.logs.clock.evaluating():
-            result = self._play("train", episodes, tasks)
-        return {self.run.cfg.env.tasks.index(row.task): row.success_rate for row in result.results}
+        played = self._play("train", episodes, tasks).results
+        return {self.run.cfg.env.tasks.index(row.task): row.success_rate for row in played}
 
     def _play(self, goals: str, episodes: int, only: Sequence[int] | None = None) -> Evaluation:
         """Let the deterministic policy play; a signal interrupts it."""
-        run, normalizer = self.run, self.run.model.get_vec_normalize_env()
+        run, normalizer, started = self.run, self.run.model.get_vec_normalize_env(), time.perf_counter()
         if goals not in self.envs:
             self.envs[goals] = make_evaluation_env(run.cfg, run.machine, goals)
 
@@ -410,7 +396,9 @@ class Evaluations:
             seen = obs if normalizer is None else normalizer.normalize_obs(obs)
             return run.model.predict(seen, deterministic=True)[0]
 
-        return evaluate(act, self.envs[goals], run.cfg.env.tasks, episodes, goals, only=only)
+        result = evaluate(act, self.envs[goals], run.cfg.env.tasks, episodes, goals, only=only)
+        run.logs.clock.spent["evaluation"] += time.perf_counter() - started
+        return result
 
 
 class Stages:

@@ -4,8 +4,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,10 +53,8 @@ class Episodes:
         """Raise UnstableError if too many of the latest episodes broke down, however many went well before."""
         broken, latest = len(self._broken), min(self.count, UNSTABLE_WINDOW)
         if broken > max(MAX_UNSTABLE, MAX_UNSTABLE_SHARE * latest):
-            raise UnstableError(
-                f"the simulation broke down in {broken} of the latest {latest} episodes: "
-                "look at the actions, and at the versions of mujoco and metaworld"
-            )
+            often = f"the simulation broke down in {broken} of the latest {latest} episodes"
+            raise UnstableError(f"{often}: look at the actions, and at the versions of mujoco and metaworld")
 
     def means(self) -> dict[str, np.ndarray]:
         """Return mean success, return and length of the latest episodes of each task that has any."""
@@ -104,15 +101,6 @@ class Clock:
         """Seconds of the run, earlier starts included."""
         return self._earlier + time.perf_counter() - self._started
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Count the time inside the block as evaluation."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.spent["evaluation"] += time.perf_counter() - started
-
     def row(self, step: int) -> dict[str, float]:
         """Return a row of timing.csv over the time since the last one."""
         now = time.perf_counter()
@@ -130,10 +118,8 @@ Mirrors = dict[str, tuple[Callable[[Mapping[str, float], int], object], Callable
 def begin_mirrors(cfg: Config, directory: Path, resumed_at: int | None) -> Mirrors:
     """Begin the other places that ``logging`` asks for to hold the numbers of the CSV files.
 
-    Weights & Biases is told the configuration, but neither environment variables nor code.
-
-    Raises:
-        ConfigurationError: wandb cannot begin.
+    Weights & Biases is told the configuration, but neither environment variables nor code; ConfigurationError if it
+    cannot begin.
     """
     mirrors: Mirrors = {}
     if cfg.logging.tensorboard:
@@ -167,9 +153,8 @@ def begin_mirrors(cfg: Config, directory: Path, resumed_at: int | None) -> Mirro
             settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
         )
     except wandb.Error as error:
-        raise ConfigurationError(
-            f"logging.wandb={cfg.logging.wandb} cannot begin ({error}): use logging.wandb=offline"
-        ) from error
+        refused = f"logging.wandb={cfg.logging.wandb} cannot begin ({error})"
+        raise ConfigurationError(f"{refused}: use logging.wandb=offline") from error
     # wandb's own step only grows, and several groups are logged at one environment step.
     run.define_metric("step")
     run.define_metric("*", step_metric="step")

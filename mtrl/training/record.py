@@ -86,11 +86,7 @@ class RunRecord:
         )
 
     def set(self, **entries: Any) -> None:
-        """Set entries of the status.
-
-        Raises:
-            OSError: The disk is full or broken; the file is as it was.
-        """
+        """Set entries of the status; OSError if the disk is full or broken, and then the file is as it was."""
         self._status |= entries
         self.waits = True
         self.write()

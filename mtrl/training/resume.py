@@ -28,8 +28,7 @@ def read_earlier_run(path: Path) -> Run | None:
 def changes_since(earlier: Run | None, composition: Composition) -> str:
     """Return how the configuration differs from the earlier start's, in words.
 
-    Raises:
-        ConfigurationError: A key that decides what is learned differs, or the run was evaluated at another horizon.
+    ConfigurationError if a key that decides what is learned differs, or the run was evaluated at another horizon.
     """
     if earlier is None:
         return ""
@@ -50,12 +49,9 @@ def changes_since(earlier: Run | None, composition: Composition) -> str:
 
 
 def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> str:
-    """Return which noted keys have other values than in an earlier configuration, in words.
+    """Return which noted keys have other values than in an earlier configuration; refuse learned ones that do.
 
     A key that the earlier configuration lacks was added to the project since; its value then was its default.
-
-    Raises:
-        ConfigurationError: A key that decides what is learned has another value.
     """
     after = flatten(now)
     changed = [
@@ -75,8 +71,7 @@ def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> str:
 def find_checkpoints(path: Path, composition: Composition, status: Mapping[str, Any]) -> list[Checkpoint]:
     """Return the checkpoints of a run, which left ``status``: the newest undamaged one first, none for a run without.
 
-    Raises:
-        ConfigurationError: There were checkpoints and all are damaged, or it is another run's.
+    ConfigurationError if there were checkpoints and all are damaged, or it is another run's.
     """
     try:
         found = whole_checkpoints(path)
@@ -134,9 +129,7 @@ def reuse_hardware(cfg: HardwareConfig, earlier: Mapping[str, Any]) -> HardwareC
 def check_hardware(cfg: Config, earlier: Mapping[str, Any], backend: str) -> None:
     """Refuse to continue a run on hardware choices with which it would not be the same run.
 
-    Raises:
-        ConfigurationError: The checkpoint is of another environment backend, or version 0.1.0 trained the run with
-            its compiled LayerNorm, which rounded differently.
+    Its checkpoint is of another environment backend, or of version 0.1.0, whose compiled LayerNorm rounded otherwise.
     """
     if cfg.variant.layer_norm and earlier.get("layer_norm") == "compiled":
         raise ConfigurationError(
