@@ -7,30 +7,31 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mtrl import __version__, hardware
+from mtrl import __version__, hardware, streams
 from mtrl.errors import REFUSED, ConfigurationError
 from mtrl.signals import Signals
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     hardware.wait_without_spinning()
+    streams.run_command(lambda: _main(words), product=False)
+
+
+def _main(words: list[str]) -> int:
     if "--version" in words:
         # Hydra has a flag of this name, which shows its own version.
         print(f"mtrl {__version__}")
-        sys.exit(0)
+        return 0
     try:
         with Signals() as signals:
-            sys.exit(_run(words, signals))
+            return _run(words, signals)
     except ConfigurationError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"mtrl: {error}", file=sys.stderr)
-        sys.exit(REFUSED)
-    except KeyboardInterrupt:
-        # In the launcher of a sweep; a run listens to signals itself.
-        sys.exit(130)
+        return REFUSED
 
 
 def _run(words: list[str], signals: Signals) -> int:
@@ -38,12 +39,8 @@ def _run(words: list[str], signals: Signals) -> int:
     if flags.help:
         from mtrl.config.help import help_text
 
-        try:
-            print(help_text(), flush=True)
-        except BrokenPipeError:
-            # The reader has seen enough (a pager, head); Python would complain again when it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        print(help_text())
+        return streams.delivered()
     for name, fix in _NOT_FOR_US.items():
         if getattr(flags, name):
             raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {fix}")
@@ -76,7 +73,7 @@ def _run(words: list[str], signals: Signals) -> int:
         import yaml
 
         print(yaml.safe_dump(composition.values, sort_keys=False), end="")
-        return 0
+        return streams.delivered()
 
     from mtrl.start import run_with_source_and_baseline
 

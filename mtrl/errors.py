@@ -4,12 +4,29 @@ Exit codes: 0 done, 1 failed, 2 refused, 75 try again (EX_TEMPFAIL of sysexits.h
 the run. The message is one sentence that names the mistake and the fix.
 """
 
+import errno
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 FAILED, REFUSED, TRY_AGAIN = 1, 2, 75
+_USED_UP = {
+    "disk": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, "no space left"),
+    "open files": (errno.EMFILE, errno.ENFILE, "too many open files"),
+    "memory": (errno.ENOMEM, "allocate memory", "out of memory"),
+    "threads and processes": (errno.EAGAIN, "start new thread"),
+}
+"""What may be used up, and the numbers and words of errors that say so; libraries raise many kinds."""
+
+
+def used_up(error: BaseException) -> str | None:
+    """Return what the machine, or a limit of this process, had no more of as ``error`` was raised; None for others."""
+    number, words = getattr(error, "errno", None), str(error).lower()
+    for what, signs in _USED_UP.items():
+        if number in signs or any(isinstance(sign, str) and sign in words for sign in signs):
+            return what
+    return "memory" if isinstance(error, MemoryError) else None
 
 
 class RunEndedError(Exception):

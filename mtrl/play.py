@@ -17,6 +17,7 @@ from mtrl.env.camera import Camera, choose_graphics
 from mtrl.errors import REFUSED, ConfigurationError, EncoderError, RunEndedError
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
 from mtrl.rundir.run import last_written
+from mtrl.streams import run_command
 from mtrl.tasks import GOALS
 
 if TYPE_CHECKING:
@@ -190,4 +191,4 @@ def _broken(encoder: str, reason: str) -> EncoderError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

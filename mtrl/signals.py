@@ -10,15 +10,21 @@ from typing import Any, Self
 
 from mtrl.errors import Preempted
 
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """What a batch system sends ahead of the end, before or after another signal; never a reason to hurry."""
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *WARNINGS)
 SAME_EVENT = 0.5
 """Seconds within which a signal that comes twice is one: sent to the process and to its group."""
 NO_EXIT = threading.Lock()
 """Held around steps that the end of the process must not cut in two, because another process would complain."""
 LAUNCHED = "MTRL_LAUNCHED"
 """Environment variable of a process whose launcher passes signals on and counts them."""
+
+
+def handled() -> tuple[signal.Signals, ...]:
+    """Return the signals to listen to: not a hangup where the process was started to outlive its terminal (nohup)."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return tuple(number for number in HANDLED if not (ignored and number == signal.SIGHUP))
 
 
 class Signals:
@@ -49,7 +55,7 @@ class Signals:
         threading.Thread(target=self._watch, args=(woken,), name="mtrl-signals", daemon=True).start()
         # A full pipe has woken the thread already.
         self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        for number in HANDLED:
+        for number in handled():
             self._before[number] = signal.signal(number, self._handle)
         return self
 

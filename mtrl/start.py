@@ -3,7 +3,6 @@
 A transfer run may first train its source, and afterwards a baseline from scratch.
 """
 
-import errno
 import logging
 import sys
 import time
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from mtrl.checks import replay_bytes
 from mtrl.curriculum.stages import notices
-from mtrl.errors import TRY_AGAIN, ConfigurationError, Preempted, TrainingNotFiniteError
+from mtrl.errors import TRY_AGAIN, ConfigurationError, Preempted, TrainingNotFiniteError, used_up
 from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.lock import RunLock
 from mtrl.rundir.models import described, find_model, prepare_directory, step_checkpoint, step_checkpoints
@@ -32,7 +31,6 @@ COMPARISON = "comparison.json"
 """The comparison of a transfer with its baseline, in its run directory."""
 _NOT_OF_THE_RECIPE = ("experiment=", "dry_run=", "fresh=", "hydra.", "hydra/")
 """Overrides that choose the recipe or how to start it, and change nothing in it."""
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def run_with_source_and_baseline(composition: Composition, *, wait: bool = False) -> int:
@@ -146,11 +144,11 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
                 console.print(record_interruption(signal))
                 return signal.exit_code
             except BaseException as error:
-                # A full disk raises a plain OSError in many places; with room again, the run continues.
-                full = isinstance(error, OSError) and error.errno in _NO_SPACE
                 state, code = getattr(error, "state", "failed"), getattr(error, "exit_code", None)
-                state, code = ("interrupted", TRY_AGAIN) if full else (state, code)
                 message, transition = str(error), None
+                # A full disk raises a plain OSError in many places; with room again, the run continues.
+                if code is None and (what := used_up(error)):
+                    state, code, message = "interrupted", TRY_AGAIN, f"there is no more {what} ({error!r})"
                 if isinstance(error, TrainingNotFiniteError):
                     newest = None if record.saved_at is None else step_checkpoint(path, record.saved_at)
                     message, transition = error.sentence(cfg.env.tasks, newest), error.transition

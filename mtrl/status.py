@@ -17,6 +17,7 @@ from rich.text import Text
 
 from mtrl.errors import REFUSED
 from mtrl.rundir.run import Run, last_written, read_runs
+from mtrl.streams import run_command
 from mtrl.text import printable
 
 _COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "died": "red"}
@@ -127,4 +128,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -31,7 +31,7 @@ from mtrl.experiment import Composition, compose_run, run_directory
 from mtrl.rundir.environment import import_alike
 from mtrl.rundir.run import PLAN, Run
 from mtrl.rundir.write import numbered
-from mtrl.signals import HANDLED, LAUNCHED, SAME_EVENT, WARNINGS, Signals
+from mtrl.signals import LAUNCHED, SAME_EVENT, WARNINGS, Signals, handled
 from mtrl.status import render, summary
 
 _PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "submitit": ("hydra_submitit_launcher", "cluster")}
@@ -90,8 +90,8 @@ def run_process(command: Sequence[str], variables: Mapping[str, str] | None = No
             process.send_signal(signal.SIGKILL if hurry and number not in WARNINGS else number)
 
     # joblib may run members in threads, which cannot handle signals.
-    handled = HANDLED if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, forward) for number in handled}
+    heard = handled() if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, forward) for number in heard}
     try:
         for again in range(AGAIN + 1):
             if again:

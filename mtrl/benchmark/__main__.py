@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtrl.hardware import wait_without_spinning
+from mtrl.streams import run_command
 
 SUBCOMMANDS = {
     "env": "environment steps per second: physics alone, native, stock",
@@ -71,4 +72,4 @@ def _text(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -133,6 +133,7 @@ FRACTION = expect(lambda value: 0 <= value <= 1, "must lie between 0 and 1")
 LAYERS = expect(lambda widths: widths and min(widths) > 0, "must be a list of one or more widths above 0")
 NOT_NEGATIVE = expect(lambda value: 0 <= value < inf, "must not be negative and must be finite")
 POSITIVE = expect(lambda value: 0 < value < inf, "must be a finite number greater than 0")
+_THREADS = expect(lambda number: 1 <= number <= 1024, "must be at least 1 and at most 1024")
 _V3 = ": Meta-World knows two rewards and would silently train on v1 (v3 is the version of its tasks)"
 REWARD = one_of("v1", "v2", why=_V3)
 SEED = expect(lambda value: 0 <= value < 2**31, f"must lie in 0..{2**31 - 1}")
@@ -261,10 +262,10 @@ class HardwareConfig(Group):
         "auto, native (compiled environments) or stock (Meta-World's own).", one_of("auto", "native", "stock")
     )
     workers: int | None = key(
-        "Processes of stock environments; 1 is the main one, null three quarters of the cores.", whole()
+        "Processes of stock environments; 1 is the main one, null three quarters of the cores.", _THREADS
     )
-    threads: int | None = key("Threads of native environments; null is all cores.", whole())
-    torch_threads: int | None = key("Threads of torch; null takes the measured best.", whole())
+    threads: int | None = key("Threads of native environments; null is all cores.", _THREADS)
+    torch_threads: int | None = key("Threads of torch; null takes the measured best.", _THREADS)
     compile: str = key(
         "How the update runs: auto (by device), off, inductor (torch.compile) or cuda_graph.",
         one_of("auto", "off", "inductor", "cuda_graph"),

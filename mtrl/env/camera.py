@@ -6,6 +6,7 @@ The OpenGL must be chosen before MuJoCo is imported, so nothing here imports it 
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ CAMERA = "corner2"
 
 _TRY = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 16, 16).render()"
 """A whole picture: without a screen GLFW makes a context that only fails when something is drawn."""
+_PATIENCE = 60
+"""Seconds after which a driver that does not answer counts as one that does not work."""
 
 
 def choose_graphics() -> str:
@@ -38,8 +41,9 @@ def choose_graphics() -> str:
     for name in [chosen] if chosen else ["egl", "osmesa"]:
         # In a process of its own: MuJoCo cannot be imported twice, and a bad driver may crash.
         variables = os.environ | import_alike() | {"MUJOCO_GL": name}
-        tried = subprocess.run([sys.executable, "-c", _TRY], env=variables, capture_output=True, check=False)
-        if tried.returncode == 0:
+        with suppress(subprocess.SubprocessError):
+            command = [sys.executable, "-c", _TRY]
+            subprocess.run(command, env=variables, capture_output=True, check=True, timeout=_PATIENCE)
             os.environ["MUJOCO_GL"] = name
             return name
     if chosen:

@@ -7,11 +7,13 @@ waits for ever for a stopped one, and hangs in ``close()`` afterwards.
 import multiprocessing
 import os
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.util import get_temp_dir
 from typing import Any, NoReturn
 
 import cloudpickle
@@ -27,6 +29,8 @@ from mtrl.rundir.environment import import_alike
 from mtrl.signals import HANDLED, NO_EXIT
 
 Indices = int | Sequence[int] | None
+_LONGEST = 70
+"""Bytes of the longest directory for temporary files in which a socket can be made, whose path may have 107."""
 
 
 class WorkerVecEnv(VecEnv):
@@ -189,12 +193,18 @@ def _start_fork_server() -> None:
     """
     before, variables = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED), {*os.environ}
     os.environ.update(import_alike())
+    usual = tempfile.tempdir
     try:
+        if len(os.fsencode(tempfile.gettempdir())) > _LONGEST:
+            tempfile.tempdir = "/tmp"
+        # Made once for the process, below the directory for temporary files.
+        get_temp_dir()
         # It unblocks some of them once it has started a process of its own.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         forkserver.ensure_running()
     finally:
+        tempfile.tempdir = usual
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if "PYTHONSAFEPATH" not in variables:
             os.environ.pop("PYTHONSAFEPATH", None)

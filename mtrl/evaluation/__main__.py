@@ -20,6 +20,7 @@ from mtrl.evaluation.sources import add_source_options, find_sources, read_sourc
 from mtrl.hardware import available_cores
 from mtrl.rundir.models import BEST
 from mtrl.statistics import wilson_interval
+from mtrl.streams import run_command
 from mtrl.tasks import GOALS, HORIZON
 
 if TYPE_CHECKING:
@@ -160,4 +161,4 @@ def _success(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

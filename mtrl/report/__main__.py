@@ -11,6 +11,7 @@ from pathlib import Path
 from mtrl.errors import REFUSED
 from mtrl.rundir.run import find_runs, read_runs
 from mtrl.status import count
+from mtrl.streams import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,4 +92,4 @@ def _print_published() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

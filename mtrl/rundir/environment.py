@@ -27,7 +27,7 @@ def environment() -> dict[str, Any]:
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": next(processors, platform.processor()),
+        "processor": next(processors, None) or platform.processor(),
         "cores": os.cpu_count(),
         "versions": versions(),
         "git": _git_state(),
@@ -52,9 +52,9 @@ def _git_state() -> dict[str, Any] | None:
     """Return the commit of this project's checkout and whether it has changes; None outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch"]
     try:
-        status = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
-    except (OSError, subprocess.SubprocessError):
+        status = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=True, timeout=5)
+        # "# branch.oid 0123..." comes first; lines without "#" are changes.
+        lines = status.stdout.decode(errors="replace").splitlines()
+        return {"commit": lines[0].split()[-1], "dirty": any(not line.startswith("#") for line in lines)}
+    except (OSError, subprocess.SubprocessError, LookupError):
         return None
-    # "# branch.oid 0123..." comes first; lines without "#" are changes.
-    lines = status.splitlines()
-    return {"commit": lines[0].split()[-1], "dirty": any(not line.startswith("#") for line in lines)}

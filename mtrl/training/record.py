@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtrl import streams
 from mtrl.errors import DirectoryChangedError
 from mtrl.experiment import Composition
 from mtrl.rundir.checkpoints import Checkpoint
@@ -43,11 +44,12 @@ class RunRecord:
         """Whether the disk had no room for the newest status; ``write`` tries again."""
         self._composition, self._changed = composition, changed
         self._status: dict[str, Any] = {}
+        self._lost: set[int] = set()
 
     @contextlib.contextmanager
     def log(self) -> Iterator[None]:
         """Write what is logged inside the block to ``run.log`` too."""
-        handler, root = logging.FileHandler(self.path / "run.log"), logging.getLogger()
+        handler, root = logging.FileHandler(self.path / "run.log", encoding="utf-8"), logging.getLogger()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         # A full disk may cost it lines, which the terminal has, but must not disturb the run.
         handler.handleError = lambda record: None
@@ -87,6 +89,9 @@ class RunRecord:
 
     def set(self, **entries: Any) -> None:
         """Set entries of the status; OSError if the disk is full or broken, and then the file is as it was."""
+        for descriptor in streams.LOST.keys() - self._lost:
+            logger.warning(streams.LOST[descriptor])
+            self._lost.add(descriptor)
         self._status |= entries
         self.waits = True
         self.write()

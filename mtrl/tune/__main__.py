@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from mtrl.errors import FAILED, REFUSED, ConfigurationError
+from mtrl.streams import run_command
 
 USAGE = """\
 usage: python -m mtrl.tune [key=value ...]
@@ -60,4 +61,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -8,10 +8,10 @@ import pytest
 import tiny
 from forked_runs import ForkedRun, assert_same, forked, run_files
 
-NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
+from mtrl.signals import HANDLED
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", HANDLED)
 def test_a_signal_in_mid_episode_loses_no_step(whole, tmp_path, number):
     forked(tmp_path, fault=lambda: tiny.signal_self(150, number), code=128 + number)
     left = run_files(tmp_path)
@@ -59,7 +59,7 @@ def test_sixty_signals_at_random_moments(whole, tmp_path):
         output = tmp_path / str(number)
         left = run_files(output)
         while True:
-            which = moments.choice(NUMBERS)
+            which = moments.choice(HANDLED)
             order = {} if count >= 60 else {"kill_after": moments.uniform(0.05, 0.7), "number": which}
             answer = forked(output, **order, code=None)
             if answer.code == 0:

@@ -79,6 +79,8 @@ def forked(output, *overrides, code=0, kill_after=None, number=signal.SIGKILL, *
 
 def _run(composition, writing, light, fault, faults):
     os.setpgid(0, 0)
+    # Also where the tests were started to outlive their terminal.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.set_blocking(writing, True)
     os.dup2(writing, 1)
     os.dup2(writing, 2)

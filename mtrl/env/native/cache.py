@@ -32,8 +32,10 @@ def base_directory() -> Path:
     """Return ``NUMBA_CACHE_DIR`` if it is set, else this user's cache directory."""
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen)
-    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(user) / "mtrl"
+    folders = (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
+    user = next(filter(os.path.isabs, folders), None)
+    # A user whom the system does not know, a cluster's number, has no home.
+    return Path(user) / "mtrl" if user else Path(tempfile.gettempdir()) / f"mtrl-{os.getuid()}"
 
 
 @cache
@@ -70,8 +72,12 @@ def unusable() -> str | None:
         return f"numba cannot be imported ({error}): pip install --upgrade numba"
     if numba.config.DISABLE_JIT:
         return "numba is told to compile nothing: unset NUMBA_DISABLE_JIT"
-    place = directory()
+    base, place = base_directory(), directory()
     try:
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Where all may write, somebody else may have made it; what numba loads from there is run.
+        if base.parent == Path(tempfile.gettempdir()) and base.lstat().st_uid != os.getuid():
+            raise PermissionError(None, "it is another user's")
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             return None
