@@ -273,6 +273,7 @@ def replay_bytes(cfg: Config) -> int:
 
 
 def _check_machine(cfg: Config) -> None:
+    hardware.require_limits()
     device, buffer = cfg.hardware.device, cfg.algo.buffer_size
     missing, fix = f"hardware.device={device} is not there", "use hardware=auto or cpu"
     if device == "mps":

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -96,6 +97,23 @@ def require_native(
             f"{backend_key}=native does not have {what}: use {backend_key}=auto, "
             "which takes Meta-World's own environments"
         )
+
+
+_LIMITS = {
+    "-n": (resource.RLIMIT_NOFILE, 1, 64, "open files"),
+    "-v": (resource.RLIMIT_AS, 1024, 3 * 2**20, "KiB"),
+}
+"""Of each limit of a process: its unit, how many of them torch, MuJoCo and some workers need, and what they are."""
+
+
+def require_limits() -> None:
+    """Raise ConfigurationError where a limit of this process (ulimit) does not even let a run be loaded."""
+    for flag, (limit, unit, least, what) in _LIMITS.items():
+        allowed = resource.getrlimit(limit)[0]
+        if allowed != resource.RLIM_INFINITY and allowed < least * unit:
+            raise ConfigurationError(
+                f"ulimit {flag} allows this process {allowed // unit} {what}, and a run needs {least}: raise it"
+            )
 
 
 def cuda_available(device: str) -> bool:

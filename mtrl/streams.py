@@ -38,8 +38,8 @@ def protect() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # Otherwise the next file that is opened would get the number, and what is printed.
-            os.open(os.devnull, os.O_RDWR)
+            # Otherwise the next file that is opened would get the number, and what is printed. Children, too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):

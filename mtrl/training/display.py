@@ -48,7 +48,8 @@ class ProgressView:
         if mode == "bar":
             steps, rates = "{task.completed:,.0f}/{task.total:,.0f}", "{task.description}"
             columns = (TextColumn(steps), BarColumn(), _Speed(), TimeRemainingColumn(), TextColumn(rates))
-            self._bar = _Bar(*columns, console=self.console)
+            # Drawn when told to: no thread, which may be one too many for the limits of a process.
+            self._bar = _Bar(*columns, console=self.console, auto_refresh=False)
             self._task = self._bar.add_task("", total=total, completed=step)
             self._bar.start()
 
@@ -64,7 +65,7 @@ class ProgressView:
         each = " · ".join(f"{task.removesuffix('-v3')} {100 * rate:.0f}" for task, rate in rates.items())
         if self._bar:
             self._bar.below = each
-            self._bar.update(self._task, completed=step, description=mean)
+            self._bar.update(self._task, completed=step, description=mean, refresh=True)
             return
         speed = (step - self._mark[1]) / (now - self._mark[0])
         self._mark = (now, step)

@@ -123,17 +123,21 @@ def begin_mirrors(cfg: Config, directory: Path, resumed_at: int | None) -> Mirro
     """
     mirrors: Mirrors = {}
     if cfg.logging.tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
+        try:
+            from torch.utils.tensorboard import SummaryWriter
 
-        # It hides what TensorBoard holds of later steps, which are made again.
-        purge = None if resumed_at is None else resumed_at + 1
-        writer = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
+            # It hides what TensorBoard holds of later steps, which are made again.
+            purge = None if resumed_at is None else resumed_at + 1
+            writer = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
+        except Exception as error:
+            logger.warning("TensorBoard gets nothing from this start (%s)", error)
+        else:
 
-        def write(scalars: Mapping[str, float], step: int) -> None:
-            for name, value in scalars.items():
-                writer.add_scalar(name, value, step)
+            def write(scalars: Mapping[str, float], step: int) -> None:
+                for name, value in scalars.items():
+                    writer.add_scalar(name, value, step)
 
-        mirrors["TensorBoard"] = (write, writer.close)
+            mirrors["TensorBoard"] = (write, writer.close)
     if cfg.logging.wandb == "off":
         return mirrors
     import wandb

@@ -91,6 +91,18 @@ def test_a_character_that_the_terminal_lacks_is_escaped(encoding, shown):
     assert (answer.returncode, answer.stdout.strip(), answer.stderr) == (0, shown, b"")
 
 
+def test_no_file_of_a_run_or_its_children_gets_the_number_of_a_closed_stream(tmp_path):
+    child = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in range(3)])"
+    script = "import os, subprocess, sys; from mtrl import streams; streams.protect();"
+    script += (
+        f"subprocess.run([sys.executable, '-c', {child!r}], stdout=open({str(tmp_path / 'told')!r}, 'w'))"
+    )
+    closed = ["sh", "-c", f'{sys.executable} -c "$0" <&- >&- 2>&-', script]
+    subprocess.run(closed, cwd=REPOSITORY, check=True)
+    told = (tmp_path / "told").read_text().strip()
+    assert told == str(["/dev/null", str(tmp_path / "told"), "/dev/null"])
+
+
 @pytest.mark.slow
 def test_terminals_that_are_closed_at_random_moments(tmp_path):
     """The command itself on a terminal of its own, which is closed; with nohup the run goes on."""
