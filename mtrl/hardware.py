@@ -101,7 +101,7 @@ def require_native(
 
 _LIMITS = {
     "-n": (resource.RLIMIT_NOFILE, 1, 64, "open files"),
-    "-v": (resource.RLIMIT_AS, 1024, 3 * 2**20, "KiB"),
+    "-v": (resource.RLIMIT_AS, 1024, 1_750_000, "KiB"),
 }
 """Of each limit of a process: its unit, how many of them torch, MuJoCo and some workers need, and what they are."""
 

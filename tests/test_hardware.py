@@ -1,10 +1,13 @@
 """What an update frees is kept for the next one, and what is free is what can still be had."""
 
+import resource
 import subprocess
 import sys
 
 import pytest
 
+from mtrl.errors import ConfigurationError
+from mtrl.experiment import compose_run
 from mtrl.hardware import compilation, group_memory
 
 FAULTS = """
@@ -36,6 +39,21 @@ def test_an_update_is_compiled_on_a_gpu_alone_unless_asked_for():
     chosen = [compilation("auto", device) for device in ("cpu", "cuda", "cuda:1")]
     assert chosen == ["off", "cuda_graph", "cuda_graph"]
     assert compilation("inductor", "cpu") == "inductor"
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed", "said"),
+    [
+        (resource.RLIMIT_NOFILE, 12, "ulimit -n allows this process 12 open files, and a run needs 64"),
+        (resource.RLIMIT_AS, 1_500_000 * 1024, "ulimit -v allows this process 1500000 KiB, and a run needs"),
+    ],
+)
+def test_limits_under_which_nothing_can_be_loaded_are_refused(monkeypatch, limit, allowed, said):
+    compose_run([])
+    usual = resource.getrlimit
+    monkeypatch.setattr(resource, "getrlimit", lambda of: (allowed, allowed) if of == limit else usual(of))
+    with pytest.raises(ConfigurationError, match=said):
+        compose_run([])
 
 
 @pytest.mark.parametrize(

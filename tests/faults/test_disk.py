@@ -1,5 +1,6 @@
 """A full disk, damaged files and missing ones cost at most what was not saved, and are said."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import tiny
 from forked_runs import assert_same, forked, run_files
 from tiny import TINY
 
-from mtrl.errors import ConfigurationError
+from mtrl.errors import ConfigurationError, used_up
 from mtrl.experiment import compose_run
 
 NO_ROW = ("metrics.csv: rows wait to be written", "status.json waits to be written")
@@ -52,6 +53,36 @@ def test_a_disk_that_stays_full_ends_the_run_with_whole_files(whole, tmp_path, s
         kept = [line.split(",")[0] for line in left.text("metrics.csv").splitlines()]
         assert kept == ["step", "30", "60", "90"]
         assert left.status()["step"] == 90
+    forked(tmp_path)
+    assert_same(left, whole)
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk"),
+        (OSError(errno.EMFILE, "Too many open files"), "open files"),
+        (ImportError("libx.so: cannot open shared object file: Too many open files"), "open files"),
+        (MemoryError(), "memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "memory"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "threads and processes"),
+        (RuntimeError("can't start new thread"), "threads and processes"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), None),
+        (KeyError("memory"), None),
+    ],
+)
+def test_what_is_used_up_is_told_from_bugs(error, what):
+    assert used_up(error) == what
+
+
+def test_memory_that_runs_out_costs_what_was_not_saved(whole, tmp_path):
+    def run_out(model):
+        raise MemoryError
+
+    answer, left = forked(tmp_path, fault=lambda: tiny.at_step(130, run_out), code=75), run_files(tmp_path)
+    assert "mtrl: there is no more memory (MemoryError()); the same command tries again" in answer.printed
+    assert "Traceback" not in answer.printed
+    assert (left.status()["state"], left.verify()) == ("interrupted", 120)
     forked(tmp_path)
     assert_same(left, whole)
 

@@ -76,7 +76,7 @@ def unusable() -> str | None:
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Where all may write, somebody else may have made it; what numba loads from there is run.
-        if base.parent == Path(tempfile.gettempdir()) and base.lstat().st_uid != os.getuid():
+        if base.name == f"mtrl-{os.getuid()}" and base.lstat().st_uid != os.getuid():
             raise PermissionError(None, "it is another user's")
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):

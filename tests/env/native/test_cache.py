@@ -120,6 +120,14 @@ def test_cache_lies_in_the_users_cache_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache.directory().parent == tmp_path / "home" / ".cache" / "mtrl"
+    # A user whom the system does not know has no home.
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
+    assert cache.directory().parent == tmp_path / f"mtrl-{os.getuid()}"
+    assert cache.unusable() is None
+    assert (tmp_path / f"mtrl-{os.getuid()}").stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert "another user's" in cache.unusable()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
     assert cache.directory().parent == tmp_path / "numba"
 
