@@ -120,7 +120,8 @@ def cuda_available(device: str) -> bool:
     """Return whether torch sees the CUDA device named ("cuda" or "cuda:1")."""
     import torch
 
-    return torch.cuda.is_available() and int(device.partition(":")[2] or 0) < torch.cuda.device_count()
+    number = device.partition(":")[2] or "0"
+    return torch.cuda.is_available() and number.isdecimal() and int(number) < torch.cuda.device_count()
 
 
 def mps_available() -> bool:
