@@ -3,12 +3,14 @@
 import resource
 import subprocess
 import sys
+import time
 
 import pytest
 
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run
 from mtrl.hardware import compilation, group_memory
+from mtrl.rundir.environment import environment
 
 FAULTS = """
 import resource
@@ -39,6 +41,20 @@ def test_an_update_is_compiled_on_a_gpu_alone_unless_asked_for():
     chosen = [compilation("auto", device) for device in ("cpu", "cuda", "cuda:1")]
     assert chosen == ["off", "cuda_graph", "cuda_graph"]
     assert compilation("inductor", "cpu") == "inductor"
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", "sleep 60", "exit 0", "exit 3", r"printf '\377'", None])
+def test_a_git_that_hangs_or_says_nothing_is_unknown(monkeypatch, tmp_path, script):
+    if script is not None:
+        (tmp_path / "git").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "git").chmod(0o755)
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: run(*args, **options | {"timeout": 1}))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if script else str(tmp_path))
+    begun = time.monotonic()
+    git = environment()["git"]
+    assert git is None or not git["commit"].isascii()
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize(

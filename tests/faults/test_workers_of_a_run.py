@@ -47,6 +47,14 @@ class Fragile(gymnasium.Env):
         vars(self).update(state)
 
 
+@pytest.mark.slow
+def test_workers_start_where_the_path_of_temporary_files_is_too_long_for_a_socket(tmp_path, command):
+    long = tmp_path / ("t" * 104)
+    long.mkdir()
+    answer = command(*TINY, "hardware.workers=2", f"output={tmp_path}", TMPDIR=str(long))
+    assert (answer.returncode, "Traceback" in answer.stderr) == (0, False), answer.stderr
+
+
 @pytest.mark.parametrize(
     ("how", "code", "words"),
     [
