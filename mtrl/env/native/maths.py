@@ -6,11 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, from_dtype, njit
+from numba import cfunc, from_dtype, njit
 from numpy.typing import NDArray
 
-from mtrl.env.native.memory import OBSERVE, REWARD, doubles, load_int32, load_int64, pointer
-from mtrl.env.native.mujoco_c import TOUCH
+from mtrl.env.native.memory import OBSERVE, REWARD, doubles
 from mtrl.env.native.records import COPY, Copy
 
 Vector = tuple[float, float, float]
@@ -29,7 +28,7 @@ def observes(function: Callable[[Copy], None]) -> Any:
 
 
 class rewards:
-    """Makes a task's reward callable at its address by the step; compiled when the address is first asked for.
+    """Makes a task's reward callable at its ``address`` by the step, compiled when that is first asked for.
 
     A run compiles the version of the reward that it trains on, and not the other one.
     """
@@ -38,12 +37,9 @@ class rewards:
         self._function = function
 
     @cached_property
-    def _compiled(self) -> Any:
-        return cfunc(REWARD(from_dtype(COPY)), cache=True, error_model="numpy")(self._function)
-
-    @property
     def address(self) -> int:
-        """Address of the compiled function."""
+        """Address of the compiled function, which is kept, for the code goes with it."""
+        self._compiled = cfunc(REWARD(from_dtype(COPY)), cache=True, error_model="numpy")(self._function)
         return self._compiled.address
 
 
@@ -136,21 +132,12 @@ def matrix_quaternion(address: int) -> Quaternion:
 
 
 @compiled
-def show(copy: Copy, position: Vector, quaternion: Quaternion) -> None:
-    """Write position and rotation of the task's object into the frame that is observed."""
+def show(copy: Copy, position: Vector, quaternion: Quaternion, start: int = 4) -> None:
+    """Write position and rotation of the task's object, or from 11 on of its second one, into the frame observed."""
     for axis in range(3):
-        copy.frame[4 + axis] = position[axis]
+        copy.frame[start + axis] = position[axis]
     for element in range(4):
-        copy.frame[7 + element] = quaternion[element]
-
-
-@compiled
-def show_second(copy: Copy, position: Vector, quaternion: Quaternion) -> None:
-    """Write position and rotation of the task's second object into the frame that is observed."""
-    for axis in range(3):
-        copy.frame[11 + axis] = position[axis]
-    for element in range(4):
-        copy.frame[14 + element] = quaternion[element]
+        copy.frame[start + 3 + element] = quaternion[element]
 
 
 @observes
@@ -381,70 +368,6 @@ def caging_between_pads(
 
 
 @compiled
-def sweeping_reward(
-    copy: Copy, obj: Vector, obj_radius: float, grip_margin: float, xz_success_margin: float
-) -> float:
-    """Return the caging reward of the tasks that sweep an object, which asks no effort of the gripper."""
-    caged_y = caging_between_pads(copy, obj, obj_radius)
-    caged = hamacher_product(caged_y, caging_xz(copy, obj, xz_success_margin))
-    gripping = caging_between_pads(copy, obj, obj_radius, obj_radius + grip_margin) if caged > 0.95 else 0.0
-    return (caged + gripping) / 2.0
-
-
-@compiled
-def reward_of_sweep(
-    copy: Copy, target: Vector, target_radius: float, grip_margin: float, xz_success_margin: float
-) -> tuple[float, bool]:
-    """Return the reward for sweeping a puck to ``target``, and whether it is there."""
-    obj = triple(copy.observation, 4)
-    obj_to_target = distance(obj, target)
-    in_place_margin = distance(triple(copy.goal.obj_init_pos), target)
-    in_place = tolerance(obj_to_target, 0.0, target_radius, in_place_margin)
-    object_grasped = sweeping_reward(copy, obj, 0.02, grip_margin, xz_success_margin)
-    reward = 2.0 * object_grasped + 6.0 * hamacher_product(object_grasped, in_place)
-    if obj_to_target < target_radius:
-        reward = 10.0
-    return reward, obj_to_target <= target_radius
-
-
-@compiled
-def reward_past_wall(reward: float, before: float, behind: float, at_wall: bool, single: bool) -> float:
-    """Return the reward of a grasp with that for the way to a wall and, from the wall on, for the way behind it."""
-    reward = rounded(reward + 1.0, single)
-    if not at_wall:
-        return rounded(reward + rounded(4.0 * before, single), single)
-    return rounded(rounded(reward + 4.0, single) + rounded(3.0 * behind, single), single)
-
-
-@compiled
-def touching_main_object(copy: Copy) -> bool:
-    """Tell whether both pads press on the task's object."""
-    touch = carray(pointer(copy.places.touch), 1, TOUCH)[0]
-    left, right = 0.0, 0.0
-    for i in range(load_int32(touch.contact_count)):
-        contact = load_int64(touch.contacts) + i * touch.contact_size
-        geoms = contact + touch.geoms_offset
-        one, other = load_int32(geoms), load_int32(geoms + 4)
-        if touch.main_object not in (one, other):
-            continue
-        # Without a force is a contact in the gap between geoms, and these models have no gaps.
-        index = load_int32(contact + touch.force_offset)
-        force = doubles(load_int64(touch.forces) + 8 * index)[0] if index >= 0 else 0.0
-        if touch.left_pad in (one, other):
-            left += force
-        if touch.right_pad in (one, other):
-            right += force
-    return left > 0.0 and right > 0.0
-
-
-@compiled
-def show_stick(copy: Copy, from_insertion: Vector) -> None:
-    """Observe position and rotation of a stick, and a position given as seen from where it is inserted."""
-    show(copy, vector(copy.places.object), matrix_quaternion(copy.places.object_rotation))
-    show_second(copy, plus(vector(copy.places.second_object), from_insertion), NO_ROTATION)
-
-
-@compiled
 def nearness_v1(furthest: float, remaining: float) -> float:
     """Return how near an object is to its target, in the v1 reward: up to 1000 per metre of ``furthest``, and 2000."""
     near = math.exp(-(remaining**2) / 0.01) + math.exp(-(remaining**2) / 0.001)
@@ -456,13 +379,6 @@ def reward_at_object_v1(copy: Copy, nearness: float) -> float:
     """Return the v1 reward of tasks whose object counts while the fingers are at it."""
     reach_dist = distance(triple(copy.observation, 4), tcp_center(copy))
     return -reach_dist + (max(nearness, 0.0) if reach_dist < 0.05 else 0.0)
-
-
-@compiled
-def reward_of_sliding_v1(copy: Copy, pull_dist: float) -> float:
-    """Return the v1 reward of the two windows, which can be negative at the handle."""
-    reach_dist = distance(triple(copy.observation, 4), tcp_center(copy))
-    return -reach_dist + (nearness_v1(0.2, pull_dist) if reach_dist < 0.05 else 0.0)
 
 
 @compiled

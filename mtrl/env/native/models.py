@@ -2,7 +2,7 @@
 
 import ctypes
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mtrl.env.camera import Camera
 from mtrl.env.metaworld import FATAL_WARNINGS, PICTURE_SIZE, STATE, get_physics, make_original, metaworld_task
 from mtrl.env.native import mujoco_c
-from mtrl.env.native.records import ADDRESSES, FRAME_SIZE, GOAL, REWARDS, SNAPSHOT
+from mtrl.env.native.records import ADDRESSES, FRAME_SIZE, GOAL, REWARDS, SNAPSHOT, Place
 
 
 class Snapshot(NamedTuple):
@@ -31,6 +31,25 @@ _snapshots: dict[tuple[str, bytes], Snapshot] = {}
 """By task and goal, for all environments of this process: training and evaluation mostly play the same goals."""
 
 
+_HAND = {
+    "hand": "body hand xpos",
+    "right_claw": "body rightclaw xpos",
+    "left_claw": "body leftclaw xpos",
+    "right_pad": "body rightpad xpos",
+    "left_pad": "body leftpad xpos",
+    "right_finger": "site rightEndEffector xpos",
+    "left_finger": "site leftEndEffector xpos",
+}
+"""Where the parts of the hand are, as a task's ``places`` say where its objects are."""
+
+
+def _array(data: mujoco.MjData, place: Place) -> NDArray[Any]:
+    if callable(place):
+        return place(data)
+    kind, name, field = place.split()
+    return getattr(getattr(data, kind)(name), field)
+
+
 class Simulation:
     """An MjData of a task, and a model that shares all but ``body_pos`` and ``site_pos`` with the task's.
 
@@ -42,18 +61,10 @@ class Simulation:
         self._model, self.body_pos, self.site_pos = model, model.body_pos.copy(), model.site_pos.copy()
         self._header = mujoco_c.model_with(model, body_pos=self.body_pos, site_pos=self.site_pos)
         # Kept, for an address keeps no array.
-        self._places = places = {
-            "hand": data.body("hand").xpos,
-            "right_claw": data.body("rightclaw").xpos,
-            "left_claw": data.body("leftclaw").xpos,
-            "right_pad": data.body("rightpad").xpos,
-            "left_pad": data.body("leftpad").xpos,
-            "right_finger": data.site("rightEndEffector").xpos,
-            "left_finger": data.site("leftEndEffector").xpos,
-        } | task.places(data)
+        self._places = {name: _array(data, place) for name, place in (_HAND | task.places).items()}
         self.addresses = np.zeros((), ADDRESSES)
         """The fields of a copy's record that hold addresses."""
-        for name, array in places.items():
+        for name, array in self._places.items():
             self.addresses["places"][name] = array.ctypes.data
         for name, address in (
             ("observe", task.observe.address),

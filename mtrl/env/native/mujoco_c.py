@@ -33,7 +33,7 @@ def _c_type(declared: Any) -> Any:
     if declared.name in _C_TYPES:
         return _C_TYPES[declared.name]
     if declared.name in structs.STRUCTS:
-        return _struct(declared.name)
+        return struct(declared.name)
     if declared.name.startswith("mjt"):
         return ctypes.c_int
     raise TypeError(f"MuJoCo declares a field of type {declared}, whose size is unknown here")
@@ -45,7 +45,8 @@ def _structure(name: str, fields: Any) -> type[ctypes.Structure]:
 
 
 @cache
-def _struct(name: str) -> type[ctypes.Structure]:
+def struct(name: str) -> type[ctypes.Structure]:
+    """Return the layout of MuJoCo's struct of this name."""
     return _structure(name, structs.STRUCTS[name].fields)
 
 
@@ -66,34 +67,16 @@ def function_addresses() -> tuple[int, int]:
 
 def model_with(model: mujoco.MjModel, **arrays: NDArray[Any]) -> ctypes.Structure:
     """Return a model in which these arrays stand in for its own; it keeps alive neither them nor what it shares."""
-    struct = _struct("mjModel")
-    header = struct.from_buffer_copy(ctypes.string_at(model._address, ctypes.sizeof(struct)))
+    layout = struct("mjModel")
+    header = layout.from_buffer_copy(ctypes.string_at(model._address, ctypes.sizeof(layout)))
     for name, array in arrays.items():
         setattr(header, name, array.ctypes.data)
     return header
 
 
-_TOUCH = "contact_count contacts forces contact_size geoms_offset force_offset main_object left_pad right_pad"
-TOUCH = np.dtype([(name, np.int64) for name in _TOUCH.split()])
-"""What tells whether the gripper touches the task's object.
-
-Addresses of three fields of an mjData; the size of an mjContact, and where in it are its two geoms and the index of
-its force; three geoms.
-"""
-
-
-def touch(data: mujoco.MjData) -> NDArray[np.void]:
-    """Return one record of type ``TOUCH`` for a simulation."""
-    struct, contact, start = _struct("mjData"), _struct("mjContact"), data._address
-    fields = [start + getattr(struct, name).offset for name in ("ncon", "contact", "efc_force")]
-    layout = [ctypes.sizeof(contact), contact.geom.offset, contact.efc_address.offset]
-    geoms = [data.geom(name).id for name in ("objGeom", "leftpad_geom", "rightpad_geom")]
-    return np.array([(*fields, *layout, *geoms)], TOUCH)
-
-
 def _agrees(name: str, owner: Any) -> bool:
     """Tell whether the pointers of a struct at the declared places are those of the package's own arrays."""
-    layout = _struct(name)
+    layout = struct(name)
     header, arrays = layout.from_address(owner._address), {}
     for field, kind in layout._fields_:
         # A null pointer, of what this model does not use, may be an array of its full size in Python.
@@ -116,7 +99,7 @@ def check() -> str | None:
     try:
         function_addresses()
         agree = _agrees("mjModel", model) and _agrees("mjData", data)
-        contact, contacts = _struct("mjContact"), _struct("mjData").from_address(data._address).contact
+        contact, contacts = struct("mjContact"), struct("mjData").from_address(data._address).contact
     except (OSError, AttributeError, KeyError, TypeError) as error:
         return f"MuJoCo {version} lacks a symbol that compiled code calls ({error}): install mujoco 3.3.0"
     geoms, forces = data.contact.geom, data.contact.efc_address

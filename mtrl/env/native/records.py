@@ -1,5 +1,6 @@
 """What the compiled step knows of an environment copy: one record of a structured array."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ PLACES = (
 )
 """Addresses in an mjData: of positions (3 doubles), rotations (3x3 matrix or quaternion) and joints.
 
-``touch`` is that of a record of type ``mujoco_c.TOUCH``.
+``touch`` is that of a record of type ``stick_push.TOUCH``.
 """
 
 GOAL = {
@@ -89,8 +90,8 @@ COPY = np.dtype([*ADDRESSES, *SNAPSHOT, *STEP, *EPISODE], align=True)
 Copy = np.record
 """A record of type ``COPY``, in compiled code."""
 
-Places = dict[str, NDArray[Any]]
-"""Arrays of a simulation, by some of the names in ``PLACES``."""
+Place = str | Callable[[Any], NDArray[Any]]
+"""Which array of an ``MjData``: "body obj xpos" is ``data.body("obj").xpos``; or what returns it."""
 
 FLAGS = ("success", "is_success", "TimeLimit.truncated", "done")
 """What the step says of each copy besides observation and reward: the first three by their names in ``info``."""

@@ -3,8 +3,8 @@
 The module's name is the task's: ``button_press_topdown.py`` is button-press-topdown-v3. A file that lies here is a
 native task; nothing else registers it, and a run compiles and loads those of its own tasks only. It has:
 
-* ``places(data)``: the arrays of an ``MjData`` whose addresses the task's functions need beyond those of the hand, by
-  their names in ``records.PLACES``
+* ``places``: where in an ``MjData`` is what the task's functions need beyond the hand, by the names in
+  ``records.PLACES`` (see ``records.Place``)
 * ``observe(copy)``: writes position and rotation of the object into ``copy.frame``
 * ``reward(copy)``: the reward and whether the task is solved, from ``copy.observation``, ``copy.action``,
   ``copy.places`` and what the reset has left in ``copy.goal`` (``records.GOAL``). The action holds float64 whatever it

@@ -1,24 +1,18 @@
 """assembly-v3: pick up a wrench and put its ring on a peg."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 _HANDLE_LENGTH = 0.02
 # Errors in height weigh three times.
 _SCALE = (1.0, 1.0, 3.0)
 
-
-def places(data: MjData) -> Places:
-    """Return the wrench's handle and the centre of its ring."""
-    return {
-        "object": data.site("RoundNut-8").xpos,
-        "object_rotation": data.body("RoundNut").xquat,
-        "nut": data.site("RoundNut").xpos,
-    }
-
-
+# The wrench's handle and the centre of its ring.
+places = {
+    "object": "site RoundNut-8 xpos",
+    "object_rotation": "body RoundNut xquat",
+    "nut": "site RoundNut xpos",
+}
 observe = m.position_and_quaternion
 
 

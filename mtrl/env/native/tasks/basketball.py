@@ -1,9 +1,7 @@
 """basketball-v3: pick up a ball and bring it above the hoop."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.08
 
@@ -11,13 +9,8 @@ _ABOVE_THE_HOOP = 0.3
 # Errors in height weigh twice.
 _SCALE = (1.0, 1.0, 2.0)
 
-
-def places(data: MjData) -> Places:
-    """Return the ball."""
-    ball = data.body("bsktball")
-    return {"object": ball.xpos, "object_rotation": ball.xquat}
-
-
+# The ball.
+places = {"object": "body bsktball xpos", "object_rotation": "body bsktball xquat"}
 observe = m.position_and_quaternion
 
 

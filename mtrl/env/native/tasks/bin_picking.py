@@ -1,19 +1,12 @@
 """bin-picking-v3: pick up the puck in one bin and put it into the other."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 
-
-def places(data: MjData) -> Places:
-    """Return the puck."""
-    puck = data.body("obj")
-    return {"object": puck.xpos, "object_rotation": puck.xquat}
-
-
+# The puck.
+places = {"object": "body obj xpos", "object_rotation": "body obj xquat"}
 observe = m.position_and_quaternion
 
 

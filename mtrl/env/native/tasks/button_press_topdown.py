@@ -1,17 +1,12 @@
 """button-press-topdown-v3: press a button from above."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 SUCCESS_DISTANCE = 0.024
 
-
-def places(data: MjData) -> Places:
-    """Return the button."""
-    button = data.body("button")
-    return {"object": button.xpos, "object_rotation": button.xquat}
+# The button.
+places = {"object": "body button xpos", "object_rotation": "body button xquat"}
 
 
 @m.observes
@@ -20,22 +15,26 @@ def observe(copy: Copy) -> None:
     m.show_body(copy, (0.0, 0.0, 0.193))
 
 
-@m.rewards
-def reward(copy: Copy) -> tuple[float, bool]:
-    """Return the reward for a closed gripper at the button and for pressing, and whether it is pressed."""
+@m.compiled
+def pressing(copy: Copy, tcp: float) -> tuple[float, bool]:
+    """Return the reward for fingers, closed or open as ``tcp`` says, at the button and for pressing, and success."""
     obj = m.triple(copy.observation, 4)
     tcp_to_obj = m.distance(obj, m.tcp_center(copy))
     tcp_to_obj_init = m.distance(obj, m.triple(copy.goal.init_tcp))
     obj_to_target = abs(copy.goal.target_pos[2] - obj[2])
 
-    tcp_closed = 1.0 - copy.observation[3]
     near_button = m.tolerance(tcp_to_obj, 0.0, 0.01, tcp_to_obj_init)
     button_pressed = m.tolerance(obj_to_target, 0.0, 0.005, copy.goal.obj_to_target_init)
-
-    reward = 5.0 * m.hamacher_product(tcp_closed, near_button)
+    reward = 5.0 * m.hamacher_product(tcp, near_button)
     if tcp_to_obj <= 0.03:
         reward += 5.0 * button_pressed
     return reward, obj_to_target <= SUCCESS_DISTANCE
+
+
+@m.rewards
+def reward(copy: Copy) -> tuple[float, bool]:
+    """Return the reward for a closed gripper at the button and for pressing, and whether it is pressed."""
+    return pressing(copy, 1.0 - copy.observation[3])
 
 
 @m.rewards

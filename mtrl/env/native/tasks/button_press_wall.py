@@ -1,23 +1,12 @@
 """button-press-wall-v3: press a button from the front, behind a wall."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
+from mtrl.env.native.tasks.button_press import observe, places
+
+__all__ = ["observe", "places", "reward"]
 
 SUCCESS_DISTANCE = 0.03
-
-
-def places(data: MjData) -> Places:
-    """Return the button."""
-    button = data.body("button")
-    return {"object": button.xpos, "object_rotation": button.xquat}
-
-
-@m.observes
-def observe(copy: Copy) -> None:
-    """Return the position of the button's front and its quaternion."""
-    m.show_body(copy, (0.0, -0.193, 0.0))
 
 
 @m.rewards

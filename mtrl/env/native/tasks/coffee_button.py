@@ -1,19 +1,13 @@
 """coffee-button-v3: press the button of a coffee machine."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
+from mtrl.env.native.tasks.button_press import pressing
 
 MAX_DISTANCE = 0.03
-SUCCESS_DISTANCE = 0.02
 
-_NEAR = 0.05
-
-
-def places(data: MjData) -> Places:
-    """Return the button."""
-    return {"object": data.site("buttonStart").xpos}
+# The button.
+places = {"object": "site buttonStart xpos"}
 
 
 @m.observes
@@ -25,16 +19,4 @@ def observe(copy: Copy) -> None:
 @m.rewards
 def reward(copy: Copy) -> tuple[float, bool]:
     """Return the reward for an open gripper at the button and for pressing, and whether it is pressed."""
-    obj = m.triple(copy.observation, 4)
-    tcp_to_obj = m.distance(obj, m.tcp_center(copy))
-    tcp_to_obj_init = m.distance(obj, m.triple(copy.goal.init_tcp))
-    obj_to_target = abs(copy.goal.target_pos[1] - obj[1])
-
-    tcp_opened = copy.observation[3]
-    near_button = m.tolerance(tcp_to_obj, 0.0, _NEAR, tcp_to_obj_init)
-    button_pressed = m.tolerance(obj_to_target, 0.0, 0.005, MAX_DISTANCE)
-
-    reward = 2.0 * m.hamacher_product(tcp_opened, near_button)
-    if tcp_to_obj <= _NEAR:
-        reward += 8.0 * button_pressed
-    return reward, obj_to_target <= SUCCESS_DISTANCE
+    return pressing(copy, MAX_DISTANCE)

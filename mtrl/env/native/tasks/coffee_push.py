@@ -1,9 +1,7 @@
 """coffee-push-v3: push a mug under the coffee machine."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_DISTANCE = 0.07
@@ -11,12 +9,8 @@ SUCCESS_DISTANCE = 0.07
 # Errors in x and y weigh twice those in height.
 _SCALE = (2.0, 2.0, 1.0)
 
-
-def places(data: MjData) -> Places:
-    """Return the mug."""
-    return {"object": data.body("obj").xpos, "object_rotation": data.geom("mug").xmat}
-
-
+# The mug.
+places = {"object": "body obj xpos", "object_rotation": "geom mug xmat"}
 observe = m.position_and_matrix
 
 

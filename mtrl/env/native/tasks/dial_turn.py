@@ -2,10 +2,8 @@
 
 import math
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.07
 
@@ -15,12 +13,12 @@ _DIAL_REACH_RADIUS = 0.005
 # From the mark to where the closed gripper pushes it.
 _TO_PUSH_POSITION = (0.05, 0.02, 0.09)
 
-
-def places(data: MjData) -> Places:
-    """Return the dial and the angle of its knob."""
-    dial = data.body("dial")
-    knob = data.joint("knob_Joint_1").qpos
-    return {"object": dial.xpos, "object_rotation": dial.xquat, "dial_angle": knob}
+# The dial and the angle of its knob.
+places = {
+    "object": "body dial xpos",
+    "object_rotation": "body dial xquat",
+    "dial_angle": "joint knob_Joint_1 qpos",
+}
 
 
 @m.observes

@@ -1,22 +1,16 @@
 """disassemble-v3: lift a wrench off its peg."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 WRENCH_HANDLE_LENGTH = 0.02
 
-
-def places(data: MjData) -> Places:
-    """Return where the wrench is held, and the centre of its ring."""
-    return {
-        "object": data.site("RoundNut-8").xpos,
-        "object_rotation": data.body("RoundNut").xquat,
-        "nut": data.site("RoundNut").xpos,
-    }
-
-
+# Where the wrench is held, and the centre of its ring.
+places = {
+    "object": "site RoundNut-8 xpos",
+    "object_rotation": "body RoundNut xquat",
+    "nut": "site RoundNut xpos",
+}
 observe = m.position_and_quaternion
 
 

@@ -1,20 +1,13 @@
 """door-close-v3: push a door shut."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_DISTANCE = 0.08
 
-
-def places(data: MjData) -> Places:
-    """Return the handle."""
-    handle = data.geom("handle")
-    return {"object": handle.xpos, "object_rotation": handle.xmat}
-
-
+# The handle.
+places = {"object": "geom handle xpos", "object_rotation": "geom handle xmat"}
 observe = m.position_and_matrix
 
 

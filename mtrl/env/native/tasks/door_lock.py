@@ -1,21 +1,15 @@
 """door-lock-v3: lock a door by turning its lock down."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 LOCK_LENGTH = 0.1
 SUCCESS_DISTANCE = 0.02
 
 _SCALE = (0.25, 1.0, 0.5)
 
-
-def places(data: MjData) -> Places:
-    """Return the end of the lock, and the door."""
-    return {"object": data.site("lockStartLock").xpos, "object_rotation": data.body("door_link").xquat}
-
-
+# The end of the lock, and the door.
+places = {"object": "site lockStartLock xpos", "object_rotation": "body door_link xquat"}
 observe = m.position_and_quaternion
 
 

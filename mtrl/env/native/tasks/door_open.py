@@ -2,21 +2,17 @@
 
 import math
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 SUCCESS_DISTANCE = 0.08
 
-
-def places(data: MjData) -> Places:
-    """Return the handle and the hinge."""
-    handle = data.geom("handle")
-    hinge = data.joint("doorjoint").qpos
-    return {"object": handle.xpos, "object_rotation": handle.xmat, "door_angle": hinge}
-
-
+# The handle and the hinge.
+places = {
+    "object": "geom handle xpos",
+    "object_rotation": "geom handle xmat",
+    "door_angle": "joint doorjoint qpos",
+}
 observe = m.position_and_matrix
 
 

@@ -1,9 +1,7 @@
 """door-unlock-v3: unlock a door by pushing its lock aside."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 LOCK_LENGTH = 0.1
 SUCCESS_DISTANCE = 0.02
@@ -13,12 +11,8 @@ _SCALE = (0.25, 1.0, 0.5)
 # From the fingers to the gripper's shoulder, which is to push.
 _SHOULDER = (0.0, 0.055, 0.07)
 
-
-def places(data: MjData) -> Places:
-    """Return the end of the lock, and the door."""
-    return {"object": data.site("lockStartUnlock").xpos, "object_rotation": data.body("door_link").xquat}
-
-
+# The end of the lock, and the door.
+places = {"object": "site lockStartUnlock xpos", "object_rotation": "body door_link xquat"}
 observe = m.position_and_quaternion
 
 

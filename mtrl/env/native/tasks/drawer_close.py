@@ -1,9 +1,7 @@
 """drawer-close-v3: push a drawer shut."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_DISTANCE = TARGET_RADIUS + 0.015
@@ -11,10 +9,8 @@ SUCCESS_DISTANCE = TARGET_RADIUS + 0.015
 _HANDLE_REACH_RADIUS = 0.005
 _MAX_DISTANCE = 0.15
 
-
-def places(data: MjData) -> Places:
-    """Return the drawer."""
-    return {"object": data.body("drawer_link").xpos}
+# The drawer.
+places = {"object": "body drawer_link xpos"}
 
 
 @m.observes

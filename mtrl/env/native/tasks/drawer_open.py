@@ -1,9 +1,7 @@
 """drawer-open-v3: pull a drawer open."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 MAX_DISTANCE = 0.2
 SUCCESS_DISTANCE = 0.03
@@ -11,11 +9,8 @@ SUCCESS_DISTANCE = 0.03
 # Errors in x and y weigh more, so that the gripper can first come down onto the handle.
 _SCALE = (3.0, 3.0, 1.0)
 
-
-def places(data: MjData) -> Places:
-    """Return the drawer."""
-    drawer = data.body("drawer_link")
-    return {"object": drawer.xpos, "object_rotation": drawer.xquat}
+# The drawer.
+places = {"object": "body drawer_link xpos", "object_rotation": "body drawer_link xquat"}
 
 
 @m.observes

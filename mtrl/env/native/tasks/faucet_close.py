@@ -1,17 +1,11 @@
 """faucet-close-v3: turn a faucet shut."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 from mtrl.env.native.tasks import faucet_open
 
-
-def places(data: MjData) -> Places:
-    """Return the other side of the handle, and the base."""
-    return faucet_open.places(data) | {"object": data.site("handleStartClose").xpos}
-
-
+# The other side of the handle, and the base.
+places = faucet_open.places | {"object": "site handleStartClose xpos"}
 observe = faucet_open.observe
 _turning = faucet_open.turning
 

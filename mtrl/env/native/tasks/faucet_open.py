@@ -1,21 +1,14 @@
 """faucet-open-v3: turn a faucet open."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.07
 
 _REACH_RADIUS = 0.01
 
-
-def places(data: MjData) -> Places:
-    """Return the handle, and the base, which does not turn."""
-    return {
-        "object": data.site("handleStartOpen").xpos,
-        "object_rotation": data.body("faucetBase").xquat,
-    }
+# The handle, and the base, which does not turn.
+places = {"object": "site handleStartOpen xpos", "object_rotation": "body faucetBase xquat"}
 
 
 @m.observes

@@ -2,32 +2,27 @@
 
 import math
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 HANDLE_LENGTH = 0.14
 SUCCESS_DEPTH = 0.09
 
-
-def places(data: MjData) -> Places:
-    """Return the hammer, the nail, and how deep the nail is in."""
-    hammer, nail = data.body("hammer"), data.body("nail_link")
-    return {
-        "object": hammer.xpos,
-        "object_rotation": hammer.xquat,
-        "second_object": nail.xpos,
-        "second_rotation": nail.xquat,
-        "nail_depth": data.joint("NailSlideJoint").qpos,
-    }
+# The hammer, the nail, and how deep the nail is in.
+places = {
+    "object": "body hammer xpos",
+    "object_rotation": "body hammer xquat",
+    "second_object": "body nail_link xpos",
+    "second_rotation": "body nail_link xquat",
+    "nail_depth": "joint NailSlideJoint qpos",
+}
 
 
 @m.observes
 def observe(copy: Copy) -> None:
     """Return positions and quaternions of hammer and nail."""
     m.show(copy, m.vector(copy.places.object), m.stored_quaternion(copy.places.object_rotation))
-    m.show_second(copy, m.vector(copy.places.second_object), m.stored_quaternion(copy.places.second_rotation))
+    m.show(copy, m.vector(copy.places.second_object), m.stored_quaternion(copy.places.second_rotation), 11)
 
 
 @m.compiled

@@ -1,20 +1,14 @@
 """handle-press-v3: press a handle down."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.02
 
 _HANDLE_RADIUS = 0.02
 
-
-def places(data: MjData) -> Places:
-    """Return the handle."""
-    return {"object": data.site("handleStart").xpos}
-
-
+# The handle.
+places = {"object": "site handleStart xpos"}
 observe = m.position_alone
 
 

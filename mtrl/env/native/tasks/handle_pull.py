@@ -1,18 +1,12 @@
 """handle-pull-v3: pull a handle up."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 
-
-def places(data: MjData) -> Places:
-    """Return a point beside the handle."""
-    return {"object": data.site("handleRight").xpos}
-
-
+# A point beside the handle.
+places = {"object": "site handleRight xpos"}
 observe = m.position_alone
 
 

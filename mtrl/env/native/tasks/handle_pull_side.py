@@ -1,19 +1,13 @@
 """handle-pull-side-v3: pull a handle up that lies at the side of the table."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.08
 
-
-def places(data: MjData) -> Places:
-    """Return the middle of the handle."""
-    return {"object": data.site("handleCenter").xpos}
-
-
+# The middle of the handle.
+places = {"object": "site handleCenter xpos"}
 observe = m.position_alone
 
 

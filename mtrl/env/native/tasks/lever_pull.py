@@ -2,10 +2,8 @@
 
 import math
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 LEVER_RADIUS = 0.2
 SUCCESS_ANGLE = math.pi / 24.0
@@ -16,16 +14,12 @@ _LEVER_OFFSET = (0.12, -LEVER_RADIUS, 0.25)
 _SHOULDER_OFFSET = (0.0, 0.055, 0.07)
 _SCALE = (4.0, 1.0, 4.0)
 
-
-def places(data: MjData) -> Places:
-    """Return the end of the lever and its hinge."""
-    return {
-        "object": data.site("leverStart").xpos,
-        "object_rotation": data.geom("objGeom").xmat,
-        "lever_angle": data.joint("LeverAxis").qpos,
-    }
-
-
+# The end of the lever and its hinge.
+places = {
+    "object": "site leverStart xpos",
+    "object_rotation": "geom objGeom xmat",
+    "lever_angle": "joint LeverAxis qpos",
+}
 observe = m.position_and_matrix
 
 

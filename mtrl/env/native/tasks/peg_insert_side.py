@@ -1,30 +1,23 @@
 """peg-insert-side-v3: pick up a peg and insert it into a hole from the side."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.07
 
 # Errors across the hole weigh twice those along it.
 _SCALE = (1.0, 2.0, 2.0)
 
-
-def places(data: MjData) -> Places:
-    """Return where the peg is grasped, its head, and the two boxes that it must not run into."""
-    grasp = data.site("pegGrasp")
-    return {
-        "object": grasp.xpos,
-        "object_rotation": grasp.xmat,
-        "peg_head": data.site("pegHead").xpos,
-        "bottom_right_corner_1": data.site("bottom_right_corner_collision_box_1").xpos,
-        "top_left_corner_1": data.site("top_left_corner_collision_box_1").xpos,
-        "bottom_right_corner_2": data.site("bottom_right_corner_collision_box_2").xpos,
-        "top_left_corner_2": data.site("top_left_corner_collision_box_2").xpos,
-    }
-
-
+# Where the peg is grasped, its head, and the two boxes that it must not run into.
+places = {
+    "object": "site pegGrasp xpos",
+    "object_rotation": "site pegGrasp xmat",
+    "peg_head": "site pegHead xpos",
+    "bottom_right_corner_1": "site bottom_right_corner_collision_box_1 xpos",
+    "top_left_corner_1": "site top_left_corner_collision_box_1 xpos",
+    "bottom_right_corner_2": "site bottom_right_corner_collision_box_2 xpos",
+    "top_left_corner_2": "site top_left_corner_collision_box_2 xpos",
+}
 observe = m.position_and_matrix
 
 

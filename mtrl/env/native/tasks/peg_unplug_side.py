@@ -1,19 +1,13 @@
 """peg-unplug-side-v3: pull a peg out of its hole."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07
 
-
-def places(data: MjData) -> Places:
-    """Return the end of the peg, and the peg."""
-    return {"object": data.site("pegEnd").xpos, "object_rotation": data.body("plug1").xquat}
-
-
+# The end of the peg, and the peg.
+places = {"object": "site pegEnd xpos", "object_rotation": "body plug1 xquat"}
 observe = m.position_and_quaternion
 
 

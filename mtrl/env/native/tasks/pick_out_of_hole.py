@@ -1,20 +1,13 @@
 """pick-out-of-hole-v3: pick the puck out of a hole and carry it to a point in the air."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07
 
-
-def places(data: MjData) -> Places:
-    """Return the puck."""
-    puck = data.body("obj")
-    return {"object": puck.xpos, "object_rotation": puck.xquat}
-
-
+# The puck.
+places = {"object": "body obj xpos", "object_rotation": "body obj xquat"}
 observe = m.position_and_quaternion
 
 

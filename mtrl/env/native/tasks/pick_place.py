@@ -1,9 +1,7 @@
 """pick-place-v3: pick up the puck and carry it to a point in the air."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07
@@ -11,12 +9,8 @@ SUCCESS_RADIUS = 0.07
 _OBJECT_RADIUS = 0.015
 _XZ_SUCCESS_MARGIN = 0.005
 
-
-def places(data: MjData) -> Places:
-    """Return the puck."""
-    return {"object": data.body("obj").xpos, "object_rotation": data.geom("objGeom").xmat}
-
-
+# The puck.
+places = {"object": "body obj xpos", "object_rotation": "geom objGeom xmat"}
 observe = m.position_and_matrix
 
 

@@ -1,20 +1,13 @@
 """plate-slide-v3: slide a plate forward into a cabinet."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07
 
-
-def places(data: MjData) -> Places:
-    """Return the plate."""
-    plate = data.geom("puck")
-    return {"object": plate.xpos, "object_rotation": plate.xmat}
-
-
+# The plate.
+places = {"object": "geom puck xpos", "object_rotation": "geom puck xmat"}
 observe = m.position_and_matrix
 
 

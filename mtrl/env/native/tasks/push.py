@@ -1,18 +1,12 @@
 """push-v3: push the puck to a point on the table."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 
-
-def places(data: MjData) -> Places:
-    """Return the puck."""
-    return {"object": data.body("obj").xpos, "object_rotation": data.geom("objGeom").xmat}
-
-
+# The puck.
+places = {"object": "body obj xpos", "object_rotation": "geom objGeom xmat"}
 observe = m.position_and_matrix
 
 

@@ -1,22 +1,15 @@
 """push-back-v3: grasp the puck and pull it back to a point on the table."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07
 
 _OBJECT_RADIUS = 0.007
 
-
-def places(data: MjData) -> Places:
-    """Return the puck."""
-    puck = data.geom("objGeom")
-    return {"object": puck.xpos, "object_rotation": puck.xmat}
-
-
+# The puck.
+places = {"object": "geom objGeom xpos", "object_rotation": "geom objGeom xmat"}
 observe = m.position_and_matrix
 
 

@@ -1,18 +1,12 @@
 """reach-v3: bring the gripper to a point in the air."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 
-
-def places(data: MjData) -> Places:
-    """Return the puck, which plays no part in the reward."""
-    return {"object": data.body("obj").xpos, "object_rotation": data.geom("objGeom").xmat}
-
-
+# The puck, which plays no part in the reward.
+places = {"object": "body obj xpos", "object_rotation": "geom objGeom xmat"}
 observe = m.position_and_matrix
 
 

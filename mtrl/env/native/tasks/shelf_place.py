@@ -1,9 +1,7 @@
 """shelf-place-v3: pick up a block and place it on a shelf."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.07
@@ -11,12 +9,8 @@ SUCCESS_RADIUS = 0.07
 _HEIGHT = 0.24
 _HALF_WIDTH = 0.15
 
-
-def places(data: MjData) -> Places:
-    """Return the block."""
-    return {"object": data.body("obj").xpos, "object_rotation": data.geom("objGeom").xmat}
-
-
+# The block.
+places = {"object": "body obj xpos", "object_rotation": "geom objGeom xmat"}
 observe = m.position_and_matrix
 
 

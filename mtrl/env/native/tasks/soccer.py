@@ -1,9 +1,8 @@
 """soccer-v3: push a ball into a goal."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
+from mtrl.env.native.tasks.sweep import sweeping
 
 TARGET_RADIUS = 0.07
 
@@ -12,13 +11,8 @@ _OBJECT_RADIUS = 0.013
 # Errors across the goal weigh more than those along it.
 _SCALE = (3.0, 1.0, 1.0)
 
-
-def places(data: MjData) -> Places:
-    """Return the ball."""
-    ball = data.body("soccer_ball")
-    return {"object": ball.xpos, "object_rotation": ball.xmat}
-
-
+# The ball.
+places = {"object": "body soccer_ball xpos", "object_rotation": "body soccer_ball xmat"}
 observe = m.position_and_matrix
 
 
@@ -36,7 +30,7 @@ def reward(copy: Copy) -> tuple[float, bool]:
         in_place -= 2.0 * ((obj[1] - goal_line) / (1.0 - goal_line))
         in_place = min(max(in_place, 0.0), 1.0)
 
-    object_grasped = m.sweeping_reward(copy, obj, _OBJECT_RADIUS, 0.01, 0.005)
+    object_grasped = sweeping(copy, obj, _OBJECT_RADIUS, 0.01, 0.005)
     reward = 3.0 * object_grasped + 6.5 * in_place
     if target_to_obj < TARGET_RADIUS:
         reward = 10.0

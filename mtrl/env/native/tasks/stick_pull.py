@@ -1,9 +1,7 @@
 """stick-pull-v3: put a stick through the handle of a container and pull it."""
 
-from mujoco import MjData
-
 from mtrl.env.native import maths as m
-from mtrl.env.native.records import Copy, Places
+from mtrl.env.native.records import Copy
 
 TARGET_RADIUS = 0.05
 SUCCESS_RADIUS = 0.12
@@ -12,22 +10,26 @@ SUCCESS_RADIUS = 0.12
 _SCALE = (1.0, 1.0, 2.0)
 _CONTAINER_FROM_HANDLE = (0.05, 0.0, 0.0)
 
+# The stick, the handle that it goes into, and its end.
+places = {
+    "object": "body stick xpos",
+    "object_rotation": "body stick xmat",
+    "second_object": "site insertion xpos",
+    "stick_end": "site stick_end xpos",
+}
 
-def places(data: MjData) -> Places:
-    """Return the stick, the handle that it goes into, and its end."""
-    stick = data.body("stick")
-    return {
-        "object": stick.xpos,
-        "object_rotation": stick.xmat,
-        "second_object": data.site("insertion").xpos,
-        "stick_end": data.site("stick_end").xpos,
-    }
+
+@m.compiled
+def show_stick(copy: Copy, from_insertion: m.Vector) -> None:
+    """Observe position and rotation of a stick, and a position given as seen from where it is inserted."""
+    m.show(copy, m.vector(copy.places.object), m.matrix_quaternion(copy.places.object_rotation))
+    m.show(copy, m.plus(m.vector(copy.places.second_object), from_insertion), m.NO_ROTATION, 11)
 
 
 @m.observes
 def observe(copy: Copy) -> None:
     """Return position and rotation of the stick, and the position of the handle."""
-    m.show_stick(copy, (0.0, 0.0, 0.0))
+    show_stick(copy, (0.0, 0.0, 0.0))
 
 
 @m.compiled
