@@ -79,13 +79,15 @@ def goal_set(task: str, seed: int) -> NDArray[np.float64]:
 
     Meta-World draws them from numpy's global generator during resets, which spend all the time moving the hand. The
     draws do not depend on where the hand is, so one step of that move is enough (tested on all tasks; without any
-    step, some tasks read rotation matrices that MuJoCo has not yet filled).
+    step, some tasks read rotation matrices that MuJoCo has not yet filled). Observations, which take most of the
+    rest, decide nothing here.
     """
     env = make_original(task)
     env._freeze_rand_vec = False
     env._set_task_called = True
     env._reset_hand = lambda steps=1: type(env)._reset_hand(env, 1)
-    global_state = np.random.get_state()
+    env._get_obs = lambda: nothing
+    nothing, global_state = np.zeros(OBSERVATION_SIZE), np.random.get_state()
     np.random.seed(seed)
     try:
         goals = []
