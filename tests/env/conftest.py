@@ -11,9 +11,8 @@ BACKENDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def make():
-    """Return ``make_vec_env``, whose first argument may be a name in ``BACKENDS``; what it makes is closed."""
+def open_and_close():
+    """Return ``make_vec_env``, whose first argument is a name in ``BACKENDS``; what it makes is closed."""
     made = []
 
     def make(backend, *arguments, **options):
@@ -23,3 +22,7 @@ def make():
     yield make
     for env in made:
         env.close()
+
+
+make = pytest.fixture(open_and_close)
+make_for_module = pytest.fixture(open_and_close, scope="module")

@@ -9,30 +9,20 @@ import pytest
 from stable_baselines3.common.vec_env import VecFrameStack
 from stepping import assert_same_steps, play, random_actions
 
-from mtrl.env.make import make_vec_env
 from mtrl.env.normalize import TaskNormalize
 from mtrl.tasks import MT10
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
-BACKENDS = {"stock": {"backend": "stock", "workers": 1}, "native": {"backend": "native", "threads": 2}}
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["stock", "native"])
 def backend(request):
     return request.param
 
 
 @pytest.fixture
-def make(backend):
-    made = []
-
-    def make(tasks=TASKS, copies=1, **options):
-        made.append(make_vec_env(tasks, copies, **BACKENDS[backend], **options))
-        return made[-1]
-
-    yield make
-    for env in made:
-        env.close()
+def make(make, backend):
+    return lambda tasks=TASKS, copies=1, **options: make(backend, tasks, copies, **options)
 
 
 def test_the_time_limit_is_a_truncation_with_the_last_observation_of_the_episode(make):

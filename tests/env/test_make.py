@@ -11,19 +11,13 @@ from mtrl.experiment import compose_run
 from mtrl.tasks import HELD_OUT_SEED
 
 TASKS = ["reach-v3", "push-v3"]
-BACKENDS = {
-    "native": {"backend": "native", "threads": 2},
-    "one process": {"backend": "stock", "workers": 1},
-    "two workers": {"backend": "stock", "workers": 2},
-}
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def env(request):
-    made = mtrl.make_vec_env(TASKS, 1, seed=3, **BACKENDS[request.param])
+@pytest.fixture(scope="module", params=["native", "stock", "workers"])
+def env(request, make_for_module):
+    made = make_for_module(request.param, TASKS, 1, seed=3)
     made.reset()
-    yield made
-    made.close()
+    return made
 
 
 def physics(env):
@@ -113,19 +107,12 @@ def test_what_cannot_be_made_is_refused_in_one_sentence(options, sentence):
     assert "hardware." not in str(refusal.value), "people with a loop of their own have no configuration"
 
 
-def test_whole_numbers_may_be_numpys():
-    numbers = {
-        "copies_per_task": np.int64(2),
-        "seed": np.uint8(3),
-        "horizon": np.int32(7),
-        "threads": np.int64(1),
-    }
-    env = mtrl.make_vec_env(np.array(["reach-v3"]).tolist(), backend="native", **numbers)
-    other = mtrl.make_vec_env(["reach-v3"], np.array([2]), seed=3, horizon=7, backend="native")
+def test_whole_numbers_may_be_numpys(make):
+    numbers = {"seed": np.uint8(3), "horizon": np.int32(7), "threads": np.int64(1)}
+    env = make("native", np.array(["reach-v3"]).tolist(), np.int64(2), **numbers)
+    other = make("native", ["reach-v3"], np.array([2]), seed=3, horizon=7)
     assert env.num_envs == other.num_envs == 2
     np.testing.assert_array_equal(env.reset(), other.reset())
-    for made in (env, other):
-        made.close()
 
 
 def test_the_seed_of_the_held_out_goals_is_no_seed_of_a_run(tmp_path):

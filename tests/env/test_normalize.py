@@ -10,7 +10,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from mtrl.algo.sac import SAC
 from mtrl.checkpoint.model import read_normaliser
-from mtrl.env.make import make_vec_env
 from mtrl.env.normalize import Normaliser, TaskNormalize
 from mtrl.evaluation.protocol import evaluate
 
@@ -18,17 +17,15 @@ TASKS = ["reach-v3", "push-v3"]
 
 
 @pytest.fixture
-def env():
-    venv = make_vec_env(TASKS, 2, horizon=10, seed=1, backend="stock", workers=1)
-    yield venv
-    venv.close()
+def env(make):
+    return make("stock", TASKS, 2, horizon=10, seed=1)
 
 
 def play(env, steps=30, seed=0):
     return stepping.play(env, stepping.random_actions(steps, env.num_envs, seed))
 
 
-def test_the_one_hot_passes_through_and_the_rest_is_stable_baselines3s(env):
+def test_the_one_hot_passes_through_and_the_rest_is_stable_baselines3s(env, make):
     own = TaskNormalize(env, observations=True, reward=True, gamma=0.9)
     own.reset()
     steps = play(own)
@@ -37,14 +34,13 @@ def test_the_one_hot_passes_through_and_the_rest_is_stable_baselines3s(env):
         for info in infos:
             if "terminal_observation" in info:
                 np.testing.assert_array_equal(info["terminal_observation"][39:], np.eye(2)[info["task_id"]])
-    theirs = VecNormalize(make_vec_env(TASKS, 2, horizon=10, seed=1, backend="stock", workers=1), gamma=0.9)
+    theirs = VecNormalize(make("stock", TASKS, 2, horizon=10, seed=1), gamma=0.9)
     theirs.reset()
     expected = play(theirs)
     for (obs, reward, _, _), (obs2, reward2, _, _) in zip(steps, expected, strict=True):
         np.testing.assert_array_equal(obs[:, :39], obs2[:, :39])
         np.testing.assert_array_equal(reward, reward2)
     assert not np.array_equal(expected[-1][0][:, 39:], steps[-1][0][:, 39:])
-    theirs.close()
 
 
 def test_each_half_can_be_had_without_the_other(env):
@@ -82,17 +78,16 @@ def test_saved_statistics_normalise_as_they_did_without_being_unpickled_and_cont
         np.testing.assert_array_equal(reward, reward2)
 
 
-def test_the_evaluation_of_a_run_is_that_of_its_saved_model_with_its_saved_normaliser(train, tmp_path):
+def test_the_evaluation_of_a_run_is_that_of_its_saved_model_with_its_saved_normaliser(train, tmp_path, make):
     words = ["experiment=mt3", "env.tasks=[reach-v3,push-v3]", "env.normalize_observations=true"]
     directory = train(tmp_path, *words, "env.normalize_reward=true", "evaluation.every=10000")
     newest = max(directory.glob("checkpoints/step_*"), key=lambda path: int(path.name.split("_")[1]))
     saved = Normaliser(read_normaliser(newest / "normaliser.npz"))
     model = SAC.load(newest / "model.zip", device="cpu")
     assert isinstance(model, StableBaselinesSAC)
-    env = make_vec_env(TASKS, 1, horizon=20, seed=1)
+    env = make("native", TASKS, 1, horizon=20, seed=1)
     again = evaluate(lambda obs: model.predict(saved(obs), deterministic=True)[0], env, TASKS, 2)
     without = evaluate(lambda obs: model.predict(obs, deterministic=True)[0], env, TASKS, 2)
-    env.close()
     result = json.loads((directory / "status.json").read_text())["result"]
     assert result["mean_return"] == pytest.approx(again.mean_return, rel=1e-6)
     assert result["mean_return"] != pytest.approx(without.mean_return, rel=1e-3)

@@ -1,58 +1,50 @@
 """Many copies are cheap: models are shared, and a simulation's own memory is small."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, python
 
-PER_COPY = """
-import numpy as np
-from mtrl.env.make import make_vec_env
-
-def resident():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
-
-copies = 101
-env = make_vec_env(["peg-insert-side-v3"], copies, backend="native", threads=1)
-# The task's model exists by now; a copy's simulation is made by the first reset.
-before = resident()
-env.reset()
-generator = np.random.default_rng(0)
-for _ in range(50):
-    env.step(generator.uniform(-1, 1, (copies, 4)).astype(np.float32))
-print((resident() - before) / copies)
-"""
-
-OFFICIAL_EVALUATION = """
+MEMORY = """
 import time
 import numpy as np
 from mtrl.env.make import make_vec_env
 from mtrl.tasks import GOALS, MT10
 
+def mebibytes(what):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(what)) / 1024
+
+def play(env, steps):
+    env.reset()
+    seconds, generator = time.perf_counter() - started, np.random.default_rng(0)
+    for _ in range(steps):
+        env.step(generator.uniform(-1, 1, (env.num_envs, 4)).astype(np.float32))
+    return seconds
+
 started = time.perf_counter()
+"""
+
+PER_COPY = """
+env = make_vec_env(["peg-insert-side-v3"], 101, backend="native", threads=1)
+# The task's model exists by now; a copy's simulation is made by the first reset.
+before = mebibytes("VmRSS")
+play(env, 50)
+print((mebibytes("VmRSS") - before) / env.num_envs)
+"""
+
+OFFICIAL_EVALUATION = """
 env = make_vec_env(MT10, GOALS, backend="native")
 for i in range(env.num_envs):
     env.env_method("set_task", i // GOALS, i % GOALS, indices=[i])
-env.reset()
-seconds = time.perf_counter() - started
-generator = np.random.default_rng(0)
-for _ in range(20):
-    env.step(generator.uniform(-1, 1, (env.num_envs, 4)).astype(np.float32))
-with open("/proc/self/status") as status:
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-print(seconds, peak)
+print(play(env, 20), mebibytes("VmHWM"))
 """
 
 
 def run(code):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell how much memory a process holds")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
-    )
+    done = python("-c", MEMORY + code, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return [float(value) for value in done.stdout.split()]
 

@@ -2,17 +2,15 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from stepping import assert_same_steps, play, random_actions
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, python
 
 from mtrl.env import native
-from mtrl.env.make import choose_backend, make_vec_env
+from mtrl.env.make import choose_backend
 from mtrl.tasks import MT10, MT50, NATIVE
 
 TASKS = ["reach-v3", "drawer-close-v3", "push-v3"]
@@ -21,12 +19,14 @@ HALF = list(MT10[1::2])
 
 @pytest.mark.parametrize("terminate_on_success", [False, True])
 @pytest.mark.parametrize("task_id", [False, True])
-def test_everything_returned_is_what_stock_returns(tmp_path, monkeypatch, task_id, terminate_on_success):
+def test_everything_returned_is_what_stock_returns(
+    tmp_path, monkeypatch, task_id, terminate_on_success, make
+):
     # MuJoCo writes a log file into the working directory.
     monkeypatch.chdir(tmp_path)
     options = {"horizon": 30, "seed": 5, "task_id": task_id, "terminate_on_success": terminate_on_success}
-    native = make_vec_env(TASKS, [2, 1, 1], backend="native", threads=2, **options)
-    stock = make_vec_env(TASKS, [2, 1, 1], backend="stock", workers=1, **options)
+    native = make("native", TASKS, [2, 1, 1], threads=2, **options)
+    stock = make("stock", TASKS, [2, 1, 1], **options)
     assert native.observation_space == stock.observation_space
     assert native.action_space == stock.action_space
     np.testing.assert_array_equal(native.reset(), stock.reset())
@@ -50,15 +50,11 @@ def test_everything_returned_is_what_stock_returns(tmp_path, monkeypatch, task_i
     ends = [info for _, _, _, infos in results[0] for info in infos if "episode" in info]
     assert len(ends) >= 12
     assert {info["task_id"] for info in ends} == {0, 1, 2}
-    native.close()
-    stock.close()
 
 
-def test_results_do_not_depend_on_threads_or_on_the_number_of_copies():
-    alone = [make_vec_env([task], 1, backend="native", seed=3, task_id=False) for task in HALF]
-    together = [
-        make_vec_env(HALF, 1, backend="native", seed=3, task_id=False, threads=threads) for threads in (1, 3)
-    ]
+def test_results_do_not_depend_on_threads_or_on_the_number_of_copies(make):
+    alone = [make("native", [task], 1, seed=3, task_id=False) for task in HALF]
+    together = [make("native", HALF, 1, seed=3, task_id=False, threads=threads) for threads in (1, 3)]
     for i, env in enumerate(alone):
         env.env_method("set_task", 0, i)
         env.reset()
@@ -72,13 +68,11 @@ def test_results_do_not_depend_on_threads_or_on_the_number_of_copies():
             obs, reward, _, _ = env.step(action)
             np.testing.assert_array_equal(obs, np.concatenate([step[0] for step in single]))
             np.testing.assert_array_equal(reward, np.concatenate([step[1] for step in single]))
-    for env in (*alone, *together):
-        env.close()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_step_async_gives_what_step_gives_and_leaves_the_caller_free(threads):
-    one, other = (make_vec_env(TASKS, 2, backend="native", seed=3, horizon=20, threads=threads) for _ in "ab")
+def test_step_async_gives_what_step_gives_and_leaves_the_caller_free(threads, make):
+    one, other = (make("native", TASKS, 2, seed=3, horizon=20, threads=threads) for _ in "ab")
     one.reset()
     other.reset()
     for action in random_actions(50, 6):
@@ -87,13 +81,11 @@ def test_step_async_gives_what_step_gives_and_leaves_the_caller_free(threads):
         expected = other.step(action.copy())
         action[:] = np.nan
         assert_same_steps([one.step_wait()], [expected])
-    one.close()
-    other.close()
 
 
-def test_the_step_runs_without_the_interpreter():
+def test_the_step_runs_without_the_interpreter(make):
     """Python code goes on while 200 copies are stepped in the background."""
-    env = make_vec_env(["reach-v3"], 200, backend="native", threads=1)
+    env = make("native", ["reach-v3"], 200, threads=1)
     env.reset()
     actions = random_actions(1, 200)[0]
     counted = 0
@@ -102,11 +94,10 @@ def test_the_step_runs_without_the_interpreter():
         counted += 1
     env.step_wait()
     assert counted > 50
-    env.close()
 
 
-def test_misuse_is_refused():
-    env = make_vec_env(TASKS, 1, backend="native")
+def test_misuse_is_refused(make):
+    env = make("native", TASKS, 1)
     with pytest.raises(RuntimeError, match="call reset first"):
         env.step(np.zeros((3, 4), np.float32))
     env.reset()
@@ -126,7 +117,6 @@ def test_misuse_is_refused():
         env.env_method("render")
     assert env.env_is_wrapped(object) == [False] * 3
     assert env.get_attr("horizon") == [500] * 3
-    env.close()
 
 
 def step_in_child(env, action, queue):
@@ -135,8 +125,8 @@ def step_in_child(env, action, queue):
     env.close()
 
 
-def test_a_forked_child_steps_its_parents_environment():
-    env = make_vec_env(TASKS, 2, backend="native", threads=2)
+def test_a_forked_child_steps_its_parents_environment(make):
+    env = make("native", TASKS, 2, threads=2)
     env.reset()
     first, second = random_actions(2, 6)
     env.step_async(first)
@@ -149,11 +139,10 @@ def test_a_forked_child_steps_its_parents_environment():
     child.join(60)
     assert child.exitcode == 0
     np.testing.assert_array_equal(in_child, env.step(second)[0])
-    env.close()
 
 
-def test_two_environments_step_in_two_threads_of_one_process():
-    envs = [make_vec_env(TASKS, 2, backend="native", threads=2, seed=4, horizon=20) for _ in "ab"]
+def test_two_environments_step_in_two_threads_of_one_process(make):
+    envs = [make("native", TASKS, 2, threads=2, seed=4, horizon=20) for _ in "ab"]
     actions = random_actions(40, 6)
 
     def play_all(env):
@@ -162,8 +151,6 @@ def test_two_environments_step_in_two_threads_of_one_process():
 
     with ThreadPoolExecutor(2) as pool:
         assert_same_steps(*pool.map(play_all, envs))
-    for env in envs:
-        env.close()
 
 
 RENDER = """
@@ -196,15 +183,7 @@ for action in actions[6:]:
 
 def test_rewards_of_its_own_tasks_alone_are_loaded_frames_are_those_of_stock_and_rendering_changes_nothing():
     # Which OpenGL MuJoCo uses is decided when it is imported, so before this process could say.
-    environment = {"MUJOCO_GL": "egl"} | os.environ
-    done = subprocess.run(
-        [sys.executable, "-c", RENDER],
-        env=environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python("-c", RENDER, cwd=REPOSITORY, **{"MUJOCO_GL": "egl"} | os.environ)
     if done.stderr.startswith("no OpenGL here"):
         pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr
