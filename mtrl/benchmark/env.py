@@ -18,16 +18,16 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from mtrl.benchmark.pairing import Block, medians, ratio, take_turns
 from mtrl.env.make import make_vec_env
-from mtrl.env.metaworld import StockEnv, goal_set, metaworld_task
+from mtrl.env.metaworld import STATE, StockEnv, get_physics, goal_set, make_original, metaworld_task
 from mtrl.hardware import available_cores
 from mtrl.tasks import HORIZON, MT3, MT10, MT25, MT50
 
 _SETS = {"mt3": MT3, "mt10": MT10, "mt25": MT25, "mt50": MT50}
+_MAIN = ("native_over_physics", "native_over_stock", "native_over_envpool", "threads_over_one")
 _SEED = _GOAL = 0
 
 
@@ -53,19 +53,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     whole = [name for name in arguments.tasks if name in _SETS] or ["mt10"]
     singles = list(dict.fromkeys(task for name in arguments.tasks for task in _SETS.get(name, [name])))
-    sets, result = {}, {key: getattr(arguments, key) for key in ("rounds", "copies", "threads")}
-    for name, tasks in (
-        {task: [task] for task in singles} | {name.upper(): _SETS[name] for name in whole}
-    ).items():
+    rows = {}
+    for name, tasks in [(task, [task]) for task in singles] + [(name.upper(), _SETS[name]) for name in whole]:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         threads = arguments.threads if len(tasks) > 1 else 1
-        sets[name] = _measure(tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc)
-    result["sets"] = sets
-    for key in ("native_over_physics", "native_over_stock", "native_over_envpool", "threads_over_one"):
-        if key in sets[whole[-1].upper()]:
-            result[key] = sets[whole[-1].upper()][key]
+        rows[name] = _measure(tasks, arguments.copies, arguments.rounds, threads, not arguments.no_subproc)
+    result = {key: getattr(arguments, key) for key in ("rounds", "copies", "threads")} | {"sets": rows}
+    result |= {key: value for key, value in rows[whole[-1].upper()].items() if key in _MAIN}
     if singles:
-        result["mean_native_over_physics"] = mean(sets[task]["native_over_physics"] for task in singles)
+        result["mean_native_over_physics"] = mean(rows[task]["native_over_physics"] for task in singles)
     return result
 
 
@@ -83,31 +79,26 @@ def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subpr
     sides = {"physics": _physics([tasks[task] for task in assignment], actions)}
     sides |= {name: _episodes(env, assignment, actions) for name, env in envs.items()}
     if find_spec("envpool"):
-        sides |= {
-            "native_cpu": _episodes(envs["native"], assignment, actions, time.process_time),
-            "envpool_cpu": _envpool(tasks, copies, actions),
-        }
+        sides["native_cpu"] = _episodes(envs["native"], assignment, actions, time.process_time)
+        sides["envpool_cpu"] = _envpool(tasks, copies, actions)
     try:
         rates = take_turns(sides, rounds)
     finally:
         for env in envs.values():
             env.close()
-    row = medians(rates)
-    for base in ("physics", "stock", "subproc"):
-        if base in rates:
-            row[f"native_over_{base}"] = ratio(rates, "native", base)
-    if "envpool_cpu" in rates:
-        row["native_over_envpool"] = ratio(rates, "native_cpu", "envpool_cpu")
-    if "threads" in rates:
-        row["threads_over_one"] = ratio(rates, "threads", "native")
-    return row
+    pairs = {f"native_over_{base}": ("native", base) for base in ("physics", "stock", "subproc")}
+    pairs["native_over_envpool"] = "native_cpu", "envpool_cpu"
+    pairs["threads_over_one"] = "threads", "native"
+    return medians(rates) | {
+        key: ratio(rates, *pair) for key, pair in pairs.items() if rates.keys() >= {*pair}
+    }
 
 
 def _block(
     actions: np.ndarray,
     play: Callable[[], None],
-    begin: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
+    begin: Callable[[], None] = lambda: None,
 ) -> Block:
     """Return a block that plays ``actions``, ``(steps, copies, 4)``; what ``begin`` does is not timed."""
 
@@ -120,12 +111,7 @@ def _block(
     return block
 
 
-def _episodes(
-    env: Any,
-    assignment: Sequence[int],
-    actions: np.ndarray,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Block:
+def _episodes(env: Any, assignment: Sequence[int], actions: np.ndarray, *clock: Callable[[], float]) -> Block:
     """Return a block: a whole episode of every copy, and the resets after it."""
     for copy, task in enumerate(assignment):
         env.env_method("set_task", task, _GOAL, indices=[copy])
@@ -135,7 +121,7 @@ def _episodes(
         for action in actions:
             env.step(action)
 
-    return _block(actions, play, clock=clock)
+    return _block(actions, play, *clock)
 
 
 def _envpool(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Block:
@@ -156,7 +142,7 @@ def _envpool(tasks: Sequence[str], copies: int, actions: np.ndarray) -> Block:
             for pool in pools:
                 pool.recv()
 
-    return _block(actions, play, clock=time.process_time)
+    return _block(actions, play, time.process_time)
 
 
 def _physics(names: Sequence[str], actions: np.ndarray) -> Block:
@@ -165,16 +151,14 @@ def _physics(names: Sequence[str], actions: np.ndarray) -> Block:
     from mtrl.env.native import mujoco_c
     from mtrl.env.native.kernel import simulate
 
-    whole, functions = mujoco.mjtState.mjSTATE_INTEGRATION, mujoco_c.function_addresses()
+    functions = mujoco_c.function_addresses()
     starts, addresses, inputs = [], [], []
     for copy, name in enumerate(names):
-        env = ALL_V3_ENVIRONMENTS[name]()
+        env = make_original(name)
         env.set_task(metaworld_task(name, goal_set(name, _SEED)[_GOAL]))
         env.reset()
         model, data = env.model, env.data
-        start = np.empty(mujoco.mj_stateSize(model, whole))
-        mujoco.mj_getState(model, data, start, whole)
-        starts.append((model, data, start))
+        starts.append((model, data, get_physics(model, data)))
         inputs.append(_inputs(env, actions[:, copy]))
         data.mocap_quat[0] = (1, 0, 1, 0)
         addresses.append([model._address, data._address, data.mocap_pos.ctypes.data, data.ctrl.ctypes.data])
@@ -183,9 +167,9 @@ def _physics(names: Sequence[str], actions: np.ndarray) -> Block:
 
     def begin() -> None:
         for model, data, start in starts:
-            mujoco.mj_setState(model, data, start, whole)
+            mujoco.mj_setState(model, data, start, STATE)
 
-    return _block(actions, lambda: simulate(places, hands, fingers, *functions), begin)
+    return _block(actions, lambda: simulate(places, hands, fingers, *functions), begin=begin)
 
 
 def _inputs(env: Any, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -41,12 +41,12 @@ _SIZES = {
 }
 """Widths of the layers of actor and critics, transitions in a batch, and whether the layers are normalised."""
 _HEADS = {"batch 250": 250, "batch 1280": 1280}
-_SEPARATE = {"critic_heads": True, "shared_layers": 0}
 _LINEAR = {"critic_heads": True}
+_SEPARATE = _LINEAR | {"shared_layers": 0}
 _VARIANTS: dict[str, dict[str, Any]] = {
     "shared": {},
     "separate": _SEPARATE,
-    "one layer shared": {"critic_heads": True, "shared_layers": 1},
+    "one layer shared": _LINEAR | {"shared_layers": 1},
     "linear heads": _LINEAR,
     "linear heads, actor too": _LINEAR | {"actor_heads": True},
     "separate, unbalanced": _SEPARATE | {"balanced": False},
@@ -87,10 +87,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"measuring {what} ...", file=sys.stderr, flush=True)
         blocks = {name: _block(work_of(learner), arguments.seconds) for name, learner in learners.items()}
         rates = take_turns(blocks, arguments.rounds)
-        ratios = {
-            f"{name}_over_{base}": ratio(rates, name, base) for name in rates if base not in (None, name)
-        }
-        return medians(rates) | ratios
+        others = [name for name in rates if base not in (None, name)]
+        return medians(rates) | {f"{name}_over_{base}": ratio(rates, name, base) for name in others}
 
     def balanced(batch: int, **options: Any) -> Any:
         return own_sac([256] * 3, batch, device, compiled, **{"balanced": True} | options)

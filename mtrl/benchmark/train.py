@@ -88,11 +88,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         rates = take_turns(sides, arguments.rounds)
     return {
-        "overrides": arguments.overrides,
-        "rounds": arguments.rounds,
-        "steps": arguments.steps,
+        **{name: getattr(arguments, name) for name in ("overrides", "rounds", "steps", "sb3_threads")},
         "hardware": asdict(machine) | {"torch_threads": threads},
-        "sb3_threads": arguments.sb3_threads,
         **medians(rates),
         "train_over_sb3": ratio(rates, "ours", "sb3"),
         "lost": 1 - ratio(rates, "ours", "bare"),
@@ -102,10 +99,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _stock_agent(cfg: Config, env: VecEnv, device: str) -> SAC:
     train_freq, gradient_steps = update_schedule(cfg.algo, env.num_envs)
-    options = {
-        key: getattr(cfg.algo, key) for key in ("learning_rate", "batch_size", "tau", "gamma", "n_steps")
-    }
-    options |= {key: int(getattr(cfg.algo, key)) for key in ("buffer_size", "learning_starts")}
+    names = "learning_rate", "batch_size", "tau", "gamma", "n_steps"
+    options = {name: getattr(cfg.algo, name) for name in names}
+    options |= {name: int(getattr(cfg.algo, name)) for name in ("buffer_size", "learning_starts")}
     options |= {
         "train_freq": train_freq,
         "gradient_steps": gradient_steps,
