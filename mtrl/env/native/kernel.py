@@ -87,17 +87,11 @@ def step_copies(
 ) -> None:
     """Advance copies by one environment step until none is left.
 
-    Several threads may call this at once with the same arguments: each takes the next copy that nobody has.
-
-    Args:
-        single: The actions, which are in the records, came in float32.
-        horizon: Length of an episode in environment steps.
-        terminate_on_success: An episode ends when the task is solved.
-        copies: Records of type ``COPY``, ``(n_envs,)``.
-        observations: Written, ``(n_envs, 39 or more)``; a row stays as it is where a simulation is unstable.
-        rewards: Written as ``dones`` is, ``(n_envs,)``, and ``flags``, ``(n_envs, 4)``, see ``records.FLAGS``.
-        mj_step: Address of MuJoCo's function, as ``mj_forward``.
-        next_copy: Address of an int64, 0 at first, that counts the copies taken.
+    Several threads may call this at once with the same arguments: each takes the next copy that nobody has, which the
+    int64 at address ``next_copy``, 0 at first, counts. The actions are in the records ``copies``, ``(n_envs,)``;
+    ``single`` says that they came in float32. Written are ``observations``, ``(n_envs, 39 or more)``, where a row stays
+    as it is if its simulation is unstable, ``rewards``, ``dones`` and ``flags``, ``(n_envs, 4)``, see
+    ``records.FLAGS``. ``mj_step`` and ``mj_forward`` are addresses of MuJoCo's functions.
     """
     while True:
         i = take_next(next_copy)

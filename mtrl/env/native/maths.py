@@ -387,11 +387,8 @@ def reward_of_carrying_v1(
 ) -> float:
     """Return the v1 reward of tasks that reach, grasp, lift and carry an object.
 
-    Args:
-        copy: The environment copy.
-        placing_dist: Distance of the object to its target, which tells whether it has been dropped.
-        carrying_dist: The distance that is rewarded.
-        height_weight: Weight of the fingers' height while they are not above the object.
+    ``placing_dist`` to the target tells whether it has been dropped, ``carrying_dist`` is rewarded, ``height_weight``
+    is that of the fingers' height while they are not above the object.
     """
     obj, tcp = triple(copy.observation, 4), tcp_center(copy)
     reach_dist, above = distance(obj, tcp), distance_in_plane(obj, tcp, 0, 1)
