@@ -1,8 +1,9 @@
 """Drawing without a screen: the OpenGL that MuJoCo uses, and an upright camera.
 
-The OpenGL must be chosen before MuJoCo is imported, so nothing here imports it at the top.
+MuJoCo reads which OpenGL to use when it is imported, so nothing here imports it at the top.
 """
 
+import importlib
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ _PATIENCE = 60
 
 
 def choose_graphics() -> str:
-    """Set ``MUJOCO_GL`` to what draws on this machine without a screen, and return it.
+    """Set ``MUJOCO_GL`` to what draws on this machine without a screen, let MuJoCo use it, and return it.
 
     If the variable is set, its value is tried and left as it is; a system other than Linux is left alone.
 
@@ -45,6 +46,10 @@ def choose_graphics() -> str:
             command = [sys.executable, "-c", _TRY]
             subprocess.run(command, env=variables, capture_output=True, check=True, timeout=_PATIENCE)
             os.environ["MUJOCO_GL"] = name
+            if not chosen and "mujoco" in sys.modules:
+                # Imported before, it still has what needs a screen.
+                module = importlib.import_module(f"mujoco.{name}")
+                sys.modules["mujoco.gl_context"].GLContext = module.GLContext
             return name
     if chosen:
         raise NoGraphicsError(
@@ -69,9 +74,11 @@ class Camera:
         self._renderers: dict[int, mujoco.Renderer] = {}
 
     def picture(self, model: "mujoco.MjModel", data: "mujoco.MjData") -> NDArray[np.uint8]:
-        """Return ``(size, size, 3)``."""
+        """Return ``(size, size, 3)``; raise NoGraphicsError where nothing can draw."""
         import mujoco
 
+        if not os.environ.get("MUJOCO_GL"):
+            choose_graphics()
         if id(model) not in self._renderers:
             model.vis.global_.offwidth = max(model.vis.global_.offwidth, self._size)
             model.vis.global_.offheight = max(model.vis.global_.offheight, self._size)

@@ -96,7 +96,7 @@ def make_vec_env(
     if min(workers, len(make_envs)) == 1:
         return StockVecEnv(make_envs)
     names = [f"copy {copy} ({tasks[task]})" for copy, task in enumerate(assignment)]
-    return WorkerVecEnv(make_envs, min(workers, len(make_envs)), names=names)
+    return WorkerVecEnv(make_envs, min(workers, len(make_envs)), names=names, tasks=tasks)
 
 
 def _copies_of(value: Any, n_tasks: int) -> list[int]:
@@ -167,13 +167,6 @@ def make_evaluation_env(
 
 
 def _env_arguments(cfg: Config, machine: HardwareConfig) -> dict[str, Any]:
-    return {
-        "seed": cfg.seed,
-        "backend": machine.backend,
-        "horizon": cfg.env.horizon,
-        "reward": cfg.env.reward,
-        "terminate_on_success": cfg.env.terminate_on_success,
-        "task_id": cfg.variant.task_id,
-        "workers": machine.workers,
-        "threads": machine.threads,
-    }
+    arguments = {"seed": cfg.seed, "task_id": cfg.variant.task_id}
+    arguments |= {name: getattr(cfg.env, name) for name in ("horizon", "reward", "terminate_on_success")}
+    return arguments | {name: getattr(machine, name) for name in ("backend", "workers", "threads")}

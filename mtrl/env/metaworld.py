@@ -3,6 +3,7 @@
 Below them: what both backends share, such as goals, the schedule of a copy, spaces and the check of actions.
 """
 
+import logging
 import math
 import pickle
 import time
@@ -19,11 +20,14 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.types import Task
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env.camera import Camera
 from mtrl.errors import ActionNotFiniteError
 from mtrl.tasks import ACTION_SIZE, GOALS, HORIZON, OBSERVATION_SIZE
+
+logger = logging.getLogger(__name__)
 
 PICTURE_SIZE = 480
 """Width and height of a rendered frame in pixels, as Meta-World's."""
@@ -36,6 +40,9 @@ FATAL_WARNINGS = _KINDS.mjWARN_BADQPOS, _KINDS.mjWARN_BADQVEL, _KINDS.mjWARN_BAD
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 """All that the continuation of a simulation depends on, the solver's warm start included."""
+
+Indices = int | Sequence[int] | None
+"""Of the copies that are meant; None means all."""
 
 _PLAIN = (bool, int, float, str, type(None), np.ndarray, np.generic)
 
@@ -169,6 +176,23 @@ def check_actions(actions: Any, shape: tuple[int, ...], name_of: Callable[[int],
     return actions
 
 
+METADATA = {"render_modes": ["rgb_array"], "render_fps": 80}
+"""What every backend says of its pictures; there are 80 environment steps in a second of the simulated world."""
+
+_OUT_OF_ORDER = {
+    "new": "there is no episode yet: call reset first",
+    "ready": "no step is under way: call step_async first",
+    "stepping": "a step is under way: call step_wait before {call}",
+    "closed": "the environments are closed: make new ones",
+}
+
+
+def no_attribute(name: str) -> AttributeError:
+    """Return the error that says of a copy, on every backend, that it has no such attribute or method."""
+    methods = ", ".join(("set_task", "get_state", "set_state", "render"))
+    return AttributeError(f"an environment has no attribute or method {name!r}: its methods are {methods}")
+
+
 def get_physics(model: mujoco.MjModel, data: mujoco.MjData) -> NDArray[np.float64]:
     """Return the integration state of a simulation."""
     physics = np.empty(mujoco.mj_stateSize(model, STATE))
@@ -192,13 +216,103 @@ def one_hots(n_tasks: int, task_id: bool) -> NDArray[np.float32]:
     return np.eye(n_tasks, n_tasks if task_id else 0, dtype=np.float32)
 
 
+class OrderedVecEnv(VecEnv):
+    """What a vector environment of any backend does around the calls of its own: it refuses those out of order.
+
+    A backend has ``_reset``, ``_begin_step``, ``_end_step``, ``_call`` (an ``env_method``), ``_close`` and ``_who``
+    (the name of a copy). A refusal changes nothing.
+    """
+
+    tasks: Sequence[str]
+    """The task set."""
+    _standing = "new"
+    """There is no episode in some copy ("new"), there is one in all ("ready"), a step is under way, or "closed"."""
+    _begun: frozenset[int] = frozenset()
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.metadata = METADATA
+
+    def require(self, call: str, *allowed: str) -> None:
+        """Raise RuntimeError unless the environments stand as ``call`` allows."""
+        if self._standing not in allowed:
+            raise RuntimeError(_OUT_OF_ORDER[self._standing].format(call=call))
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin an episode in every copy and return the observations, ``(n_envs, obs_dim)``."""
+        self.require("reset", "new", "ready", "stepping")
+        observations = self._reset()
+        self._standing, self._begun = "ready", frozenset(range(self.num_envs))
+        return observations
+
+    def step_async(self, actions: NDArray[np.float32]) -> None:
+        """Begin a step; raise RuntimeError where none can begin, and else as ``check_actions``."""
+        self.require("the next one", "ready")
+        shape = (self.num_envs, *(self.action_space.shape or ()))
+        self._begin_step(check_actions(actions, shape, self._who))
+        self._standing = "stepping"
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Return observations, rewards, dones and infos of the step that ``step_async`` began."""
+        self.require("step_wait", "stepping")
+        self._standing = "ready"
+        return self._end_step()
+
+    def get_images(self) -> Sequence[NDArray[np.uint8]]:
+        """Return a frame of each copy."""
+        return self.env_method("render")
+
+    def _get_indices(self, indices: Indices) -> list[int]:
+        try:
+            return [range(self.num_envs)[copy] for copy in super()._get_indices(indices)]
+        except IndexError:
+            raise IndexError(
+                f"indices={indices} name a copy that does not exist: there are {self.num_envs}"
+            ) from None
+
+    def warn_unstable(self, copy: int, task: int) -> None:
+        """Say that the simulation of a copy broke down while it played ``task`` (its id)."""
+        logger.warning(
+            "the simulation of copy %d (%s) became unstable, so its episode is cut short: if that happens often, "
+            "look at the actions, and at the versions of mujoco and metaworld",
+            *(copy, self.tasks[task]),
+        )
+
+    def warn_of_unstable(self, step: VecEnvStepReturn) -> VecEnvStepReturn:
+        """Say which simulations broke down in a step, and return it."""
+        for i, info in enumerate(step[3]):
+            if "unstable" in info:
+                self.warn_unstable(i, info["task_id"])
+        return step
+
+    def env_method(
+        self, method_name: str, *method_args: object, indices: Indices = None, **method_kwargs: object
+    ) -> list[Any]:
+        """Call ``set_task``, ``get_state``, ``set_state`` or ``render`` of the copies in ``indices``."""
+        copies = self._get_indices(indices)
+        needs_episode = method_name in ("get_state", "render") and not self._begun.issuperset(copies)
+        more = ("stepping",) if method_name == "set_task" else ()
+        self.require(method_name, "ready", *(() if needs_episode else ("new",)), *more)
+        answers = self._call(method_name, *method_args, indices=copies, **method_kwargs)
+        if method_name == "set_state":
+            self._begun |= set(copies)
+            self._standing = "ready" if len(self._begun) == self.num_envs else "new"
+        return answers
+
+    def close(self) -> None:
+        """Free everything; does nothing the second time."""
+        if self._standing != "closed":
+            self._standing = "closed"
+            self._close()
+
+
 class StockEnv(gymnasium.Env):
     """One copy: a Meta-World environment per task it has played so far, and a schedule that says which is next.
 
     ``goals`` are the random vectors of each task's 50 goals; the other arguments are those of ``make_vec_env``.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012  (gymnasium's own convention)
+    metadata = METADATA
 
     def __init__(
         self,
@@ -232,6 +346,9 @@ class StockEnv(gymnasium.Env):
             self._envs[self._task] = make_original(self.playing, self.reward)
         return self._envs[self._task]
 
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute(name)
+
     @property
     def playing(self) -> str:
         """Name of the task that is played."""
@@ -250,6 +367,7 @@ class StockEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Begin the episode that the schedule says; ``seed`` restarts the generator that draws the goals."""
+        super().reset(seed=seed)
         if seed is not None:
             self._schedule.reseed(seed)
         self._last_obs = self._with_task_id(self._begin_episode(*self._schedule.next_episode()))
@@ -350,12 +468,20 @@ class StockEnv(gymnasium.Env):
         self._last_obs = np.array(state["observation"], dtype=np.float32)
 
 
-class StockVecEnv(DummyVecEnv):
-    """Copies in this process, whose actions are all checked before any of them is simulated."""
+class StockVecEnv(OrderedVecEnv, DummyVecEnv):
+    """Copies in this process."""
 
     envs: list[StockEnv]
+    _reset, _begin_step = DummyVecEnv.reset, DummyVecEnv.step_async
+    _call, _close = DummyVecEnv.env_method, DummyVecEnv.close
 
-    def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Take the actions of the next step, ``(n_envs, 4)``; raise as ``check_actions``."""
-        shape = (self.num_envs, ACTION_SIZE)
-        super().step_async(check_actions(actions, shape, lambda i: f"copy {i} ({self.envs[i].playing})"))
+    def _end_step(self) -> VecEnvStepReturn:
+        return self.warn_of_unstable(DummyVecEnv.step_wait(self))
+
+    def _who(self, copy: int) -> str:
+        return f"copy {copy} ({self.envs[copy].playing})"
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        """The task set."""
+        return self.envs[0].tasks

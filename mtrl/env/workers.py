@@ -20,24 +20,25 @@ import cloudpickle
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from mtrl.env.metaworld import check_actions
+from mtrl.env.metaworld import Indices, OrderedVecEnv
 from mtrl.errors import WorkerLostError, WorkerRaisedError
 from mtrl.rundir.environment import import_alike
 from mtrl.signals import HANDLED, NO_EXIT
 
-Indices = int | Sequence[int] | None
 _LONGEST = 70
 """Bytes of the longest directory for temporary files in which a socket can be made, whose path may have 107."""
+_UNGUARDED = 64
+"""Exit code of a worker that imports a script which starts workers without asking whether it is the main one."""
 
 
-class WorkerVecEnv(VecEnv):
+class WorkerVecEnv(OrderedVecEnv):
     """Copies spread over worker processes, each a ``DummyVecEnv`` of consecutive copies.
 
-    ``make_envs`` holds one function per copy, ``names`` what each is called in messages; a worker that does not
-    answer for ``timeout`` seconds counts as lost.
+    ``make_envs`` holds one function per copy, ``names`` what each is called in messages until it tells another of
+    ``tasks``; a worker that does not answer for ``timeout`` seconds counts as lost.
     """
 
     def __init__(
@@ -46,9 +47,14 @@ class WorkerVecEnv(VecEnv):
         workers: int,
         *,
         names: Sequence[str],
+        tasks: Sequence[str] = (),
         timeout: float = 120.0,
     ) -> None:
-        self._names, self._timeout = names, timeout
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            # This is a worker that imports the script which starts it, and has come to the same line.
+            os._exit(_UNGUARDED)
+        self._names, self.tasks, self._timeout = list(names), tasks, timeout
+        self._under_way, self._step_answers = False, []
         self._owned = [chunk.tolist() for chunk in np.array_split(np.arange(len(make_envs)), workers)]
         # A forked child would inherit torch's and MuJoCo's threads in an unknown state. This module is imported
         # once for all workers, and starts no thread.
@@ -76,31 +82,44 @@ class WorkerVecEnv(VecEnv):
         # Each answers once it has made its copies.
         super().__init__(len(make_envs), *self._receive()[0])
 
-    def reset(self) -> NDArray[np.float32]:
-        """Reset every copy."""
+    def _reset(self) -> NDArray[np.float32]:
+        self._collect()
         for worker, owned in enumerate(self._owned):
             self._send(worker, "reset", [self._seeds[i] for i in owned], [self._options[i] for i in owned])
         self._reset_seeds()
         self._reset_options()
         obs, infos = zip(*self._receive(), strict=True)
-        self.reset_infos = list(chain(*infos))
+        self._note(infos)
         return np.concatenate(obs)
 
-    def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Send each worker the actions of its copies; raise as ``check_actions``."""
-        shape = (self.num_envs, *(self.action_space.shape or ()))
-        actions = check_actions(actions, shape, self._names.__getitem__)
+    def _begin_step(self, actions: NDArray[Any]) -> None:
+        self._under_way = True
         for worker, owned in enumerate(self._owned):
             self._send(worker, "step", actions[owned[0] : owned[-1] + 1])
 
-    def step_wait(self) -> VecEnvStepReturn:
-        """Collect the answers, in the order of the copies."""
-        obs, rewards, dones, infos, reset_infos = zip(*self._receive(), strict=True)
-        self.reset_infos = list(chain(*reset_infos))
-        return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), list(chain(*infos))
+    def _collect(self) -> None:
+        """Take the answers to a step under way, before anything else is asked."""
+        if self._under_way:
+            self._under_way, self._step_answers = False, self._receive()
 
-    def close(self) -> None:
-        """End the workers, by force: they hold nothing that is not in the main process or lost anyway."""
+    def _end_step(self) -> VecEnvStepReturn:
+        self._collect()
+        obs, rewards, dones, infos, reset_infos = zip(*self._step_answers, strict=True)
+        step = np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), list(chain(*infos))
+        self.warn_of_unstable(step)
+        self._note(reset_infos)
+        return step
+
+    def _note(self, reset_infos: Iterable[list[dict[str, Any]]]) -> None:
+        self.reset_infos = list(chain(*reset_infos))
+        for copy, info in enumerate(self.reset_infos if self.tasks else []):
+            self._names[copy] = f"copy {copy} ({self.tasks[info['task_id']]})"
+
+    def _who(self, copy: int) -> str:
+        return self._names[copy]
+
+    def _close(self) -> None:
+        # By force: workers hold nothing that is not in the main process or lost anyway.
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -108,10 +127,6 @@ class WorkerVecEnv(VecEnv):
         for remote in self._remotes:
             remote.close()
         self._processes, self._remotes = [], []
-
-    def get_images(self) -> list[NDArray[np.uint8]]:
-        """Return a frame of each copy."""
-        return self.env_method("render")
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of the copies in ``indices``."""
@@ -121,11 +136,8 @@ class WorkerVecEnv(VecEnv):
         """Set an attribute of the copies in ``indices``."""
         self._ask("set_attr", indices, attr_name, value)
 
-    def env_method(
-        self, method_name: str, *method_args: object, indices: Indices = None, **method_kwargs: object
-    ) -> list[Any]:
-        """Call a method of the copies in ``indices``."""
-        return self._ask("env_method", indices, method_name, *method_args, **method_kwargs)
+    def _call(self, name: str, *arguments: Any, indices: Sequence[int], **named: Any) -> list[Any]:
+        return self._ask("env_method", indices, name, *arguments, **named)
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Indices = None) -> list[bool]:
         """Tell of the copies in ``indices`` whether they are wrapped in ``wrapper_class``."""
@@ -133,7 +145,9 @@ class WorkerVecEnv(VecEnv):
 
     def _ask(self, method: str, indices: Indices, *args: object, **kwargs: object) -> list[Any]:
         """Return the answers of the workers' DummyVecEnv to ``method``, in the order of ``indices``."""
-        wanted = list(self._get_indices(indices))
+        self.require(method, "new", "ready", "stepping")
+        self._collect()
+        wanted = self._get_indices(indices)
         asked = {}
         for worker, owned in enumerate(self._owned):
             local = [i - owned[0] for i in wanted if owned[0] <= i <= owned[-1]]
@@ -143,7 +157,7 @@ class WorkerVecEnv(VecEnv):
         # All answers are taken before a refusal is raised, or the next question would be given an old one.
         answers = self._receive(asked)
         for answer in answers:
-            if isinstance(answer, ValueError):
+            if isinstance(answer, ValueError | AttributeError):
                 raise answer
         by_copy = dict(zip(chain(*asked.values()), chain(*answers), strict=True))
         return [by_copy[i] for i in wanted]
@@ -175,6 +189,12 @@ class WorkerVecEnv(VecEnv):
     def _lost(self, worker: int, what: str, cause: BaseException | None = None) -> NoReturn:
         process = self._processes[worker]
         process.join(0.5)
+        if process.exitcode == _UNGUARDED:
+            self.close()
+            raise RuntimeError(
+                "each worker process imports this script, which would start workers of its own: put what it does "
+                'below the line if __name__ == "__main__":, or give make_vec_env workers=1'
+            ) from None
         code = f" (exit code {process.exitcode})" if process.exitcode is not None else ""
         name = f"worker process {process.pid} of {self._copies_of(worker)}"
         self.close()
@@ -243,6 +263,12 @@ def _answer(envs: DummyVecEnv, command: str, *args: Any) -> Any:
         envs._seeds, envs._options = args
         return envs.reset(), envs.reset_infos
     indices, positional, named = args
+    if command in ("get_attr", "env_method"):
+        try:
+            for index in indices:
+                envs.envs[index].get_wrapper_attr(positional[0])
+        except AttributeError as absent:
+            return absent
     # One by one, so that it is known which of them raised.
     call = getattr(envs, command)
     try:

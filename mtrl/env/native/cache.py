@@ -1,8 +1,12 @@
 """Where the code that numba compiles is kept on disk, and how it gets there once."""
 
+import atexit
 import contextlib
+import errno
 import hashlib
 import importlib
+import json
+import logging
 import os
 import platform
 import shutil
@@ -10,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -21,11 +26,15 @@ from mtrl.rundir.lock import lock
 SOURCES = Path(os.path.abspath(__file__)).parent
 """The compiled modules lie here and below; links are not followed, as numba does not follow them either."""
 
-_MARKER = "complete"
-"""Begins the name of an empty file beside the compiled code, one for each module that is compiled as a whole."""
+_WHOLE = "whole.json"
+"""The file beside the compiled code that says which modules are compiled as a whole, and its files' checksums."""
 _UNUSED_DAYS = 30
 _importing = threading.Lock()
 """Held while numba's cache directory, one for the process, is another."""
+_of_this_process: list[Path] = []
+"""Where this process keeps compiled code if the cache cannot be written."""
+
+logger = logging.getLogger(__name__)
 
 
 def base_directory() -> Path:
@@ -70,66 +79,102 @@ def unusable() -> str | None:
         import numba
     except ImportError as error:
         return f"numba cannot be imported ({error}): pip install --upgrade numba"
-    if numba.config.DISABLE_JIT:
-        return "numba is told to compile nothing: unset NUMBA_DISABLE_JIT"
-    base, place = base_directory(), directory()
-    try:
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Where all may write, somebody else may have made it; what numba loads from there is run.
-        if base.name == f"mtrl-{os.getuid()}" and base.lstat().st_uid != os.getuid():
-            raise PermissionError(None, "it is another user's")
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
-            return None
-    except OSError as error:
-        reason = error.strerror or error
-        return f"{place} for compiled code cannot be written ({reason}): set NUMBA_CACHE_DIR to one that can"
+    return "numba is told to compile nothing: unset NUMBA_DISABLE_JIT" if numba.config.DISABLE_JIT else None
 
 
 def load(modules: Sequence[str], function: str = "") -> list[ModuleType]:
     """Import modules, their code loaded from the cache or compiled into it with a message on stderr.
 
-    Processes that start together wait for the first one's compilation. ``function`` names which of the functions
-    that compile when they are asked for (``maths.rewards``) is needed, in the modules that have it.
-
-    Raises:
-        RuntimeError: numba finds the cache directory unusable (see ``unusable``).
+    Processes that start together wait for the first one's compilation. Where the cache cannot be written, the code is
+    compiled for this process alone, and a warning says so. ``function`` names which of the functions that compile when
+    they are asked for (``maths.rewards``) is needed, in the modules that have it.
     """
+    with _importing:
+        if not _of_this_process:
+            try:
+                place = directory()
+                loaded = _load(place, modules, function)
+                _remove_unused(place)
+                return loaded
+            # numba's own complaint of a directory is a RuntimeError.
+            except (OSError, RuntimeError) as error:
+                logger.warning(
+                    "compiled code cannot be kept (%s), so this process compiles for itself alone: "
+                    "set NUMBA_CACHE_DIR to a directory that can be written",
+                    error,
+                )
+                _of_this_process.append(Path(tempfile.mkdtemp(prefix="mtrl-native-")))
+                atexit.register(shutil.rmtree, _of_this_process[0], ignore_errors=True)
+        return _load(_of_this_process[0], modules, function)
+
+
+def _load(place: Path, modules: Sequence[str], function: str) -> list[ModuleType]:
     from numba import config
 
-    with _importing:
-        place = directory()
-        place.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):
-            # For whoever removes what nobody uses.
-            os.utime(place)
-        markers = {module: place / f"{_MARKER}-{module}-{function}" for module in modules}
-        with contextlib.ExitStack() as held:
-            if not all(marker.exists() for marker in markers.values()):
-                descriptor = held.enter_context(open(place / "lock", "w")).fileno()
-                # Without locks, several processes compile the same.
-                with contextlib.suppress(OSError):
-                    lock(descriptor, lambda: _say("another process is compiling them, waiting for it ..."))
-            missing = [module for module, marker in markers.items() if not marker.exists()]
-            started = time.perf_counter()
-            if missing:
-                names = ", ".join(module.split(".")[-1] for module in missing)
-                _say(f"compiling the native environments ({names}), once on this machine ...")
-            # The decorators read numba's setting; other users of numba in this process keep theirs.
-            previous, config.CACHE_DIR = config.CACHE_DIR, str(place)
-            try:
-                loaded = [importlib.import_module(module) for module in modules]
-                for module in loaded:
-                    if hasattr(module, function):
-                        getattr(module, function).address  # noqa: B018 - compiles it
-            finally:
-                config.CACHE_DIR = previous
-            for module in missing:
-                markers[module].touch()
-            if missing:
-                _say(f"compiled in {time.perf_counter() - started:.0f} s, kept in {place}")
-        _remove_unused(place)
+    base = place.parent
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Where all may write, somebody else may have made it; what numba loads from there is run.
+    if base.name == f"mtrl-{os.getuid()}" and base.lstat().st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, "it is another user's", str(base))
+    place.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        # For whoever removes what nobody uses.
+        os.utime(place)
+    with contextlib.ExitStack() as held:
+        whole = _whole(place)
+        if not all(f"{module}-{function}" in whole for module in modules):
+            descriptor = held.enter_context(open(place / "lock", "w")).fileno()
+            # Without locks, several processes compile the same.
+            with contextlib.suppress(OSError):
+                lock(descriptor, lambda: _say("another process is compiling them, waiting for it ..."))
+            whole = _whole(place, clean=True)
+        missing = [module for module in modules if f"{module}-{function}" not in whole]
+        started = time.perf_counter()
+        if missing:
+            names = ", ".join(module.split(".")[-1] for module in missing)
+            _say(f"compiling the native environments ({names}), once on this machine ...")
+        # The decorators read numba's setting; other users of numba in this process keep theirs.
+        previous, config.CACHE_DIR = config.CACHE_DIR, str(place)
+        try:
+            loaded = [importlib.import_module(module) for module in modules]
+            for module in loaded:
+                if hasattr(module, function):
+                    getattr(module, function).address  # noqa: B018 - compiles it
+        finally:
+            config.CACHE_DIR = previous
+        if missing:
+            whole |= {f"{module}-{function}" for module in missing}
+            new = place / f"{_WHOLE}-{os.getpid()}"
+            new.write_text(json.dumps({"whole": sorted(whole), "files": _checksums(place)}))
+            new.replace(place / _WHOLE)
+            _say(f"compiled in {time.perf_counter() - started:.0f} s, kept in {place}")
     return loaded
+
+
+def _checksums(place: Path) -> dict[str, int]:
+    return {str(file.relative_to(place)): zlib.crc32(file.read_bytes()) for file in place.glob("*/*.nb[ic]")}
+
+
+def _whole(place: Path, *, clean: bool = False) -> set[str]:
+    """Return which modules are compiled as a whole, none where a file is not what was written.
+
+    numba would run what a damaged file holds. ``clean`` removes such files, and those of an interrupted compilation.
+    """
+    try:
+        record = json.loads((place / _WHOLE).read_text())
+        written, whole = dict(record["files"]), set(record["whole"])
+    except FileNotFoundError:
+        written, whole = {}, set()
+    except (ValueError, KeyError, TypeError):
+        written, whole = {"": 0}, set()
+    found = _checksums(place)
+    damaged = any(found.get(name) != checksum for name, checksum in written.items())
+    if clean:
+        if damaged:
+            _say(f"compiled code in {place} is damaged and made anew")
+        for name in found if damaged else found.keys() - written.keys():
+            (place / name).unlink(missing_ok=True)
+    return set() if damaged else whole
 
 
 def _say(sentence: str) -> None:

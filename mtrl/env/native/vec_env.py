@@ -1,6 +1,5 @@
 """Meta-World as a stable-baselines3 ``VecEnv`` whose step is compiled (contract: ``mtrl.env``)."""
 
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from mtrl.env import metaworld
@@ -19,16 +17,12 @@ from mtrl.env.native.models import Simulation, Snapshot, TaskModel
 from mtrl.env.native.records import ADDRESSES, COPY, EPISODE, FLAGS, SNAPSHOT
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE
 
-Indices = int | Sequence[int] | None
-
-logger = logging.getLogger(__name__)
-
 _ADDRESSES, _SNAPSHOT, _EPISODE = ([name for name, *_ in fields] for fields in (ADDRESSES, SNAPSHOT, EPISODE))
 _SINGLE = np.dtype(np.float32)
 _METHODS = ("set_task", "get_state", "set_state", "render")
 
 
-class NativeVecEnv(VecEnv):
+class NativeVecEnv(metaworld.OrderedVecEnv):
     """Copies of native tasks, all stepped by one call into compiled code.
 
     ``step_async`` starts the step in background threads and ``step_wait`` collects it: what runs in between
@@ -70,7 +64,7 @@ class NativeVecEnv(VecEnv):
         self._dones = np.zeros(n_envs, dtype=bool)
         self._flags = np.zeros((n_envs, len(FLAGS)), dtype=bool)
         self._tasks, self._goals = [int(task) for task in assignment], [0] * n_envs
-        self._started, self._stepping = [0.0] * n_envs, False
+        self._started = [0.0] * n_envs
         # MuJoCo empties the processor's caches between two steps, so that each line of Python in a step costs
         # several times what it does in a loop of its own: what stays the same is put together here, once.
         self._next_copy = np.zeros(1, dtype=np.int64)
@@ -82,8 +76,7 @@ class NativeVecEnv(VecEnv):
         self._running: list[Future[None]] = []
         super().__init__(n_envs, metaworld.observation_space(len(tasks), task_id), metaworld.action_space())
 
-    def reset(self) -> NDArray[np.float32]:
-        """Begin an episode in every copy and return the observations, ``(n_envs, obs_dim)``."""
+    def _reset(self) -> NDArray[np.float32]:
         self._wait()
         for i, seed in enumerate(self._seeds):
             if seed is not None:
@@ -94,38 +87,20 @@ class NativeVecEnv(VecEnv):
         return self._observations.copy()
 
     def step(self, actions: NDArray[np.float32]) -> VecEnvStepReturn:
-        """Advance every copy by one environment step; finished ones are reset (see ``step_async``)."""
+        """Advance every copy by one environment step, as ``step_async`` and ``step_wait`` do."""
+        self.require("the next one", "ready")
+        actions = metaworld.check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
         self._step(*self._start(actions, self._threads - 1))
-        self._wait()
-        return self._collect()
+        return self._end_step()
 
-    def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Start the step in the background; ``actions``, ``(n_envs, 4)``, are clipped as Meta-World does.
-
-        Raises:
-            ValueError, ActionNotFiniteError: As ``check_actions``; nothing was simulated.
-            RuntimeError: There was no ``reset`` yet, or a step is under way.
-        """
+    def _begin_step(self, actions: NDArray[Any]) -> None:
         self._start(actions, self._threads)
-        self._stepping = True
 
-    def step_wait(self) -> VecEnvStepReturn:
-        """Return observations, rewards, dones and infos of the step that ``step_async`` started."""
-        if not self._stepping:
-            raise RuntimeError("no step is under way: call step_async first")
-        self._wait()
-        return self._collect()
-
-    def _start(self, actions: NDArray[np.float32], threads: int) -> tuple[Any, ...]:
-        """Check the actions, let ``threads`` share the copies of the step, and return the compiled step's arguments.
+    def _start(self, actions: NDArray[Any], threads: int) -> tuple[Any, ...]:
+        """Let ``threads`` share the copies of the step, and return the compiled step's arguments.
 
         Which thread steps which copy changes no result.
         """
-        if self._stepping:
-            raise RuntimeError("a step is under way: call step_wait before the next one")
-        if None in self._simulations:
-            raise RuntimeError("there is no episode yet: call reset first")
-        actions = metaworld.check_actions(actions, (self.num_envs, ACTION_SIZE), self._who)
         self._actions[...] = actions
         self._next_copy[0] = 0
         arguments = actions.dtype == _SINGLE, self.horizon, self.terminate_on_success, *self._arguments
@@ -139,11 +114,12 @@ class NativeVecEnv(VecEnv):
 
     def _wait(self) -> None:
         """Return when all copies have been stepped."""
-        running, self._running, self._stepping = self._running, [], False
+        running, self._running = self._running, []
         for future in running:
             future.result()
 
-    def _collect(self) -> VecEnvStepReturn:
+    def _end_step(self) -> VecEnvStepReturn:
+        self._wait()
         rewards, dones = self._rewards.copy(), self._dones.copy()
         flags = self._flags.tolist()
         infos: list[dict[str, Any]] = [
@@ -163,7 +139,7 @@ class NativeVecEnv(VecEnv):
         info["terminal_observation"] = self._observations[i].copy()
         if copy["unstable"]:
             info["unstable"] = True
-            logger.warning("the simulation of %s became unstable: its episode is cut short", self._who(i))
+            self.warn_unstable(i, self._tasks[i])
             self._simulations[i].clear()
 
     def _begin_episode(self, i: int) -> None:
@@ -228,38 +204,31 @@ class NativeVecEnv(VecEnv):
             raise ValueError(metaworld.NO_PICTURE)
         return self._models[self._tasks[i]].render(self._simulations[i])
 
-    def get_images(self) -> list[NDArray[np.uint8] | None]:
-        """Return a frame of each copy."""
-        return self.env_method("render")
+    def _call(self, name: str, *arguments: Any, indices: Sequence[int], **named: Any) -> list[Any]:
+        if name not in _METHODS:
+            raise metaworld.no_attribute(name)
+        if name == "set_task":
+            return [self._schedules[i].set_task(*arguments, **named) for i in indices]
+        method = getattr(self, f"_{name}")
+        return [method(i, *arguments, **named) for i in indices]
 
-    def env_method(
-        self, method_name: str, *method_args: object, indices: Indices = None, **method_kwargs: object
-    ) -> list[Any]:
-        """Call ``set_task``, ``get_state``, ``set_state`` or ``render`` of the copies in ``indices``."""
-        if method_name not in _METHODS:
-            raise AttributeError(f"a native copy has no method {method_name!r}: it has {', '.join(_METHODS)}")
-        copies = self._get_indices(indices)
-        if method_name == "set_task":
-            return [self._schedules[i].set_task(*method_args, **method_kwargs) for i in copies]
-        if self._stepping:
-            raise RuntimeError(f"a step is under way: call step_wait before {method_name}")
-        method = getattr(self, f"_{method_name}")
-        return [method(i, *method_args, **method_kwargs) for i in copies]
-
-    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: metaworld.Indices = None) -> list[Any]:
         """Return an attribute of this object once for each copy in ``indices``."""
+        if not hasattr(self, attr_name):
+            raise metaworld.no_attribute(attr_name)
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: object, indices: Indices = None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: metaworld.Indices = None) -> None:
         """Raise AttributeError: copies have no attributes of their own."""
         raise AttributeError(f"native copies have no attribute {attr_name!r} of their own to set")
 
-    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Indices = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper], indices: metaworld.Indices = None
+    ) -> list[bool]:
         """Return False for each copy in ``indices``: there are no wrappers."""
         return [False for _ in self._get_indices(indices)]
 
-    def close(self) -> None:
-        """Finish a step under way, end the threads and free the simulations."""
+    def _close(self) -> None:
         self._wait()
         if self._pool is not None:
             self._pool.shutdown()
