@@ -201,7 +201,7 @@ def test_an_unstable_simulation_ends_the_episode_of_its_copy_alone(
     actions = random_actions(21, 3, seed=4)
     with caplog.at_level(logging.WARNING):
         (obs, reward, done, infos), (expected, *_) = env.step(actions[0]), sound.step(actions[0])
-    assert backend == "stock" or "copy 1 (drawer-close-v3)" in caplog.text
+    assert "copy 1 (drawer-close-v3) became unstable, so its episode is cut short: if that" in caplog.text
     np.testing.assert_array_equal(done, [False, True, False])
     assert infos[1]["unstable"]
     assert infos[1]["TimeLimit.truncated"]

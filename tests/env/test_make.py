@@ -1,7 +1,11 @@
 """What ``mtrl.make_vec_env`` is given: refused in one sentence before anything is made, or simulated, or taken."""
 
+import warnings
+
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 import mtrl
 from mtrl import hardware
@@ -70,6 +74,75 @@ def test_a_task_or_goal_that_is_none_is_refused_and_the_environment_goes_on(env,
     assert env.reset_infos[0] == {"task_id": 1, "goal": 7}
     env.env_method("set_task", 0, indices=[0])
     env.reset()
+
+
+NO_EPISODE, UNDER_WAY = (
+    "there is no episode yet: call reset first",
+    "a step is under way: call step_wait before",
+)
+NO_STEP, CLOSED = "no step is under way: call step_async first", "the environments are closed: make new ones"
+
+
+@pytest.mark.parametrize("backend", ["native", "stock", "workers"])
+def test_a_call_out_of_order_is_refused_alike_on_every_backend_and_changes_nothing(make, backend):
+    env, actions = make(backend, TASKS, horizon=5), np.zeros((2, 4), np.float32)
+
+    def refused(sentence, *calls):
+        for call, *arguments in calls:
+            with pytest.raises(RuntimeError, match=sentence):
+                getattr(env, call)(*arguments)
+
+    refused(
+        NO_EPISODE, ("step", actions), ("step_async", actions), ("step_wait",), ("env_method", "get_state")
+    )
+    expected = env.reset()
+    states = env.env_method("get_state")
+    refused(NO_STEP, ("step_wait",))
+    env.step_async(actions)
+    refused(UNDER_WAY, ("step", actions), ("step_async", actions), ("env_method", "get_state"))
+    # What is asked meanwhile is no answer to the step.
+    env.env_method("set_task", 1, 7, indices=[0])
+    assert env.get_attr("horizon") == [5, 5]
+    assert env.step_wait()[0].shape == (2, 41)
+    env.step_async(actions)
+    env.reset()
+    assert env.reset_infos[0] == {"task_id": 1, "goal": 7}
+    other = make(backend, TASKS, horizon=5)
+    other.env_method("set_state", states[0], indices=[0])
+    assert other.env_method("get_state", indices=[0])[0]["goal"] == states[0]["goal"]
+    with pytest.raises(RuntimeError, match=NO_EPISODE):
+        other.step(actions)
+    other.env_method("set_state", states[1], indices=[1])
+    np.testing.assert_allclose(other.step(actions)[0][:, 36:], expected[:, 36:])
+    env.close()
+    env.close()
+    refused(CLOSED, ("reset",), ("step", actions), ("step_async", actions), ("step_wait",))
+    refused(CLOSED, ("env_method", "get_state"), ("env_method", "set_task", 0))
+
+
+def test_what_a_copy_lacks_is_said_alike_and_the_environment_goes_on(env):
+    sentence = "^an environment has no attribute or method 'fly': its methods are set_task, get_state"
+    for ask in (env.env_method, env.get_attr):
+        with pytest.raises(AttributeError, match=sentence):
+            ask("fly")
+    assert not env.has_attr("fly")
+    assert env.has_attr("horizon")
+    for indices in (2, [0, -3]):
+        with pytest.raises(IndexError, match="name a copy that does not exist: there are 2"):
+            env.env_method("set_task", 0, indices=indices)
+    with pytest.raises(ValueError, match="render_mode"):
+        env.env_method("render")
+    assert env.env_is_wrapped(gymnasium.Wrapper) == [False, False]
+    assert env.metadata == {"render_modes": ["rgb_array"], "render_fps": 80}
+    env.reset()
+
+
+def test_a_single_stock_environment_is_gymnasiums(make):
+    env = make("stock", TASKS).envs[0]
+    with warnings.catch_warnings():
+        # Of bounds that are infinite, and of a specification that only gymnasium.make gives.
+        warnings.simplefilter("ignore")
+        check_env(env)
 
 
 @pytest.mark.parametrize(

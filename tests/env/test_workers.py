@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stepping import assert_same_steps, random_actions
+from tiny_runs import python
 
 from mtrl.env import workers
 from mtrl.env.make import make_vec_env
 from mtrl.env.workers import WorkerVecEnv
-from mtrl.errors import WorkerLostError, WorkerRaisedError
+from mtrl.errors import ActionNotFiniteError, WorkerLostError, WorkerRaisedError
 from mtrl.signals import HANDLED
 
 TASKS = ["reach-v3", "push-v3"]
@@ -210,3 +211,29 @@ def test_the_server_of_workers_imports_what_this_process_does(monkeypatch):
         workers._start_fork_server()
     assert ["PYTHONSAFEPATH" in variables for variables in seen] == [True, False, False]
     assert "PYTHONSAFEPATH" not in os.environ
+
+
+UNGUARDED = """
+import mtrl
+env = mtrl.make_vec_env(["reach-v3", "push-v3"], backend="stock", workers=2)
+"""
+
+
+def test_a_script_that_does_not_ask_whether_it_is_the_main_one_is_told_so(tmp_path):
+    (tmp_path / "loop.py").write_text(UNGUARDED)
+    done = python("loop.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert (
+        'put what it does below the line if __name__ == "__main__":, or give' in done.stderr.splitlines()[-1]
+    )
+
+
+def test_a_copy_is_called_by_the_task_that_it_plays_now(make):
+    env = make("workers", TASKS)
+    env.env_method("set_task", 0, indices=[1])
+    env.reset()
+    actions = np.zeros((2, 4), np.float32)
+    actions[1] = np.nan
+    with pytest.raises(ActionNotFiniteError, match=r"of copy 1 \(reach-v3\)"):
+        env.step(actions)

@@ -1,5 +1,6 @@
 """Compiled code is kept on disk, and stock environments take over where it cannot be."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numba
 import pytest
+from numba.core.caching import IndexDataCacheFile
 from tiny_runs import REPOSITORY
 
 from mtrl.env import make as factory
@@ -142,6 +144,88 @@ def test_each_checkout_has_a_directory_of_its_own_as_numba_keeps_its_code_apart(
     assert cache.fingerprint(cache.SOURCES) == mine
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch, sample):
+    """Return the directory of a cache that holds the compiled sample, which is not loaded here."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_of_this_process", [])
+    numba.core.config.reload_config()
+    cache.load([sample])
+    sys.modules.pop(sample)
+    return cache.directory()
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def flip_a_byte(file):
+    code = bytearray(file.read_bytes())
+    code[len(code) // 2] ^= 1
+    file.write_bytes(code)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_byte, Path.unlink])
+@pytest.mark.parametrize("what", ["*.nbc", "*.nbi", "whole.json"])
+def test_damaged_compiled_code_is_made_anew(own_cache, sample, capsys, what, damage):
+    damage(next(own_cache.rglob(what)))
+    capsys.readouterr()
+    (module,) = cache.load([sample])
+    assert (module.one(1), module.two(1)) == (2, 3)
+    said = capsys.readouterr().err
+    assert "mtrl: compiling the native environments (sample_kernel)" in said
+    assert (f"compiled code in {own_cache} is damaged" in said) is not (
+        what == "whole.json" and damage is Path.unlink
+    )
+    sys.modules.pop(sample)
+    cache.load([sample])
+    assert capsys.readouterr().err == ""
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def full(file, place):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value", "reason"),
+    [
+        (cache, "base_directory", lambda: Path(__file__) / "below", "Not a directory"),
+        (Path, "home", no_home, "Could not determine home directory"),
+        (IndexDataCacheFile, "_save_data", full, "No space left on device"),
+    ],
+)
+def test_where_code_cannot_be_kept_a_process_compiles_for_itself_and_says_so_once(
+    tmp_path, monkeypatch, caplog, sample, owner, name, value, reason
+):
+    for variable in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "_of_this_process", [])
+    numba.core.config.reload_config()
+    calls = []
+
+    def once(*arguments):
+        calls.append(arguments)
+        return (
+            value(*arguments) if len(calls) == 1 or owner is not IndexDataCacheFile else original(*arguments)
+        )
+
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, once)
+    for _ in range(2):
+        (module,) = cache.load([sample])
+        assert module.one(1) == 2
+    (record,) = caplog.records
+    assert reason in record.getMessage()
+    assert "set NUMBA_CACHE_DIR to a directory that can be written" in record.getMessage()
+    assert cache._of_this_process[0].is_dir()
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
 def no_symbol():
     raise AttributeError("undefined symbol: mj_forward")
 
@@ -163,7 +247,6 @@ STRUCT = mujoco_c.structs.STRUCTS["mjModel"]
 @pytest.mark.parametrize(
     ("owner", "name", "value", "sentence"),
     [
-        (cache, "base_directory", lambda: Path(__file__) / "below", "set NUMBA_CACHE_DIR"),
         (cache, "find_spec", lambda name: None, "numba is not installed"),
         (numba.config, "DISABLE_JIT", 1, "unset NUMBA_DISABLE_JIT"),
         (mujoco_c, "function_addresses", no_symbol, "lacks a symbol"),

@@ -96,29 +96,6 @@ def test_the_step_runs_without_the_interpreter(make):
     assert counted > 50
 
 
-def test_misuse_is_refused(make):
-    env = make("native", TASKS, 1)
-    with pytest.raises(RuntimeError, match="call reset first"):
-        env.step(np.zeros((3, 4), np.float32))
-    env.reset()
-    with pytest.raises(RuntimeError, match="call step_async first"):
-        env.step_wait()
-    env.step_async(np.zeros((3, 4), np.float32))
-    with pytest.raises(RuntimeError, match="a step is under way"):
-        env.step_async(np.zeros((3, 4), np.float32))
-    with pytest.raises(RuntimeError, match="a step is under way"):
-        env.env_method("get_state")
-    env.step_wait()
-    with pytest.raises(AttributeError, match="no method 'fly'"):
-        env.env_method("fly")
-    with pytest.raises(AttributeError, match="of their own"):
-        env.set_attr("horizon", 3)
-    with pytest.raises(ValueError, match="render_mode"):
-        env.env_method("render")
-    assert env.env_is_wrapped(object) == [False] * 3
-    assert env.get_attr("horizon") == [500] * 3
-
-
 def step_in_child(env, action, queue):
     env.step_async(action)
     queue.put(env.step_wait()[0])
