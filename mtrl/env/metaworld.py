@@ -7,7 +7,7 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import cache, lru_cache
 from numbers import Integral
@@ -270,20 +270,15 @@ class OrderedVecEnv(VecEnv):
                 f"indices={indices} name a copy that does not exist: there are {self.num_envs}"
             ) from None
 
-    def warn_unstable(self, copy: int, task: int) -> None:
-        """Say that the simulation of a copy broke down while it played ``task`` (its id)."""
-        logger.warning(
-            "the simulation of copy %d (%s) became unstable, so its episode is cut short: if that happens often, "
-            "look at the actions, and at the versions of mujoco and metaworld",
-            *(copy, self.tasks[task]),
-        )
-
-    def warn_of_unstable(self, step: VecEnvStepReturn) -> VecEnvStepReturn:
-        """Say which simulations broke down in a step, and return it."""
-        for i, info in enumerate(step[3]):
+    def warn_of_unstable(self, infos: Sequence[Mapping[str, Any]]) -> None:
+        """Say which simulations broke down in a step."""
+        for i, info in enumerate(infos):
             if "unstable" in info:
-                self.warn_unstable(i, info["task_id"])
-        return step
+                logger.warning(
+                    "the simulation of copy %d (%s) became unstable, so its episode is cut short: if that happens "
+                    "often, look at the actions, and at the versions of mujoco and metaworld",
+                    *(i, self.tasks[info["task_id"]]),
+                )
 
     def env_method(
         self, method_name: str, *method_args: object, indices: Indices = None, **method_kwargs: object
@@ -476,7 +471,9 @@ class StockVecEnv(OrderedVecEnv, DummyVecEnv):
     _call, _close = DummyVecEnv.env_method, DummyVecEnv.close
 
     def _end_step(self) -> VecEnvStepReturn:
-        return self.warn_of_unstable(DummyVecEnv.step_wait(self))
+        step = DummyVecEnv.step_wait(self)
+        self.warn_of_unstable(step[3])
+        return step
 
     def _who(self, copy: int) -> str:
         return f"copy {copy} ({self.envs[copy].playing})"

@@ -6,6 +6,7 @@ waits for ever for a stopped one, and hangs in ``close()`` afterwards.
 
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 import traceback
@@ -105,10 +106,10 @@ class WorkerVecEnv(OrderedVecEnv):
     def _end_step(self) -> VecEnvStepReturn:
         self._collect()
         obs, rewards, dones, infos, reset_infos = zip(*self._step_answers, strict=True)
-        step = np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), list(chain(*infos))
-        self.warn_of_unstable(step)
+        of_copies = list(chain(*infos))
+        self.warn_of_unstable(of_copies)
         self._note(reset_infos)
-        return step
+        return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), of_copies
 
     def _note(self, reset_infos: Iterable[list[dict[str, Any]]]) -> None:
         self.reset_infos = list(chain(*reset_infos))
@@ -127,6 +128,10 @@ class WorkerVecEnv(OrderedVecEnv):
         for remote in self._remotes:
             remote.close()
         self._processes, self._remotes = [], []
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Tell whether every copy has the attribute, which need not be able to leave its process."""
+        return all(self._ask("has_attr", None, attr_name))
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """Return an attribute of the copies in ``indices``."""
@@ -157,7 +162,7 @@ class WorkerVecEnv(OrderedVecEnv):
         # All answers are taken before a refusal is raised, or the next question would be given an old one.
         answers = self._receive(asked)
         for answer in answers:
-            if isinstance(answer, ValueError | AttributeError):
+            if isinstance(answer, Exception):
                 raise answer
         by_copy = dict(zip(chain(*asked.values()), chain(*answers), strict=True))
         return [by_copy[i] for i in wanted]
@@ -248,7 +253,11 @@ def _serve(remote: Connection, payload: bytes) -> None:
         envs.envs = _Envs(envs.envs)
         remote.send((True, (envs.observation_space, envs.action_space)))
         while True:
-            remote.send((True, _answer(envs, *cloudpickle.loads(remote.recv_bytes()))))
+            answer = _answer(envs, *cloudpickle.loads(remote.recv_bytes()))
+            try:
+                remote.send((True, answer))
+            except (TypeError, AttributeError, pickle.PicklingError) as error:
+                remote.send((True, TypeError(f"the answer cannot leave its process: {error}")))
     except (EOFError, ConnectionError):
         # The main process is gone, perhaps while the copies were made.
         return
@@ -263,7 +272,12 @@ def _answer(envs: DummyVecEnv, command: str, *args: Any) -> Any:
         envs._seeds, envs._options = args
         return envs.reset(), envs.reset_infos
     indices, positional, named = args
-    if command in ("get_attr", "env_method"):
+    if command == "has_attr":
+        return [hasattr(envs.envs[index], *positional) for index in indices]
+    # What a copy refuses leaves it as it was, in a worker as anywhere else.
+    refusals: Any = Exception
+    if command == "env_method":
+        refusals = (ValueError, TypeError)
         try:
             for index in indices:
                 envs.envs[index].get_wrapper_attr(positional[0])
@@ -273,6 +287,6 @@ def _answer(envs: DummyVecEnv, command: str, *args: Any) -> Any:
     call = getattr(envs, command)
     try:
         answers = [call(*positional, indices=[index], **named) for index in indices]
-    except ValueError as refusal:  # what a copy refuses leaves it as it was, in a worker as anywhere else
+    except refusals as refusal:
         return refusal
     return [None if answer is None else answer[0] for answer in answers]

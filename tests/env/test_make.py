@@ -127,6 +127,9 @@ def test_what_a_copy_lacks_is_said_alike_and_the_environment_goes_on(env):
             ask("fly")
     assert not env.has_attr("fly")
     assert env.has_attr("horizon")
+    assert env.has_attr("render")
+    with pytest.raises(TypeError):
+        env.env_method("set_task")
     for indices in (2, [0, -3]):
         with pytest.raises(IndexError, match="name a copy that does not exist: there are 2"):
             env.env_method("set_task", 0, indices=indices)
@@ -198,7 +201,7 @@ def test_no_more_cores_are_used_than_this_process_may(monkeypatch):
     """A cluster allows a job fewer than the machine has."""
     monkeypatch.setattr(hardware.os, "cpu_count", lambda: 64)
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(factory, "WorkerVecEnv", lambda make_envs, workers, names: workers)
+    monkeypatch.setattr(factory, "WorkerVecEnv", lambda make_envs, workers, **_: workers)
     assert mtrl.make_vec_env(["reach-v3"], 9, backend="stock") == 3
     monkeypatch.setattr("mtrl.env.native.vec_env.NativeVecEnv", lambda *arguments, threads, **_: threads)
     assert mtrl.make_vec_env(["reach-v3"], backend="native") == 4

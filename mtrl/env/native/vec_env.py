@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -130,6 +131,7 @@ class NativeVecEnv(metaworld.OrderedVecEnv):
             if done:
                 self._end_episode(i, infos[i])
                 self._begin_episode(i)
+        self.warn_of_unstable(infos)
         return self._observations.copy(), rewards, dones, infos
 
     def _end_episode(self, i: int, info: dict[str, Any]) -> None:
@@ -139,7 +141,6 @@ class NativeVecEnv(metaworld.OrderedVecEnv):
         info["terminal_observation"] = self._observations[i].copy()
         if copy["unstable"]:
             info["unstable"] = True
-            self.warn_unstable(i, self._tasks[i])
             self._simulations[i].clear()
 
     def _begin_episode(self, i: int) -> None:
@@ -213,7 +214,9 @@ class NativeVecEnv(metaworld.OrderedVecEnv):
         return [method(i, *arguments, **named) for i in indices]
 
     def get_attr(self, attr_name: str, indices: metaworld.Indices = None) -> list[Any]:
-        """Return an attribute of this object once for each copy in ``indices``."""
+        """Return an attribute of this object, or a method of a copy's, once for each copy in ``indices``."""
+        if attr_name in _METHODS:
+            return [partial(self.env_method, attr_name, indices=[i]) for i in self._get_indices(indices)]
         if not hasattr(self, attr_name):
             raise metaworld.no_attribute(attr_name)
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]

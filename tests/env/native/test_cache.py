@@ -234,7 +234,7 @@ def no_symbol():
 def checked_anew():
     def forget():
         mujoco_c.check.cache_clear()
-        mujoco_c._struct.cache_clear()
+        mujoco_c.struct.cache_clear()
 
     forget()
     yield
