@@ -77,7 +77,7 @@ class Camera:
         """Return ``(size, size, 3)``; raise NoGraphicsError where nothing can draw."""
         import mujoco
 
-        if not os.environ.get("MUJOCO_GL"):
+        if not os.environ.get("MUJOCO_GL") or not hasattr(mujoco, "GLContext"):
             choose_graphics()
         if id(model) not in self._renderers:
             model.vis.global_.offwidth = max(model.vis.global_.offwidth, self._size)

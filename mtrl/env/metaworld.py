@@ -3,6 +3,11 @@
 Below them: what both backends share, such as goals, the schedule of a copy, spaces and the check of actions.
 """
 
+# Before anything imports MuJoCo.
+import mtrl.env.without_graphics  # noqa: F401
+
+# isort: split
+
 import logging
 import math
 import pickle

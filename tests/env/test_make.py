@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from tiny_runs import python
 
 import mtrl
 from mtrl import hardware
@@ -74,6 +75,24 @@ def test_a_task_or_goal_that_is_none_is_refused_and_the_environment_goes_on(env,
     assert env.reset_infos[0] == {"task_id": 1, "goal": 7}
     env.env_method("set_task", 0, indices=[0])
     env.reset()
+
+
+DRAW_LATER = """
+import mtrl
+from mtrl.errors import NoGraphicsError
+env = mtrl.make_vec_env(["reach-v3"], backend="stock", workers=1, render_mode="rgb_array")
+env.reset()
+try:
+    env.render()
+except NoGraphicsError as error:
+    print(error)
+"""
+
+
+def test_graphics_that_are_not_here_stop_only_what_draws(tmp_path):
+    done = python("-c", DRAW_LATER, cwd=tmp_path, MUJOCO_GL="banana")
+    assert done.stderr == ""
+    assert done.stdout.startswith("MUJOCO_GL=banana cannot draw here: unset it")
 
 
 NO_EPISODE, UNDER_WAY = (
