@@ -90,7 +90,8 @@ class WorkerVecEnv(OrderedVecEnv):
         self._reset_seeds()
         self._reset_options()
         obs, infos = zip(*self._receive(), strict=True)
-        self._note(infos)
+        self.reset_infos = list(chain(*infos))
+        self._name(self.reset_infos)
         return np.concatenate(obs)
 
     def _begin_step(self, actions: NDArray[Any]) -> None:
@@ -106,14 +107,14 @@ class WorkerVecEnv(OrderedVecEnv):
     def _end_step(self) -> VecEnvStepReturn:
         self._collect()
         obs, rewards, dones, infos, reset_infos = zip(*self._step_answers, strict=True)
-        of_copies = list(chain(*infos))
+        of_copies, self.reset_infos = list(chain(*infos)), list(chain(*reset_infos))
         self.warn_of_unstable(of_copies)
-        self._note(reset_infos)
-        return np.concatenate(obs), np.concatenate(rewards), np.concatenate(dones), of_copies
+        done = np.concatenate(dones)
+        self._name([self.reset_infos[i] if done[i] else info for i, info in enumerate(of_copies)])
+        return np.concatenate(obs), np.concatenate(rewards), done, of_copies
 
-    def _note(self, reset_infos: Iterable[list[dict[str, Any]]]) -> None:
-        self.reset_infos = list(chain(*reset_infos))
-        for copy, info in enumerate(self.reset_infos if self.tasks else []):
+    def _name(self, infos: Sequence[dict[str, Any]]) -> None:
+        for copy, info in enumerate(infos if self.tasks else []):
             self._names[copy] = f"copy {copy} ({self.tasks[info['task_id']]})"
 
     def _who(self, copy: int) -> str:
