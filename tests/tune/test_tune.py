@@ -100,7 +100,8 @@ def test_a_search_trains_runs_and_goes_on_where_it_was(words, tmp_path, monkeypa
     monkeypatch.setattr(searching, "LOOK_EVERY", 0.2)
     (tmp_path / "mtrl").mkdir()
     (tmp_path / "mtrl" / "__init__.py").write_text("raise SystemExit('this is another mtrl')")
-    words = [*words, "seeds=4", "sampler=random", "total_steps=200", "output=é =,#(x?%"]
+    own = ["seeds=4", "sampler=random", "total_steps=200", "output=é =,#(x?%"]
+    words = [*without(words, own), *own]
     assert main([*words, "n_trials=1"]) == 0
     (run,) = (tmp_path / "é =,#(x?%/tune/s/runs").rglob("seed=*")
     (row,) = rows(tmp_path, "é =,#(x?%")
@@ -299,7 +300,7 @@ def test_a_run_that_ended_early_because_it_was_good_counts_as_good_to_the_end():
 def test_what_a_search_was_given_is_in_its_tuning_file(words):
     given = ["variant=multihead", "experiment=mt3", "env.copies_per_task=1", "algo.batch_size=51"]
     given += ["curriculum.check_every=123", "++algo.kwargs.target_update_interval=3", "evaluation.every=150"]
-    search = plan([*words, *given])
+    search = plan([*without(words, given), *given])
     study = open_study(search)
     study.tell(study.ask(search.space), 0.5)
     text = tuning_file(search, study.best_trial)
