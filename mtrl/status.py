@@ -33,8 +33,8 @@ def summary(run: Run) -> dict[str, Any]:
     speeds, written = run.timing.columns.get("steps_per_second", ()), last_written(run.path)
     speed = float(speeds[-1]) if len(speeds) and math.isfinite(speeds[-1]) else None
     state, step, total = run.state, run.step, run.total_steps
-    left = max(0.0, (total - step) / speed) if state == "running" and speed and total else None
-    left = left if left is not None and math.isfinite(left) else None
+    known = state == "running" and total and (speed or 0.0) > 1e-6
+    left = max(0.0, (total - step) / speed) if known else None
     return {
         "run": str(run.path),
         "state": state,
