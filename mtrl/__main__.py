@@ -8,8 +8,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mtrl import __version__, hardware, streams
+from mtrl.config.values import key_of
 from mtrl.errors import REFUSED, ConfigurationError
 from mtrl.signals import Signals
+from mtrl.text import printable
+
+_NOT_FOR_US = {
+    "config_name": "choose a recipe with experiment=...",
+    "config_path": "choose a recipe with experiment=...",
+    "config_dir": "put files of your own under conf/, as python -m mtrl --help shows its groups",
+    "package": "--cfg job shows the whole configuration",
+    "experimental_rerun": "the same command again continues a run",
+    "resolve": "--cfg job shows every value resolved",
+}
+"""Flags of Hydra's that would have no effect here, and what does."""
+_MODES = ("multirun", "run", "cfg", "info", "shell_completion", "hydra_help")
+"""Those of which a command has one at most."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -30,7 +44,7 @@ def _main(words: list[str]) -> int:
     except ConfigurationError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"mtrl: {error}", file=sys.stderr)
+        print(f"mtrl: {printable(error)}", file=sys.stderr)
         return REFUSED
 
 
@@ -42,29 +56,29 @@ def _run(words: list[str], signals: Signals) -> int:
         print(help_text())
         return streams.delivered()
     for name, fix in _NOT_FOR_US.items():
-        if getattr(flags, name):
+        if getattr(flags, name) and not (name == "resolve" and flags.cfg):
             raise ConfigurationError(f"--{name.replace('_', '-')} is not for this command: {fix}")
-    modes = [name for name in ("multirun", "run", "cfg", "info", "shell_completion") if getattr(flags, name)]
+    modes = [f"--{name.replace('_', '-')}" for name in _MODES if getattr(flags, name)]
     if len(modes) > 1:
-        named = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
-        raise ConfigurationError(f"{named} exclude each other: leave out all but one")
+        raise ConfigurationError(f"{' and '.join(modes)} exclude each other: leave out all but one")
     # Our presets of resources bear the names of the launchers on purpose.
     warnings.filterwarnings("ignore", message="(?s).*validated against ConfigStore schema with the same name")
-    if flags.shell_completion and any(word.startswith("query=") for word in flags.overrides):
-        from mtrl.config.completion import is_for_hydra, offered
+    if flags.shell_completion:
+        return _complete(words, flags.overrides, signals)
+    from mtrl.config.compose import compose, compose_sweep
+    from mtrl.config.mistakes import check_once
 
-        line = os.environ.get("COMP_LINE", "")
-        if not is_for_hydra(line):
-            print("\n".join(offered(line)))
-            return 0
-    if flags.shell_completion or flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
+    check_once(flags.overrides)
+    if flags.info or flags.hydra_help or flags.cfg in ("hydra", "all"):
+        # Hydra would answer a mistake in many lines.
+        hydras = [word for word in flags.overrides if key_of(word).startswith("hydra")]
+        compose_sweep(hydras)
+        compose([word for word in flags.overrides if word not in hydras])
         return _hand_to_hydra(words, signals)
     if flags.multirun:
         from mtrl.sweep import run_sweep
 
         return run_sweep(flags.overrides, signals)
-    for launcher in (word for word in flags.overrides if word.startswith("hydra/launcher=")):
-        raise ConfigurationError(f"{launcher} is for the members of a sweep: add -m, or leave it out")
 
     from mtrl.experiment import compose_run
 
@@ -72,12 +86,27 @@ def _run(words: list[str], signals: Signals) -> int:
     if flags.cfg == "job":
         import yaml
 
-        print(yaml.safe_dump(composition.values, sort_keys=False), end="")
+        print(yaml.safe_dump(composition.values, sort_keys=False, allow_unicode=True), end="")
         return streams.delivered()
 
     from mtrl.start import run_with_source_and_baseline
 
     return run_with_source_and_baseline(composition)
+
+
+def _complete(words: list[str], asked: list[str], signals: Signals) -> int:
+    from mtrl.config.help import is_for_hydra, offered
+
+    shells, line = ("bash", "fish", "zsh"), os.environ.get("COMP_LINE", "")
+    what, _, shell = asked[0].partition("=") if len(asked) == 1 else ("", "", "")
+    if what not in ("install", "uninstall", "query") or shell not in shells:
+        raise ConfigurationError(
+            f"-sc needs one word, such as install=bash: the shells are {', '.join(shells)}"
+        )
+    if what != "query" or is_for_hydra(line):
+        return _hand_to_hydra(words, signals)
+    print("\n".join(offered(line)))
+    return 0
 
 
 def _flags(words: list[str]) -> Namespace:
@@ -105,23 +134,12 @@ def _flags(words: list[str]) -> Namespace:
     return parser.parse_args(words)
 
 
-_NOT_FOR_US = {
-    "config_name": "choose a recipe with experiment=...",
-    "config_path": "choose a recipe with experiment=...",
-    "config_dir": "put files of your own under conf/, as python -m mtrl --help shows its groups",
-    "package": "--cfg job shows the whole configuration",
-    "experimental_rerun": "the same command again continues a run",
-}
-"""Flags of Hydra's that would have no effect here, and what does."""
-
-
 def _hand_to_hydra(words: list[str], signals: Signals) -> int:
     import hydra
 
-    from mtrl.config.compose import CONF, as_hydra_reads, register_schema
+    from mtrl.config.compose import CONF, as_hydra_reads
     from mtrl.sweep import run_member
 
-    register_schema()
     # A launcher has its own ways with signals, and so has what passes them on to a member.
     signals.release()
     sys.argv[1:] = map(as_hydra_reads, words)

@@ -5,6 +5,7 @@ import os
 import tempfile
 from dataclasses import fields
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from mtrl import hardware
@@ -40,7 +41,8 @@ def check(cfg: Config, *, on_this_machine: bool = True) -> None:
     """
     _check_environments(cfg)
     _check_updates(cfg)
-    _check_curriculum_and_transfer(cfg)
+    _check_curriculum(cfg)
+    _check_transfer(cfg)
     _check_records(cfg)
     if cfg.hardware.backend == "native":
         keys = {"backend_key": "hardware.backend", "reward_key": "env.reward"}
@@ -51,21 +53,17 @@ def check(cfg: Config, *, on_this_machine: bool = True) -> None:
 
 
 def _check_environments(cfg: Config) -> None:
-    tasks, task, variant = cfg.env.tasks, cfg.task, cfg.variant
+    tasks, task, variant, evaluated = cfg.env.tasks, cfg.task, cfg.variant, cfg.evaluation.horizon
     check_tasks(tasks if task is None or task in tasks else [task, *tasks])
     check_seed(cfg.seed)
-    require(
-        task is None or tasks == [task],
-        f"task={task} names one task and env.tasks of experiment={cfg.experiment} says otherwise: "
-        "use experiment=mt1 for one task, or task=null env.tasks=[...] for a set of your own",
-    )
-    require(
-        cfg.evaluation.horizon >= cfg.env.horizon,
-        f"evaluation.horizon={cfg.evaluation.horizon} is shorter than the episodes of training, "
-        f"env.horizon={cfg.env.horizon}: use evaluation.horizon={HORIZON}, Meta-World's own",
-    )
+    problem = f"task={task} names one task and env.tasks of experiment={cfg.experiment} says otherwise"
+    fix = "use experiment=mt1 for one task, or task=null env.tasks=[...] for a set of your own"
+    require(task is None or tasks == [task], f"{problem}: {fix}")
+    problem = f"evaluation.horizon={evaluated} is shorter than the episodes of training, env.horizon="
+    fix = f"use evaluation.horizon={HORIZON}, Meta-World's own"
+    require(evaluated >= cfg.env.horizon, f"{problem}{cfg.env.horizon}: {fix}")
     if isinstance(variant, MultiheadConfig):
-        n_layers, shared = len(variant.critic_layers), variant.shared_layers
+        shared, n_layers = variant.shared_layers, len(variant.critic_layers)
         known = shared == "all" or (isinstance(shared, int) and 0 <= shared <= n_layers)
         require(known, f"variant.shared_layers={shared} must be all or 0 to {n_layers}")
         need = "variant=multihead needs more than one task, for it has a critic per task: use variant=shared"
@@ -73,38 +71,28 @@ def _check_environments(cfg: Config) -> None:
 
 
 def _check_updates(cfg: Config) -> None:
-    algo, n_tasks, asked = cfg.algo, len(cfg.env.tasks), cfg.hardware
+    algo, n_tasks, n_envs = cfg.algo, len(cfg.env.tasks), cfg.n_envs
     batch, buffer = algo.batch_size, algo.buffer_size
-    require(
-        batch <= buffer, f"algo.batch_size={batch} is larger than algo.buffer_size={buffer}: make it smaller"
-    )
-    require(
-        buffer >= cfg.n_envs,
-        f"algo.buffer_size={buffer} cannot hold one transition of each of the {cfg.n_envs} environments: "
-        f"use at least algo.buffer_size={cfg.n_envs}",
-    )
-    require(
-        asked.compile in ("auto", "off") or algo.compiles,
-        f"hardware.compile={asked.compile} is not for algo.cls={algo.cls}, whose update is not compiled: "
-        "use hardware.compile=auto",
-    )
-    require(
-        asked.compile != "cuda_graph" or asked.device not in ("cpu", "mps"),
-        f"hardware.compile=cuda_graph needs a CUDA GPU and hardware.device={asked.device} is none: "
-        "use hardware.compile=auto",
-    )
+    refusal = f"algo.batch_size={batch} is larger than algo.buffer_size={buffer}: make it smaller"
+    require(batch <= buffer, refusal)
+    refusal = f"algo.buffer_size={buffer} cannot hold one transition of each of the {n_envs} environments"
+    require(buffer >= n_envs, f"{refusal}: use at least algo.buffer_size={n_envs}")
+    asked = f"hardware.compile={cfg.hardware.compile}"
+    problem = f"{asked} is not for algo.cls={algo.cls}, whose update is not compiled"
+    known = cfg.hardware.compile in ("auto", "off") or algo.compiles
+    require(known, f"{problem}: use hardware.compile=auto")
+    problem = f"{asked} needs a CUDA GPU and hardware.device={cfg.hardware.device} is none"
+    known = cfg.hardware.compile != "cuda_graph" or cfg.hardware.device not in ("cpu", "mps")
+    require(known, f"{problem}: use hardware.compile=auto")
     if not isinstance(algo, SACConfig):
         return
-    require(
-        algo.temperature == "shared" or isinstance(algo.ent_coef, str),
-        f"algo.ent_coef={algo.ent_coef} fixes the temperature, and algo.temperature=per_task learns one for "
-        "each task: use algo.temperature=shared or algo.ent_coef=auto",
-    )
-    require(
-        not algo.balanced_batches or batch % n_tasks == 0,
-        f"algo.batch_size={batch} cannot be divided among {n_tasks} tasks: use "
-        f"algo.batch_size={max(1, round(batch / n_tasks)) * n_tasks} or algo.balanced_batches=false",
-    )
+    problem = f"algo.ent_coef={algo.ent_coef} fixes the temperature, and algo.temperature=per_task learns one"
+    fix = "use algo.temperature=shared or algo.ent_coef=auto"
+    learns = algo.temperature == "shared" or isinstance(algo.ent_coef, str)
+    require(learns, f"{problem} for each task: {fix}")
+    fix = f"use algo.batch_size={max(1, round(batch / n_tasks)) * n_tasks} or algo.balanced_batches=false"
+    refusal = f"algo.batch_size={batch} cannot be divided among {n_tasks} tasks: {fix}"
+    require(not algo.balanced_batches or batch % n_tasks == 0, refusal)
     require(
         algo.reward_scaling != "return" or not cfg.env.normalize_reward,
         "env.normalize_reward=true divides rewards by the size of their returns, and so does "
@@ -119,8 +107,12 @@ def _check_updates(cfg: Config) -> None:
         require(not used, refusal)
 
 
-def _check_curriculum_and_transfer(cfg: Config) -> None:
-    curriculum, transfer = cfg.curriculum, cfg.transfer
+def _check_curriculum(cfg: Config) -> None:
+    curriculum = cfg.curriculum
+    orders = curriculum.name in ("sequential", "mixed") and not curriculum.stages and not curriculum.tables
+    unread = f"curriculum.difficulty={written(curriculum.difficulty)} is for the order of the tasks"
+    fix = "choose curriculum=sequential or mixed, without stages of your own"
+    require(orders or not curriculum.difficulty, f"{unread}, which nothing here follows: {fix}")
     if curriculum.name == "none" and not curriculum.stages and not curriculum.tables:
         need = "needs a curriculum that hands out the tasks: choose one with curriculum=..., or set"
         copies = curriculum.copies
@@ -130,31 +122,35 @@ def _check_curriculum_and_transfer(cfg: Config) -> None:
             fix = "choose one with curriculum=..., or give curriculum.stages"
             require(not getattr(curriculum, name), f"{given} needs a curriculum: {fix}")
     stages_of(cfg)
-    require(
-        transfer.active or not transfer.baseline,
-        "transfer.baseline=true compares with a run from scratch, and this is one: name what it begins "
-        "from with transfer.source or transfer.train",
-    )
+
+
+def _check_transfer(cfg: Config) -> None:
+    transfer, parts = cfg.transfer, cfg.transfer.parts
+    problem = "transfer.baseline=true compares with a run from scratch, and this is one"
+    fix = "name what it begins from with transfer.source or transfer.train"
+    require(transfer.active or not transfer.baseline, f"{problem}: {fix}")
     if transfer.source_tasks:
         check_tasks(transfer.source_tasks, "transfer.source_tasks")
     if not transfer.active:
         return
     both = "transfer.source and transfer.train both name a source: set one of them to null or []"
     require(transfer.source is None or not transfer.train, both)
-    require(bool(transfer.parts), "transfer.parts=[] takes nothing from the source: name actor or critic")
-    require(
-        "optimiser" not in transfer.parts or bool({"actor", "critic"} & set(transfer.parts)),
-        f"transfer.parts={transfer.parts} has the optimiser of neither actor nor critic: name one of them, too",
-    )
+    require(bool(parts), "transfer.parts=[] takes nothing from the source: name actor or critic")
+    problem = f"transfer.parts={parts} has the optimiser of neither actor nor critic: name one of them, too"
+    require("optimiser" not in parts or bool({"actor", "critic"} & set(parts)), problem)
     if transfer.source is not None:
-        source_content(cfg)
+        try:
+            source_content(cfg)
+        except OSError as error:
+            problem = f"transfer.source={transfer.source} cannot be read ({error.strerror})"
+            raise ConfigurationError(
+                f"{problem}: name a run directory, a checkpoint, or a model.zip"
+            ) from error
     frozen = [f"transfer.freeze_steps.{part}" for part, steps in transfer.freeze_steps.items() if steps]
     if cfg.algo.compiles and frozen:
-        require(
-            hardware.compilation(cfg.hardware.compile, hardware.device(cfg.hardware)) == "off",
-            f"{frozen[0]} cannot be kept by a compiled update, which fixes once for all what it does: "
-            "use hardware.compile=off",
-        )
+        problem = "cannot be kept by a compiled update, which fixes once for all what it does"
+        off = hardware.compilation(cfg.hardware.compile, hardware.device(cfg.hardware)) == "off"
+        require(off, f"{frozen[0]} {problem}: use hardware.compile=off")
 
 
 def check_writable(directory: Path, key: str) -> None:
@@ -184,10 +180,9 @@ def _check_records(cfg: Config) -> None:
     require(find_spec("wandb") is not None, f"logging.wandb={mode} needs wandb: {install}")
     # Asking wandb itself would wait for a password in the middle of a job.
     files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
-    require(
-        mode != "online" or "WANDB_API_KEY" in os.environ or any(file.is_file() for file in files),
-        "logging.wandb=online finds no login: run wandb login first, or use logging.wandb=offline",
-    )
+    known = mode != "online" or "WANDB_API_KEY" in os.environ or any(file.is_file() for file in files)
+    fix = "run wandb login first, or use logging.wandb=offline"
+    require(known, f"logging.wandb=online finds no login: {fix}")
 
 
 def check_algorithm(cfg: Config) -> None:
@@ -195,22 +190,21 @@ def check_algorithm(cfg: Config) -> None:
 
     Torch is imported only where the names alone do not suffice.
     """
-    algo, options = cfg.algo, OPTIONS["algo"]
+    algo, options, lost = (
+        cfg.algo,
+        OPTIONS["algo"],
+        "would lose the last observation of an episode: leave it out",
+    )
     chosen = next(option for option, kind in options.items() if kind is type(algo))
     typed_keys = {field.name for field in fields(algo)} - {"cls", "kwargs"}
     for key in algo.kwargs:
         decided_by = f"algo.{key}" if key in typed_keys else _SET_BY.get(key)
         require(decided_by is None, f"algo.kwargs.{key} is decided by {decided_by}: set that instead")
-        require(
-            key != "optimize_memory_usage",
-            "algo.kwargs.optimize_memory_usage would lose the last observation of an episode: leave it out",
-        )
-    other = (
-        f"algo.cls={algo.cls} does not go with algo={chosen}, whose keys are another algorithm's: use algo="
-    )
+        require(key != "optimize_memory_usage", f"algo.kwargs.optimize_memory_usage {lost}")
+    other = f"algo.cls={algo.cls} does not go with algo={chosen}, whose keys are another algorithm's"
     for option, kind in options.items():
         if algo.cls in kind.built_in:
-            require(option == chosen, f"{other}{option}")
+            require(option == chosen, f"{other}: use algo={option}")
             if not algo.kwargs:
                 return
     cls = load_class(algo.cls)
@@ -219,22 +213,17 @@ def check_algorithm(cfg: Config) -> None:
     from mtrl.algo.make import arguments_of
     from mtrl.algo.policies import policy_for
 
-    require(
-        issubclass(cls, OffPolicyAlgorithm),
-        f"algo.cls={algo.cls} does not learn from a replay buffer: "
-        "name a subclass of stable-baselines3's OffPolicyAlgorithm",
-    )
+    problem = f"algo.cls={algo.cls} does not learn from a replay buffer"
+    fix = "name a subclass of stable-baselines3's OffPolicyAlgorithm"
+    require(issubclass(cls, OffPolicyAlgorithm), f"{problem}: {fix}")
     # The nearest family counts, for stable-baselines3's DDPG is a subclass of its TD3.
     families = {load_class(kind.built_in[-1]): option for option, kind in options.items()}
     option = next((families[base] for base in cls.__mro__ if base in families), chosen)
-    require(option == chosen, f"{other}{option}")
+    require(option == chosen, f"{other}: use algo={option}")
     known = _arguments(cls)
     lacking = ", ".join(name for name in arguments_of(cfg, cfg.n_envs, "cpu", "off") if name not in known)
-    require(
-        not lacking,
-        f"algo.cls={algo.cls} does not take {lacking}, which algo={chosen} gives it: "
-        "choose another algo, or a class that does",
-    )
+    problem = f"algo.cls={algo.cls} does not take {lacking}, which algo={chosen} gives it"
+    require(not lacking, f"{problem}: choose another algo, or a class that does")
     for key in algo.kwargs:
         takes = ", ".join(known)
         require(key in known, f"algo.kwargs.{key} is not an argument of {algo.cls}: it takes {takes}")
@@ -243,19 +232,16 @@ def check_algorithm(cfg: Config) -> None:
     except ValueError as error:
         raise ConfigurationError(f"algo.cls={algo.cls}: {error}") from error
     # A policy of our own, not the algorithm's, has stacked networks.
-    require(
-        not (isinstance(policy, type) and algo.kwargs.get("use_sde")),
-        f"algo.kwargs.use_sde={algo.kwargs.get('use_sde')} is not for the networks of {algo.cls} here: leave it "
-        "out, or use algo.cls=stable_baselines3.SAC with variant=shared variant.layer_norm=false",
-    )
+    use_sde = isinstance(policy, type) and algo.kwargs.get("use_sde")
+    fix = "leave it out, or use algo.cls=stable_baselines3.SAC with variant=shared variant.layer_norm=false"
+    refusal = f"algo.kwargs.use_sde={use_sde} is not for the networks of {algo.cls} here: {fix}"
+    require(not use_sde, refusal)
 
 
 def _arguments(cls: type) -> list[str]:
     """Return the names of the constructor's arguments; its bases' too where it passes ``**kwargs`` on."""
     names: set[str] = set()
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
+    for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
         parameters = inspect.signature(base.__init__).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -285,8 +271,18 @@ def _check_machine(cfg: Config) -> None:
         require(hardware.cuda_available("cuda"), none)
     needed = replay_bytes(cfg)
     free, where = hardware.replay_memory(device, needed)
+    sizes = f"{needed / 2**30:.1f} GiB for its replay buffer, and {free / 2**30:.1f} GiB are free{where}"
+    fix = f"use at most algo.buffer_size={int(buffer * free / needed * 0.8)}"
+    require(needed <= free, f"algo.buffer_size={buffer} needs {sizes}: {fix}")
+    # Weights, their targets and gradients, and Adam's two moments, in float32.
+    heads = len(cfg.env.tasks) if isinstance(cfg.variant, MultiheadConfig) else 1
+    inputs, layers = (
+        OBSERVATION_SIZE + ACTION_SIZE,
+        (cfg.variant.actor_layers, *2 * [cfg.variant.critic_layers]),
+    )
+    networks = sum(a * b for widths in layers for a, b in pairwise([inputs, *widths])) * heads * 5 * 4
+    sizes = f"need up to {networks / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free{where}"
     require(
-        needed <= free,
-        f"algo.buffer_size={buffer} needs {needed / 2**30:.1f} GiB for its replay buffer, and "
-        f"{free / 2**30:.1f} GiB are free{where}: use at most algo.buffer_size={int(buffer * free / needed * 0.8)}",
+        networks <= free,
+        f"variant.actor_layers and variant.critic_layers {sizes}: use narrower or fewer layers",
     )

@@ -27,6 +27,7 @@ from mtrl.training.resume import changes_since, find_checkpoints, read_earlier_r
 
 logger = logging.getLogger(__name__)
 
+logger = logging.getLogger(__name__)
 COMPARISON = "comparison.json"
 """The comparison of a transfer with its baseline, in its run directory."""
 _NOT_OF_THE_RECIPE = ("experiment=", "dry_run=", "fresh=", "hydra.", "hydra/")
@@ -103,6 +104,7 @@ def run_one(composition: Composition, *, wait: bool = False) -> int:
     shown.setLevel(level)
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", handlers=[shown])
     logging.getLogger("mtrl").setLevel(min(level, logging.INFO))
+    logger.debug("options %s; what decides the directory: %s", composition.choices, composition.learned)
     if _print_if_finished(read_earlier_run(path), composition, path, console):
         return 0
     with closing(RunLock(path, wait=wait)) as lock, Signals() as signals:

@@ -45,6 +45,7 @@ def train(composition: Composition, record: RunRecord, signals: Signals) -> Eval
     machine = choose_hardware(cfg, earlier_hardware(checkpoint, record.earlier))
     store.facts["hardware"] = asdict(machine)
     steps_done = checkpoint.step if checkpoint else 0
+    logger.debug("from step %d on %s", steps_done, machine)
     if checkpoint is None:
         record.start(machine)
     # 0 if an earlier start ended before its first checkpoint: what it logged is replaced. None for a new run.

@@ -12,8 +12,9 @@ from tiny_runs import REPOSITORY, TINY
 
 from mtrl import __version__
 from mtrl.__main__ import main
-from mtrl.config.completion import offered
 from mtrl.config.compose import groups
+from mtrl.config.help import offered
+from mtrl.config.values import last_of_each
 from mtrl.errors import REFUSED
 from mtrl.experiment import compose_run, run_directory
 
@@ -111,7 +112,18 @@ REFUSED_FLAGS = {
     "--experimental-rerun x": "the same command again continues a run",
     "-m --cfg job seed=1,2": "--multirun and --cfg exclude each other",
     "-m seed=1,2 --info": "--multirun and --info exclude each other",
-    "hydra/launcher=joblib seed=1": "hydra/launcher=joblib is for the members of a sweep: add -m",
+    "hydra/launcher=basic seed=1": "hydra/launcher=basic is for the members of a sweep: add -m",
+    "--resolve": "--resolve is not for this command: --cfg job shows every value resolved",
+    "--hydra-help x=1": "there is no key 'x' in this configuration",
+    "--cfg all seed=a": "seed has the wrong type",
+    "--cfg hydra hydra.verbose=x": "must be true or false",
+    "-sc": "-sc needs one word, such as install=bash: the shells are bash, fish, zsh",
+    "-sc install=zsh2": "-sc needs one word",
+    "-sc install=bash seed=1": "-sc needs one word",
+    "algo.gamma=0.9 algo.gamma=0.8": "algo.gamma=0.9 and algo.gamma=0.8 both set algo.gamma: leave one of them out",
+    "algo=sac ++algo=td3": "both set algo",
+    "-m seed=1,2 seed=3": "both set seed",
+    "seed=1\x1b[31m": "mtrl: seed=1?[31m cannot be read",
 }
 
 
@@ -329,6 +341,7 @@ def test_a_sweep_runs_each_member_where_it_would_live_alone_and_a_failed_one_tak
 ):
     """The directory of one member cannot be made, for a link that leads nowhere is in its place."""
     words = [*TINY, "total_steps=60", "evaluation.every=1000", "evaluation.final_episodes=1"]
+    words = last_of_each(words)
     blocked, other = (tmp_path / run_directory(compose_run([*words, f"seed={seed}"])) for seed in (1, 2))
     blocked.parent.mkdir(parents=True)
     blocked.symlink_to(tmp_path / "nowhere")

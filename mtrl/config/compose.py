@@ -13,16 +13,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, RangeSweep, Transformer
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from mtrl.config.mistakes import check_form, check_keys, check_options, first_sentence, is_free, sentence
-from mtrl.config.types import OPTIONS, Config, require
+from mtrl.config.mistakes import (
+    check_form,
+    check_hydras,
+    check_keys,
+    check_options,
+    first_sentence,
+    is_free,
+    sentence,
+)
+from mtrl.config.types import Config, config_of, holds_keys, require
 from mtrl.config.values import quoted, walk
 from mtrl.errors import ConfigurationError
 
@@ -73,21 +81,6 @@ MOST_MEMBERS = 10_000
 """Members of a sweep: each is composed and checked before the first one starts."""
 
 
-@cache
-def register_schema() -> None:
-    """Give Hydra the types; the files name them as their first default."""
-    store = ConfigStore.instance()
-    schema = OmegaConf.structured(Config)
-    for field in fields(Config):
-        # OmegaConf 2.3 cannot expand a missing dataclass with union fields while it merges a file into it.
-        if is_dataclass(field.type):
-            schema[field.name] = OmegaConf.structured(field.type)
-    store.store(name="schema", node=schema)
-    for group, schemas in OPTIONS.items():
-        for name, node in schemas.items():
-            store.store(group=group, name=f"{name}_schema", node=node)
-
-
 def as_hydra_reads(override: str) -> str:
     """Return an override with ``++`` before a free key, or with the quotes that Hydra needs around a path."""
     key, equals, value = override.partition("=")
@@ -136,35 +129,33 @@ def compose(overrides: Sequence[str]) -> Composed:
         parsed, known = _parse(overrides), groups()
         check_form(parsed)
         check_options(parsed, known)
+        check_hydras(parsed, sweep=False)
         chosen = [str(override.input_line) for override in parsed if override.key_or_group in known]
         if len(chosen) < len(parsed):
             check_keys(parsed, known, _keys_of(tuple(chosen)))
-        cfg = _compose(overrides)
-        choices = _choices(cfg)
-        named = any(override.key_or_group == "algo.cls" for override in parsed)
-        usual = _compose([f"algo={choices['algo']}"], "base") if named else cfg
-        tuned = cfg.algo.cls == usual.algo.cls
+        cfg, of_hydra = _compose(overrides)
+        choices, given = _choices(of_hydra), OmegaConf.to_container(cfg)
+        for group in (field.name for field in fields(Config) if is_dataclass(field.type)):
+            require(isinstance(given[group], dict), holds_keys(group))
+        usual = defaults_of(algo=choices["algo"]).values["algo"]["cls"]
+        tuned = given["algo"]["cls"] == usual or all(each.key_or_group != "algo.cls" for each in parsed)
         if not tuned:
-            cfg = _compose([*overrides, "~tuning"])
-    plain, recipe = _without_hydra(cfg), choices["experiment"]
-    OmegaConf.set_struct(plain, False)
-    try:
-        plain.experiment = recipe
-        if plain.task is None and "${task}" in (OmegaConf.to_container(plain.env).get("tasks") or []):
+            cfg, _ = _compose([*overrides, "~tuning"])
+        cfg.experiment = choices["experiment"]
+        if given["task"] is None and "${task}" in (given["env"].get("tasks") or []):
             fix = "name one with task=reach-v3, or a set with env.tasks=[...]"
-            raise ConfigurationError(f"task=null leaves experiment={recipe} without a task: {fix}")
-        typed = Config(**OmegaConf.to_object(plain))
-    except MissingMandatoryValue as error:
-        missing = error.full_key or "a key"
-        raise ConfigurationError(f"{missing} has no value: set it with {missing}=...") from error
-    except OmegaConfBaseException as error:
-        raise ConfigurationError(sentence(error)) from error
+            raise ConfigurationError(f"task=null leaves experiment={cfg.experiment} without a task: {fix}")
+        try:
+            resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        except (OmegaConfBaseException, RecursionError) as error:
+            raise ConfigurationError(sentence(error)) from error
+    typed = config_of(resolved, choices)
     values = asdict(typed)
     # Their checks make them whole; names of directories have the numbers of their types, as 120.0.
     ends, still = values["curriculum"]["steps"], values["transfer"]["freeze_steps"]
     values["curriculum"]["steps"] = [end if end is None else float(end) for end in ends]
     values["transfer"]["freeze_steps"] = {part: float(steps) for part, steps in still.items()}
-    return Composed(typed, choices, values, bool(cfg.hydra.verbose), tuple(overrides), tuned)
+    return Composed(typed, choices, values, bool(of_hydra.verbose), tuple(overrides), tuned)
 
 
 def compose_sweep(overrides: Sequence[str]) -> Sweep:
@@ -173,16 +164,13 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         known, parsed = groups(), _parse([as_hydra_reads(override) for override in overrides])
         own = [override for override in parsed if not override.is_hydra_override()]
         for_hydra = [override for override in parsed if override.is_hydra_override()]
-        for each in for_hydra:
-            varied = f"{each.input_line} varies how Hydra runs, which holds for all members: give one value"
-            require(not each.is_sweep_override(), varied)
         # Checked here, for Hydra would refuse an unknown launcher in many lines.
-        check_form(for_hydra)
         shared = [each for each in own if not each.is_sweep_override() and each.key_or_group in known]
         check_options([*for_hydra, *shared], known)
+        check_hydras(for_hydra, sweep=True)
         lines = [str(override.input_line) for override in for_hydra]
         try:
-            cfg = _compose([*lines, *(str(override.input_line) for override in shared)]).hydra
+            _, cfg = _compose([*lines, *(str(override.input_line) for override in shared)])
             size, params = cfg.sweeper.get("max_batch_size"), (cfg.sweeper.get("params") or {}).items()
             n_jobs, directory = cfg.launcher.get("n_jobs"), Path(str(cfg.sweep.dir))
         except (AssertionError, AttributeError, TypeError, OmegaConfBaseException) as error:
@@ -249,20 +237,14 @@ def defaults_of(*, tuned: bool = True, **chosen: str) -> Defaults:
     Nothing is checked, for a base without a recipe has no tasks. A recipe's tuned values are left out on demand.
     """
     words = [f"{group}={option}" for group, option in chosen.items()]
+    words += [] if tuned else ["~tuning"]
     with _hydra():
-        cfg = _compose(
-            words if tuned else [*words, "~tuning"], "config" if "experiment" in chosen else "base"
-        )
-    return Defaults(_choices(cfg), OmegaConf.to_container(_without_hydra(cfg), resolve=True))
+        cfg, of_hydra = _compose(words, "config" if "experiment" in chosen else "base")
+        return Defaults(_choices(of_hydra), OmegaConf.to_container(cfg, resolve=True))
 
 
-def _without_hydra(cfg: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-
-
-def _choices(cfg: DictConfig) -> dict[str, str]:
-    offered = set(groups())
-    return {group: str(option) for group, option in cfg.hydra.runtime.choices.items() if group in offered}
+def _choices(of_hydra: DictConfig) -> dict[str, str]:
+    return {group: str(option) for group, option in of_hydra.runtime.choices.items() if group in groups()}
 
 
 @contextmanager
@@ -272,27 +254,38 @@ def _hydra() -> Iterator[None]:
     except OSError as error:
         gone = f"the working directory cannot be found ({error.strerror}): change to one that exists"
         raise ConfigurationError(gone) from error
-    register_schema()
+    # The program that calls this may be one of Hydra's itself.
+    theirs, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        yield
+    try:
+        with hydra.initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = theirs, base
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigurationError(f"{first_sentence(error)}: write overrides as key=value") from error
+    parser, parsed = OverridesParser.create(GlobalHydra.instance().config_loader()), []
+    for override in overrides:
+        try:
+            parsed += parser.parse_overrides([override])
+        except (HydraException, ValueError, RecursionError) as error:
+            fix = "write overrides as key=value, and other text in quotes, as key='\"a, b\"'"
+            raise ConfigurationError(f"{override} cannot be read: {fix}") from error
+    return parsed
 
 
 @cache
 def _keys_of(chosen: tuple[str, ...]) -> tuple[str, ...]:
     """Return every key there is with these options of groups, in the order of their types."""
-    return tuple(key for key, _ in walk(OmegaConf.to_container(_without_hydra(_compose(chosen)))))
+    return tuple(key for key, _ in walk(OmegaConf.to_container(_compose(chosen)[0])))
 
 
-def _compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
+def _compose(overrides: Sequence[str], name: str = "config") -> tuple[DictConfig, DictConfig]:
+    """Return a configuration, and what of it is Hydra's own."""
     try:
-        return hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+        cfg = hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, RecursionError) as error:
         raise ConfigurationError(sentence(error)) from error
+    with open_dict(cfg):
+        return cfg, cfg.pop("hydra")

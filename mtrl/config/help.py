@@ -1,6 +1,9 @@
-"""The text of ``--help``, read off the configuration files."""
+"""What ``--help`` shows and tab completion offers, read off the configuration files."""
 
-from mtrl.config.compose import CONF, groups
+from mtrl.config.compose import CONF, defaults_of, groups
+from mtrl.config.values import walk
+from mtrl.errors import ConfigurationError
+from mtrl.tasks import MT50
 
 _EXAMPLES = """\
 Train and evaluate agents on Meta-World. Every word after the command changes the configuration:
@@ -17,7 +20,6 @@ a group is chosen with group=option, a value is set with key=value.
 
 Groups:
 """
-
 _FOOTER = """
 Keys:    --cfg job shows every key and its value, with the overrides given.
 Again:   the same command finds its run directory again; fresh=true trains from scratch.
@@ -27,18 +29,51 @@ Errors:  HYDRA_FULL_ERROR=1 shows tracebacks; hydra.verbose=true shows the debug
 
 
 def help_text() -> str:
-    """Return the help: examples, then each group with its options and what their files say they are."""
+    """Return the help: examples, then each group with its options and the first comment of their files."""
     parts = [_EXAMPLES]
     for group, options in groups().items():
         parts.append(f"  {group}\n")
         for option in options:
-            parts.append(f"    {option:<22} {_description(group, option)}\n")
+            lines = (CONF / group / f"{option}.yaml").read_text().splitlines()
+            # Comments with an @ are Hydra's directives.
+            said = (line[2:] for line in lines if line.startswith("# ") and not line.startswith("# @"))
+            parts.append(f"    {option:<22} {next(said, '')}\n")
     return "".join(parts) + _FOOTER
 
 
-def _description(group: str, option: str) -> str:
-    """Return the first comment of an option's file, past Hydra's own directives."""
-    for line in (CONF / group / f"{option}.yaml").read_text().splitlines():
-        if line.startswith("# ") and not line.startswith("# @"):
-            return line[2:]
-    return ""
+def is_for_hydra(line: str) -> bool:
+    """Return whether Hydra's own completion knows the last word: its own keys, and paths of files."""
+    word = "" if not line or line[-1].isspace() else line.split()[-1]
+    return word.startswith("hydra") or word.partition("=")[2].startswith((".", "/"))
+
+
+def offered(line: str) -> list[str]:
+    """Return what the last word of a command line may become, the whole word each time.
+
+    Hydra's own completion would offer the schemas as options, and nothing below a folder of recipes.
+    """
+    words = line.split()[1:]
+    word = "" if not words or line[-1].isspace() else words.pop()
+    pairs = [before.partition("=") for before in words]
+    chosen = {group: option for group, _, option in pairs if option in groups().get(group, [])}
+    try:
+        composed = defaults_of(**chosen).values
+    except ConfigurationError:
+        composed = defaults_of().values
+    values = dict(walk(composed))
+    key, equals, value = word.partition("=")
+    if equals:
+        done, comma, value = value.rpartition(",")
+        usual = values.get(key)
+        # A value that is missing or null shows nothing, and a list is too long to be changed by hand.
+        known = [] if usual in (None, "???") or isinstance(usual, dict | list) else [str(usual)]
+        known = ["false", "true"] if isinstance(usual, bool) else known
+        known = groups().get(key) or (sorted(MT50) if key == "task" else known)
+        return [f"{key}={done}{comma}{each}" for each in known if each.startswith(value)]
+    depth = word.count(".")
+    chosen_by_group = {"experiment", *(f"{group}.name" for group in groups())}
+    names = [f"{group}=" for group in groups()] if depth == 0 else []
+    for name, value in values.items():
+        if name.count(".") == depth and name not in chosen_by_group:
+            names.append(f"{name}." if isinstance(value, dict) and value else f"{name}=")
+    return sorted(name for name in names if name.startswith(word))

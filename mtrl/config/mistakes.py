@@ -1,79 +1,42 @@
 """Whether overrides name what there is: groups, options, keys. A mistake is answered with the nearest name."""
 
 import re
-import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_origin
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
-from mtrl.config.types import OPTIONS, Config, require
+from mtrl.config.types import owners_of, require
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import closest
 
 
 def sentence(error: BaseException) -> str:
-    """Return a complaint as ``key: what is wrong; what to give``, whichever layer wrapped it."""
+    """Return a complaint of Hydra's or OmegaConf's as ``key: what is wrong``, whichever layer wrapped it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-            key, kind = cause.full_key, _type_of(cause.full_key)
             if isinstance(cause, ConfigKeyError):
-                # A file sets a key which the option chosen on the command line does not have.
-                file, owners = re.search(r"In '([^']+)'", str(error)), _owners(key)
-                where = f"conf/{file[1]}.yaml sets {key}" if file else f"{key} is set"
-                if not owners:
-                    return f"{where}, which does not exist: take it out"
-                fix = f"choose {owners[0]}, or another experiment"
-                return f"{where}, which only {' and '.join(owners)} has: {fix}"
-            if is_dataclass(kind):
-                first = f"{key}.{fields(kind)[0].name}=..."
-                return f"{key} has the wrong type: it holds keys, which are set one by one, as {first}"
-            what = str(cause.msg or cause).splitlines()[0].rstrip(".")
-            what = what.replace("incompatible with type hint 'Union[int, float]'", "no number")
-            return f"{key} has the wrong type: {what}; give {_in_words(kind)}"
+                return f"{cause.full_key} is set, which does not exist: take it out"
+            if isinstance(cause, MissingMandatoryValue):
+                return f"{cause.full_key} has no value: set it with {cause.full_key}=..."
+            looked_up = isinstance(cause, InterpolationResolutionError)
+            wrong = "has no value" if looked_up else "has the wrong type"
+            return f"{cause.full_key} {wrong}: {first_sentence(cause.msg or cause)}"
         cause = cause.__cause__ or cause.__context__
     return first_sentence(error)
 
 
-def first_sentence(error: BaseException) -> str:
+def first_sentence(error: object) -> str:
     """Return the first line of a message, without its full stop."""
-    return str(error).strip().splitlines()[0].rstrip(".")
-
-
-def _owners(key: str) -> list[str]:
-    """Return the options that have a key, as ``group=option``."""
-    group, _, name = key.partition(".")
-    options = OPTIONS.get(group, {}).items()
-    return [f"{group}={option}" for option, kind in options if name in kind.__dataclass_fields__]
-
-
-def _type_of(key: str) -> Any:
-    """Return the type of a key of the configuration, or of an entry of a list; None for one of Hydra's."""
-    path, entry = re.subn(r"\[\d+\]", "", key)
-    group, _, name = path.partition(".")
-    kind: Any = {field.name: field.type for field in fields(Config)}.get(group)
-    if name and is_dataclass(kind):
-        owners = [kind, *OPTIONS.get(group, {}).values()]
-        kind = {field.name: field.type for owner in owners for field in fields(owner)}.get(name)
-    return get_args(kind)[0] if entry and get_args(kind) else kind
-
-
-def _in_words(kind: Any) -> str:
-    """Return in words what a key of a type takes."""
-    if isinstance(kind, types.UnionType):
-        parts = [part for part in get_args(kind) if not (part is int and float in get_args(kind))]
-        return " or ".join(map(_in_words, parts))
-    if kind is types.NoneType:
-        return "null"
-    if get_origin(kind) is list:
-        return "a list such as [a,b]"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-    return words.get(kind, "another value")
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 _SYNONYMS = {
@@ -87,20 +50,48 @@ _SYNONYMS = {
     "lr": "algo.learning_rate",
 }
 """Words that stable-baselines3 and its users have for keys, by the keys' names here."""
-
-_PLACES = {
-    "hydra.run": "output=...",
-    "hydra.run.dir": "output=...",
-    "hydra.sweep.subdir": "output=... or hydra.sweep.dir=...",
-    "hydra.output_subdir": "output=...",
-    "hydra.job.chdir": "output=...",
-}
-"""Hydra's keys for where a run is written, which would change nothing here, and what does."""
+_OF_A_SWEEP = re.compile(
+    r"hydra/(launcher|job_logging|hydra_logging)|hydra\.(sweep\.dir|sweeper\.max_batch_size|verbose"
+    r"|(launcher|job\.env_set|job_logging|hydra_logging)(\..+)?|job\.(env_copy|name))"
+)
+"""Hydra's keys that do something to a sweep; to a single run only ``hydra.verbose`` does."""
+_OF_A_PLACE = re.compile(r"hydra\.(run(\.dir)?|sweep\.subdir|output_subdir|job\.chdir)")
 
 
 def is_free(key: str) -> bool:
     """Return whether what ``key`` holds has names that only the person who gives it knows."""
-    return key == "curriculum.difficulty" or key.startswith(("algo.kwargs.", "curriculum.difficulty."))
+    return f"{key}.".startswith(("algo.kwargs.", "curriculum.difficulty."))
+
+
+def check_once(words: Sequence[str]) -> None:
+    """Refuse a command line that says two things of one key, of which Hydra would take the last."""
+    given: dict[str, str] = {}
+    for word in words:
+        key = word.partition("=")[0].lstrip("+")
+        twice = f"{given.get(key)} and {word} both set {key}: leave one of them out"
+        require(given.setdefault(key, word) == word, twice)
+
+
+def check_hydras(overrides: Sequence[Override], *, sweep: bool) -> None:
+    """Refuse a key of Hydra's own that would change nothing, or names code to run."""
+    for override in overrides:
+        key, line = override.key_or_group, override.input_line
+        if not override.is_hydra_override():
+            continue
+        ours = "only the launchers that Hydra ships are allowed, as hydra/launcher=..."
+        require("_target_" not in line, f"{line} names code to run: {ours}")
+        where = f"{line} does not move a run, whose directory follows from what it learns: use output=..."
+        require(not _OF_A_PLACE.fullmatch(key), where)
+        require(key != "hydra.mode", f"{line} is not looked at: add -m for a sweep")
+        known = _OF_A_SWEEP.fullmatch(key) and not override.is_delete()
+        does = "of Hydra's own keys there are hydra/launcher, hydra.launcher, hydra.sweep.dir, hydra.verbose"
+        require(bool(known), f"{line} would change nothing: leave it out; {does}")
+        alone = key == "hydra.verbose" or sweep
+        require(alone, f"{line} is for the members of a sweep: add -m, or leave it out")
+        several = f"{line} varies how Hydra runs, which holds for all members: give one value"
+        require(not override.is_sweep_override(), several)
+        if key == "hydra.verbose":
+            require(isinstance(override.value(), bool), f"{line} must be true or false")
 
 
 def check_form(overrides: Sequence[Override]) -> None:
@@ -108,9 +99,6 @@ def check_form(overrides: Sequence[Override]) -> None:
     given = {}
     for override in overrides:
         key, line = override.key_or_group, override.input_line
-        if key in _PLACES and not override.is_delete() and override.value() is not False:
-            why = "does not move a run, whose directory follows from what it learns"
-            raise ConfigurationError(f"{line} {why}: use {_PLACES[key]}")
         if override.is_hydra_override():
             continue
         deletes = f"{line} deletes, which nothing here allows: leave it out, or set {key}=..."
@@ -139,11 +127,13 @@ def check_options(overrides: Sequence[Override], known: Mapping[str, list[str]])
             near = closest(group, own)
             hint = f"did you mean {near}?" if near else f"Hydra has {', '.join(own)}"
             raise ConfigurationError(f"there is no group {group!r}: {hint}")
-        option = override.value()
-        near = closest(str(option), options)
+        near = closest(str(override.value()), options)
         hint = f" (did you mean {near}?)" if near else ""
-        refusal = f"{group}={option} does not exist{hint}: the options are {', '.join(options)}"
-        require(option in options, refusal)
+        refusal = f"{override.input_line} does not exist{hint}: the options are {', '.join(options)}"
+        require(override.value() in options, refusal)
+        require(
+            not override.is_add(), f"{override.input_line} adds a group that is there: write it without +"
+        )
 
 
 def check_keys(overrides: Sequence[Override], known: Mapping[str, list[str]], keys: Sequence[str]) -> None:
@@ -160,7 +150,7 @@ def check_keys(overrides: Sequence[Override], known: Mapping[str, list[str]], ke
                 f"{key} is the name of the option chosen: choose another with {group}=..."
             )
         if key not in keys:
-            owners, near = _owners(key), _nearest(key, candidates)
+            owners, near = owners_of(key), _nearest(key, candidates)
             either = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
             hint = f"did you mean {either}?" if near else "python -m mtrl --cfg job shows every key"
             hint = f"it belongs to {owners[0]}" if owners else hint

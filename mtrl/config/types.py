@@ -9,12 +9,14 @@ starts. Step counts accept ``1e6`` and become integers; every frequency is in en
 
 import importlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from math import inf, isfinite, nan
-from typing import Any, ClassVar
+from types import NoneType, UnionType
+from typing import Any, ClassVar, get_args, get_origin
 
+from mtrl.config.values import read
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import HORIZON
 
@@ -60,9 +62,14 @@ def one_of(*choices: str, why: str = "") -> Check:
     return expect(lambda value: value in choices, f"is not one of {', '.join(choices)}{why}")
 
 
-def finite(minimum: float) -> Check:
-    """Return the check of a number with a lower bound."""
-    return expect(lambda value: minimum <= value < inf, f"must be a finite number of at least {minimum}")
+LARGEST = 1e9
+"""Of the numbers that are multiplied with what is learned: their squares still fit float32."""
+
+
+def finite(minimum: float, maximum: float = LARGEST) -> Check:
+    """Return the check of a number with bounds."""
+    bounds = f"must be a finite number of at least {minimum} and at most {maximum:g}"
+    return expect(lambda value: minimum <= value <= maximum, bounds)
 
 
 def is_number(value: object) -> bool:
@@ -70,16 +77,17 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def whole_steps(key: str, value: float, minimum: int = 1) -> int:
-    """Return a count given as ``1000`` or ``1e3`` as an integer; refuse any other."""
-    require(is_number(value) and float(value).is_integer(), f"{key}={value} must be a whole number")
-    require(value >= minimum, f"{key}={value} must be at least {minimum}")
-    return int(value)
+def whole(minimum: int = 1, maximum: int = 10**15) -> Check:
+    """Return the check of a count given as ``1000`` or ``1e3``, which becomes an integer."""
 
+    def check(key: str, value: Any) -> int:
+        known = is_number(value) and isfinite(value) and value == int(value)
+        require(known, f"{key}={value} must be a whole number")
+        require(value >= minimum, f"{key}={value} must be at least {minimum}")
+        require(value <= maximum, f"{key}={value} must be at most {maximum}")
+        return int(value)
 
-def whole(minimum: int = 1) -> Check:
-    """Return the check of a count."""
-    return partial(whole_steps, minimum=minimum)
+    return check
 
 
 def each(check: Check) -> Check:
@@ -104,10 +112,10 @@ def auto_or_number(key: str, value: str | float, *, temperature: bool = False) -
         number = float(text.removeprefix("auto_") if learned else text)
     except ValueError:
         number = nan
-    if text == "auto" or (learned and 0 < number < inf):
+    if text == "auto" or (learned and 0 < number <= LARGEST):
         return text
     forms = "a number of at least 0, or auto_<initial value above 0>" if temperature else "a number"
-    known = isfinite(number) and not learned and (number >= 0 or not temperature)
+    known = abs(number) <= LARGEST and not learned and (number >= 0 or not temperature)
     require(known, f"{key}={value} must be auto or {forms}")
     return number
 
@@ -118,22 +126,35 @@ def load_class(path: str) -> type:
     fix = "name a class such as stable_baselines3.SAC"
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module of anybody's may raise anything
         raise ConfigurationError(f"algo.cls={path} does not exist ({error}): {fix}") from error
     require(isinstance(found, type), f"algo.cls={path} is not a class: {fix}")
     return found
 
 
-_DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-DEVICE = expect(_DEVICES.fullmatch, "is not one of auto, cpu, mps, cuda, cuda:<number>")
+TEMPERATURE = partial(auto_or_number, temperature=True)
+DEVICE = expect(
+    re.compile(r"auto|cpu|mps|cuda(:\d+)?").fullmatch, "is not one of auto, cpu, mps, cuda, cuda:<number>"
+)
 _BOUNDS = f"must be at least 1 and at most {HORIZON}, Meta-World's limit of an episode"
 EPISODE_LENGTH = expect(lambda value: 1 <= value <= HORIZON, _BOUNDS)
-EPISODES = expect(lambda value: value >= 1, "measures nothing: an evaluation needs at least 1 episode")
+EPISODES = expect(
+    lambda value: 1 <= value <= 10**6,
+    "measures nothing: an evaluation needs at least 1 episode, at most a million",
+)
 FRACTION = expect(lambda value: 0 <= value <= 1, "must lie between 0 and 1")
-LAYERS = expect(lambda widths: widths and min(widths) > 0, "must be a list of one or more widths above 0")
-NOT_NEGATIVE = expect(lambda value: 0 <= value < inf, "must not be negative and must be finite")
-POSITIVE = expect(lambda value: 0 < value < inf, "must be a finite number greater than 0")
-_THREADS = expect(lambda number: 1 <= number <= 1024, "must be at least 1 and at most 1024")
+LAYERS = expect(
+    lambda widths: 0 < len(widths) <= 64 and min(widths) > 0 and max(widths) <= 2**16,
+    f"must be a list of one or more widths above 0, of at most 64 of at most {2**16}",
+)
+NOT_NEGATIVE = expect(
+    lambda value: 0 <= value <= LARGEST, "must not be negative and must be finite, at most 1e9"
+)
+FINITE = expect(isfinite, "must be a finite number")
+POSITIVE = expect(lambda value: 0 < value <= LARGEST, "must be a finite number greater than 0, at most 1e9")
+SOME = whole(maximum=10_000)
+"""Of environments."""
+_THREADS = whole(maximum=1024)
 _V3 = ": Meta-World knows two rewards and would silently train on v1 (v3 is the version of its tasks)"
 REWARD = one_of("v1", "v2", why=_V3)
 SEED = expect(lambda value: 0 <= value < 2**31, f"must lie in 0..{2**31 - 1}")
@@ -143,14 +164,49 @@ GOALS = ("train", "heldout")
 
 @dataclass(slots=True)
 class Group:
-    """A group of keys, each checked by itself as the group is made."""
+    """A group of keys, each converted to its type and checked by itself as the group is made."""
 
     def __post_init__(self) -> None:
         group = next((f"{each.name}." for each in fields(Config) if each.type in type(self).__mro__), "")
         for each in fields(self):
-            check, value = each.metadata.get("check"), getattr(self, each.name)
-            if check is not None and value is not None:
-                setattr(self, each.name, check(f"{group}{each.name}", value))
+            name, check = f"{group}{each.name}", each.metadata.get("check")
+            value = _converted(name, each.type, getattr(self, each.name))
+            setattr(self, each.name, value if check is None or value is None else check(name, value))
+
+
+def _converted(name: str, kind: Any, value: Any) -> Any:
+    """Return a value as one of a type, wherever it comes from: text stands for what it would on the command line."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if isinstance(value, str) and str not in kinds and Any not in kinds:
+        value = {"yes": True, "on": True, "no": False, "off": False}.get(value, read(value))
+    if type(value) is int and abs(value) > 1e300:
+        value = inf
+    for each in kinds:
+        known = get_origin(each) or each
+        if known is Any or is_dataclass(known) or (value is None and known is NoneType):
+            return value
+        if known is list and isinstance(value, list):
+            return [_converted(f"{name}[{i}]", get_args(each)[0], entry) for i, entry in enumerate(value)]
+        if known is dict and isinstance(value, dict):
+            kind = get_args(each)[1]
+            return {str(entry): _converted(f"{name}.{entry}", kind, value[entry]) for entry in value}
+        if type(value) is known:
+            return value
+        if known is float and type(value) is int and int not in kinds:
+            return float(value)
+        if known is str and isinstance(value, int | float) and not {int, float} & {*kinds}:
+            return str(value)
+    raise ConfigurationError(f"{name} has the wrong type: {value} is given; give {in_words(kind)}")
+
+
+def in_words(kind: Any) -> str:
+    """Return in words what a key of a type takes."""
+    if isinstance(kind, UnionType):
+        parts = [part for part in get_args(kind) if not (part is int and float in get_args(kind))]
+        return " or ".join(map(in_words, parts))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", NoneType: "null"}
+    words |= {list: "a list such as [a,b]", dict: "a table such as {a:1}"}
+    return words.get(get_origin(kind) or kind, "another value")
 
 
 @dataclass(slots=True)
@@ -170,9 +226,9 @@ class AlgoConfig(Group):
     batch_size: int = key("Transitions of an update.", whole())
     tau: float = key("Share of the networks that moves into their targets at each update.", FRACTION)
     gamma: float = key("Discount.", FRACTION)
-    n_steps: int = key("Steps of the return that an update looks ahead.", whole())
+    n_steps: int = key("Steps of the return that an update looks ahead.", whole(maximum=HORIZON))
     updates: Count = key(
-        "Updates per ``updates_per``, met within 1 %; 0.1 is one update in ten.", finite(0.001)
+        "Updates per ``updates_per``, within 1 %; 0.1 is one update in ten.", finite(0.001, 1000)
     )
     updates_per: str = key(
         "vector_step (of all copies at once) or environment_step.", one_of("vector_step", "environment_step")
@@ -191,14 +247,12 @@ class SACConfig(AlgoConfig):
     built_in: ClassVar[tuple[str, ...]] = ("mtrl.algo.SAC", "stable_baselines3.SAC")
     compiling: ClassVar[str | None] = "mtrl.algo.SAC"
 
-    ent_coef: str | int | float = key(
-        "Temperature: auto, auto_<initial value>, or a number.", partial(auto_or_number, temperature=True)
-    )
+    ent_coef: str | int | float = key("Temperature: auto, auto_<initial value>, or a number.", TEMPERATURE)
     target_entropy: str | int | float = key("auto (minus the action's size) or a number.", auto_or_number)
     temperature: str = key("shared, or per_task: one for each task.", one_of("shared", "per_task"), own=True)
     balanced_batches: bool = key("The same number of transitions of each task in every batch.", own=True)
     max_gradient_norm: float | None = key(
-        "Largest norm of the gradients of actor and critic.", POSITIVE, own=True
+        "Largest norm of the gradient of actor, critic.", POSITIVE, own=True
     )
     reward_scaling: str = key(
         "none; per_task: tasks weigh alike; return: rewards are divided by the size of their returns.",
@@ -207,9 +261,7 @@ class SACConfig(AlgoConfig):
     )
     reward_scale: float = key("Factor on every reward of a batch, on top of that.", POSITIVE, own=True)
     max_reward_ratio: float = key(
-        "Largest factor by which per_task lifts a task above that of the largest mean reward.",
-        finite(1),
-        own=True,
+        "Largest factor of per_task over that of the largest mean reward.", finite(1), own=True
     )
     reward_scales_every: int = key("Updates between two looks at the rewards for scaling.", whole(), own=True)
     adam_epsilon: float = key("What Adam adds to its denominators.", POSITIVE, own=True)
@@ -220,12 +272,14 @@ class SACConfig(AlgoConfig):
     )
     decay_steps: list[Count] = key(
         "Environment steps at which that decay begins and ends; between them it is geometric.",
-        expect(lambda steps: len(steps) == 2 and 0 <= steps[0] <= steps[1], "must be [begin, end], growing"),
+        expect(
+            lambda steps: len(steps) == 2 and 0 <= steps[0] <= steps[1] <= 1e15,
+            "must be [begin, end], growing",
+        ),
         own=True,
     )
     overlap: bool = key(
-        "Environments step while the learner updates: the newest transition is seen one update later.",
-        own=True,
+        "Environments step during an update, which sees the newest transition one later.", own=True
     )
 
 
@@ -262,7 +316,7 @@ class HardwareConfig(Group):
         "auto, native (compiled environments) or stock (Meta-World's own).", one_of("auto", "native", "stock")
     )
     workers: int | None = key(
-        "Processes of stock environments; 1 is the main one, null three quarters of the cores.", _THREADS
+        "Processes of stock environments; 1 is the main one, null 3/4 of the cores.", _THREADS
     )
     threads: int | None = key("Threads of native environments; null is all cores.", _THREADS)
     torch_threads: int | None = key("Threads of torch; null takes the measured best.", _THREADS)
@@ -279,13 +333,13 @@ class EvaluationConfig(Group):
     every: Count = key("Environment steps between evaluations.", whole())
     episodes: int = key("Episodes of each task in an evaluation during training; official are 50.", EPISODES)
     final_episodes: int = key(
-        "Episodes of each task in the last evaluation, and in that which confirms ``stop.success``.", EPISODES
+        "Episodes of each task in the last evaluation, and to confirm ``stop.success``.", EPISODES
     )
     horizon: int = key(
-        "Environment steps of an episode: Meta-World's 500, however long those of training.", EPISODE_LENGTH
+        "Environment steps of an episode: Meta-World's 500, whatever env.horizon.", EPISODE_LENGTH
     )
     goals: str = key("train (the run's own 50 goals) or heldout (50 that no run trains on).", one_of(*GOALS))
-    copies_per_task: int = key("Environments of each task that evaluate side by side.", whole())
+    copies_per_task: int = key("Environments of each task that evaluate side by side.", SOME)
 
 
 @dataclass(slots=True)
@@ -334,7 +388,7 @@ class CurriculumConfig(Group):
         each(SUCCESS),
     )
     steps: list[float | None] = key(
-        "Environment steps that end a stage if its threshold has not before; as thresholds.", each(whole())
+        "Environment steps that end a stage if its threshold has not; as thresholds.", each(whole())
     )
     min_steps: Count = key("Least environment steps of a stage before its threshold is looked at.", whole(0))
     check_every: Count = key("Environment steps between two looks at the success.", whole())
@@ -345,9 +399,11 @@ class CurriculumConfig(Group):
         each(one_of("all", "tasks", "none")),
     )
     start_stage: int = key("Stage to begin with; a run that is continued is advanced to it.", learned=False)
-    difficulty: dict[str, float] = key("Difficulties that add to, or override, those in ``mtrl.tasks``.")
+    difficulty: dict[str, float] = key(
+        "Difficulties that add to, or override, those in ``mtrl.tasks``.", each(FINITE)
+    )
     copies: int | None = key(
-        "Environment copies in all, instead of env.copies_per_task; may be fewer than tasks.", whole()
+        "Environment copies in all, for env.copies_per_task; may be fewer than tasks.", SOME
     )
 
 
@@ -356,9 +412,7 @@ class AdaptiveCurriculumConfig(CurriculumConfig):
     """Weights that follow the success of each task."""
 
     floor: float = key("Share of the copies that is spread evenly, so that no task is forgotten.", FRACTION)
-    rate: float = key(
-        "Share of the way that weights move at each look to where success and progress draw them.", FRACTION
-    )
+    rate: float = key("Share of the way to success and progress that weights move at each look.", FRACTION)
 
 
 @dataclass(slots=True)
@@ -366,11 +420,11 @@ class EnvConfig(Group):
     """The environments."""
 
     tasks: list[str] = key("The task set; a task's place in it is its id.")
-    copies_per_task: int = key("Environments of each task that run side by side.", whole())
+    copies_per_task: int = key("Environments of each task that run side by side.", SOME)
     horizon: int = key("Environment steps of an episode, a truncation; at most 500.", EPISODE_LENGTH)
     reward: str = key("Meta-World's reward: v2 (0..10 a step) or v1 (up to 10^6 an episode).", REWARD)
     terminate_on_success: bool = key(
-        "End an episode when the task is solved (Meta-World calls this unstable in training)."
+        "End an episode when the task is solved (Meta-World: unstable in training)."
     )
     normalize_observations: bool = key("Running mean and variance over the observation, not the one-hot.")
     normalize_reward: bool = key("Divide the reward by the running deviation of the return.")
@@ -384,9 +438,7 @@ class TransferConfig(Group):
         "A run directory (its best model), a checkpoint, or a zip of stable-baselines3; null: from scratch.",
         learned=False,
     )
-    train: list[str] = key(
-        "Overrides of the source, a run that is trained first if it is not yet.", learned=False
-    )
+    train: list[str] = key("Overrides of the source, which is trained first if it is not yet.", learned=False)
     source_tasks: list[str] = key("Tasks of a zip in the order of its one-hot; a run knows its own.")
     parts: list[str] = key(
         "What is taken over: actor, critic, temperature, optimiser, replay, normalisation; with the actor, it acts "
@@ -398,9 +450,7 @@ class TransferConfig(Group):
         one_of("related", "mean", "fresh"),
     )
     learning_rate_multiplier: float = key("Factor on algo.learning_rate.", POSITIVE)
-    freeze_steps: dict[str, float] = key(
-        "Environment steps for which actor, critic and temperature stay as they came.", each(whole(0))
-    )
+    freeze_steps: dict[str, float] = key("Environment steps for which each stays as it came.", each(whole(0)))
     baseline: bool = key("Train the same run from scratch, too, and compare the two.", learned=False)
 
     @property
@@ -438,7 +488,7 @@ class MultiheadConfig(VariantConfig):
     """A critic, and optionally an actor, per task."""
 
     shared_layers: int | str = key(
-        "Hidden layers that all critics share: 0 is separate critics, all one linear head each."
+        "Hidden layers that all critics share: 0 is separate critics, all a head each."
     )
     actor_heads: bool = key("A linear head per task in the actor too.")
 
@@ -448,28 +498,24 @@ OPTIONS: dict[str, dict[str, type]] = {
     "variant": {"plain": PlainConfig, "shared": VariantConfig, "multihead": MultiheadConfig},
     "curriculum": {"staged": CurriculumConfig, "adaptive": AdaptiveCurriculumConfig},
 }
-"""The types of the groups whose options differ in their keys; the files name them as ``<name>_schema``."""
+"""The types of the groups whose options differ in their keys; others have the keys of one of these."""
 
-_OF_THE_COMMAND = {"learned": False, "noted": False}
+_COMMAND = {"learned": False, "noted": False}
 
 
 @dataclass(slots=True)
 class Config(Group):
     """One run."""
 
-    experiment: str = key("Name of the recipe; set by the choice of ``experiment=``.", **_OF_THE_COMMAND)
-    seed: int = key("Decides goals, weights, exploration: everything random.", SEED, **_OF_THE_COMMAND)
+    experiment: str = key("Name of the recipe; set by the choice of ``experiment=``.", **_COMMAND)
+    seed: int = key("Decides goals, weights, exploration: everything random.", SEED, **_COMMAND)
     task: str | None = key("The task of a single-task recipe.")
     total_steps: Count = key("Environment steps to train, over all copies.", whole(), learned=False)
-    phase: int | None = key(
-        "Train to the end of this phase (1, 2, ...), not to ``total_steps``.", **_OF_THE_COMMAND
-    )
+    phase: int | None = key("Train to the end of this phase (1, 2, ...), not to ``total_steps``.", **_COMMAND)
     phases: list[Count] = key("Environment steps at which the phases end.", each(whole()), learned=False)
-    fresh: bool = key(
-        "Move an earlier run of the same configuration aside and train from scratch.", **_OF_THE_COMMAND
-    )
-    dry_run: bool = key("Show what would run, and stop.", **_OF_THE_COMMAND)
-    output: str = key("Directory under which run directories are made.", **_OF_THE_COMMAND)
+    fresh: bool = key("Move an earlier run of this configuration aside, and train from scratch.", **_COMMAND)
+    dry_run: bool = key("Show what would run, and stop.", **_COMMAND)
+    output: str = key("Directory under which run directories are made.", **_COMMAND)
     env: EnvConfig
     algo: AlgoConfig
     variant: VariantConfig
@@ -499,6 +545,51 @@ class Config(Group):
     def n_envs(self) -> int:
         """Environments that run side by side."""
         return self.curriculum.copies or len(self.env.tasks) * self.env.copies_per_task
+
+
+def config_of(values: dict[str, Any], choices: Mapping[str, str]) -> Config:
+    """Return the configuration of what was composed with these options of groups.
+
+    Raises:
+        ConfigurationError: A value is of the wrong type or out of bounds, or a file sets a key that is not there.
+    """
+    made: dict[str, Any] = {}
+    # What groups take over from single keys is refused by the name of the key.
+    for group, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
+        field = Config.__dataclass_fields__.get(group)
+        _require_key(field is not None, group, choices)
+        if is_dataclass(field.type):
+            options = OPTIONS.get(group, {})
+            # An option of somebody's own has the keys of one of ours.
+            same = (each for each in options.values() if {key.name for key in fields(each)} == set(value))
+            kind = options.get(choices.get(group, "")) or next(same, field.type)
+            names = [key.name for key in fields(kind)]
+            for name in value:
+                _require_key(name in names, f"{group}.{name}", choices)
+            for name in names:
+                require(name in value, f"{group}.{name} has no value: set it with {group}.{name}=...")
+        made[group] = kind(**value) if is_dataclass(field.type) else _converted(group, field.type, value)
+    return Config(**made)
+
+
+def _require_key(known: bool, key: str, choices: Mapping[str, str]) -> None:
+    owners = owners_of(key)
+    which = f"only {' and '.join(owners)} has: choose {owners[0]}, or another experiment" if owners else ""
+    missing = f"which {which or 'does not exist: take it out'}"
+    require(known, f"experiment={choices['experiment']} sets {key}, {missing}")
+
+
+def holds_keys(group: str) -> str:
+    """Return the sentence that refuses a value for a whole group."""
+    first = fields(Config.__dataclass_fields__[group].type)[0].name
+    return f"{group} has the wrong type: it holds keys, which are set one by one, as {group}.{first}=..."
+
+
+def owners_of(key: str) -> list[str]:
+    """Return the options that have a key, as ``group=option``."""
+    group, _, name = key.partition(".")
+    options = OPTIONS.get(group, {}).items()
+    return [f"{group}={option}" for option, kind in options if name in kind.__dataclass_fields__]
 
 
 def is_learned(key: str) -> bool:

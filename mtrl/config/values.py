@@ -1,7 +1,7 @@
 """Nested values as flat keys, and values as an override on the command line writes them. Imports nothing."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -23,6 +23,11 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
+def last_of_each(overrides: Iterable[str]) -> list[str]:
+    """Return overrides without those of which a later one sets the same key."""
+    return list({key_of(override): override for override in overrides}.values())
+
+
 _PLAIN = re.compile(
     r"(?!([+-]?([\d._]+(e[+-]?[\d_]+)?|inf|nan)|null|true|false)$)[\w./:+@%?|*-]+", re.I | re.A
 )
@@ -42,6 +47,18 @@ def written(value: Any) -> str:
         return "null" if value is None else str(value).lower()
     # OmegaConf would look up what is in ${...}.
     return value if _PLAIN.fullmatch(value) else quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
+def read(text: str) -> Any:
+    """Return the value that text of an override stands for, the text itself where Hydra cannot read it as one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        (override,) = OverridesParser.create().parse_overrides([f"key={text}"])
+    except (HydraException, ValueError, RecursionError):
+        return text
+    return text if override.is_sweep_override() else override.value()
 
 
 def quoted(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtrl.config.types import Config, CurriculumConfig, is_number, require, whole_steps
+from mtrl.config.types import Config, CurriculumConfig, is_number, require, whole
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import DIFFICULTY, MT10, closest
 
@@ -50,7 +50,7 @@ def stages_of(cfg: Config) -> tuple[Stage, ...]:
     elif curriculum.tables:
         key, table = _fitting_table(curriculum, tasks)
         given = table["stages"]
-        steps = steps or [whole_steps(f"{key}: steps", end) for end in table["steps"]]
+        steps = steps or [whole()(f"{key}: steps", end) for end in table["steps"]]
         key += ".stages"
     elif name == "sequential":
         given = [[task] for task in _by_difficulty(cfg)]

@@ -272,6 +272,7 @@ class Logs:
             self.files[name].append([values])
             self.mirror(group, values, step)
         run.record.update(step=step)
+        logger.debug("step %d: %s", step, row)
 
     def mirror(self, group: str, values: Mapping[str, object], step: int) -> None:
         """Write the numbers among ``values`` to TensorBoard and Weights & Biases under ``group``."""

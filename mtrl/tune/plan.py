@@ -10,7 +10,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from mtrl.checks import check_writable
 from mtrl.config.compose import CONF, groups
-from mtrl.config.types import is_number, one_of, require, whole_steps
+from mtrl.config.mistakes import check_once
+from mtrl.config.types import is_number, one_of, require, whole
 from mtrl.config.values import key_of, written
 from mtrl.errors import ConfigurationError, DamagedError
 from mtrl.experiment import Composition, compose_run
@@ -68,13 +69,14 @@ def plan(words: Sequence[str]) -> Search:
         else:
             overrides.append(word)
     options = _DEFAULTS | options
+    check_once(overrides)
     composition = compose_run(overrides)
     try:
         number = float(options["n_trials"])
         seeds = tuple(int(seed) for seed in options["seeds"].strip("[]").split(","))
     except ValueError as error:
         raise ConfigurationError(f"n_trials and seeds are whole numbers: {error}") from error
-    n_trials = whole_steps("n_trials", int(number) if number.is_integer() else number)
+    n_trials = whole()("n_trials", int(number) if number.is_integer() else number)
     require(len(set(seeds)) == len(seeds), f"seeds={options['seeds']} has a seed twice: give distinct seeds")
     for seed in seeds:
         check_seed(seed)

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mtrl.config.compose import CONF, groups
 from mtrl.config.types import is_learned, require
-from mtrl.config.values import key_of, walk, written
+from mtrl.config.values import key_of, last_of_each, walk, written
 from mtrl.errors import ConfigurationError, UnreadableRunError
 from mtrl.experiment import compose_run, run_directory
 from mtrl.rundir.environment import import_alike
@@ -173,9 +173,8 @@ def run_seed(
         optuna.TrialPruned: It is worse than the others.
         TrialFailedError: A run failed, or the configuration was refused.
     """
-    given = {*map(key_of, overrides), "output"}
-    words = [*(word for word in search.overrides if key_of(word) not in given), *overrides]
-    words += [f"seed={seed}", f"output={written(str(search.folder / 'runs'))}"]
+    output = written(str(search.folder / "runs"))
+    words = last_of_each([*search.overrides, *overrides, f"seed={seed}", f"output={output}"])
     log = search.folder / f"trial_{trial.number}_seed_{seed}.log"
     try:
         composition = compose_run(words)
@@ -190,7 +189,7 @@ def run_seed(
     with log.open("w") as printed:
         # In a session of its own: a signal for the search must not reach the run twice.
         process = subprocess.Popen(
-            [*COMMAND, *words, "logging.progress=off"],
+            [*COMMAND, *last_of_each([*words, "logging.progress=off"])],
             env=os.environ | import_alike(),
             stdout=printed,
             stderr=subprocess.STDOUT,

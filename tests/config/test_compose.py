@@ -3,11 +3,15 @@
 import itertools
 import re
 
+import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.version import VersionBase
 
 from mtrl import checks, hardware
 from mtrl.config import compose
 from mtrl.config.compose import compose_sweep, defaults_of, groups
+from mtrl.config.values import flatten
 from mtrl.errors import ConfigurationError
 from mtrl.experiment import compose_run
 
@@ -281,6 +285,54 @@ REFUSED = {
     "hardware=cpu hardware.compile=cuda_graph": "use hardware.compile=auto",
     "algo=td3 hardware.compile=cuda_graph": "whose update is not compiled: use hardware.compile=auto",
     "algo=ddpg hardware.compile=inductor": "whose update is not compiled: use hardware.compile=auto",
+    # Of the wrong structure, also where OmegaConf does not look.
+    "algo.cls=..x": "algo.cls=..x does not exist",
+    "algo.cls=???": "algo.cls has no value",
+    "env.tasks=[[reach-v3]]": "env.tasks[0] has the wrong type: ['reach-v3'] is given; give a word",
+    "env.tasks=[{a:1}]": "env.tasks[0] has the wrong type",
+    "curriculum.stages=[[[[[[]]]]]]": "is not a task of this run",
+    "curriculum.stages=[[{a:1}]]": "is not a task of this run",
+    "curriculum.tables=[{stages:[[[a]]],steps:[1]}]": "has no stages for this set",
+    "curriculum.difficulty={reach-v3:[1]}": "curriculum.difficulty.reach-v3 has the wrong type",
+    "transfer.train=[[a]]": "transfer.train[0] has the wrong type",
+    "transfer.freeze_steps.actor=[1]": "give a number",
+    "phases=[a]": "phases[0] has the wrong type",
+    "fresh=7": "fresh=7 has the wrong type: give true or false",
+    "dry_run=1": "give true or false",
+    "seed=${nothing}": "seed has no value: Interpolation key 'nothing' not found",
+    "algo.cls=${nothing}": "algo.cls has no value",
+    "env=${algo}": "env has the wrong type: it holds keys",
+    f"seed={'9' * 5000}": "cannot be read",
+    f"seed={'9' * 400}": "seed has the wrong type",
+    f"algo.gamma={'9' * 400}": "must lie between 0 and 1",
+    "env.tasks=" + "[" * 400 + "]" * 400: "recursion",
+    f"output={'x' * 300}": "cannot be written (File name too long)",
+    f"transfer.source={'x' * 300}": "cannot be read (File name too long)",
+    # Larger than anything can be meant.
+    "evaluation.episodes=99999999999999999999": "at most a million",
+    "total_steps=99999999999999999999": "at most 1000000000000000",
+    "evaluation.every=1e300": "at most 1000000000000000",
+    "env.copies_per_task=99999999999": "at most 10000",
+    "hardware.torch_threads=1000000": "at most 10000",
+    "algo.reward_scale=1e308": "at most 1e9",
+    "algo.ent_coef=1e300": "must be auto or a number",
+    "algo.updates=1e9": "at most 1000",
+    "algo.n_steps=501": "at most 500",
+    "variant.actor_layers=[1000000000]": "at most 65536",
+    "variant.critic_layers=[65536,65536,65536]": "GiB are free: use narrower or fewer layers",
+    # Read by nothing.
+    "curriculum.difficulty={reach-v3:3}": "nothing here follows: choose curriculum=sequential or mixed",
+    "experiment=mt3 curriculum=sequential curriculum.difficulty={reach-v3:nan}": "must be a finite number",
+    "hydra.mode=MULTIRUN": "add -m for a sweep",
+    "hydra.searchpath=[a]": "would change nothing: leave it out",
+    "+hydra.callbacks.a=1": "would change nothing",
+    "~hydra.verbose": "would change nothing",
+    "hydra.sweep.dir=x": "is for the members of a sweep: add -m",
+    "+hydra.job.env_set.A=1": "is for the members of a sweep: add -m",
+    "hydra/launcher=basic": "is for the members of a sweep: add -m",
+    "hydra.launcher._target_=os.getcwd": "names code to run",
+    "hydra.verbose=7": "must be true or false",
+    "+algo=sac": "write it without +",
 }
 
 
@@ -291,6 +343,68 @@ def test_what_cannot_run_is_refused_in_one_sentence_with_the_fix(words):
     message = str(caught.value)
     assert REFUSED[words] in message
     assert "\n" not in message
+
+
+NOT_OF_A_SWEEP = ("hydra.launcher={_target_:os.getcwd}", "hydra.sweeper.max_batch_size=0", "hydra.run.dir=x")
+NOT_OF_A_SWEEP += (
+    "hydra/sweeper=basic",
+    "hydra.sweeper.params={seed:1}",
+    "hydra.verbose=true,false",
+    "hydra.mode=RUN",
+)
+
+
+@pytest.mark.parametrize("word", NOT_OF_A_SWEEP)
+def test_a_sweep_takes_of_hydras_keys_those_that_do_something(word):
+    with pytest.raises(ConfigurationError):
+        compose_sweep([word, "seed=1,2"])
+    words = ["hydra/launcher=basic", "hydra.sweep.dir=x", "+hydra.job.env_set.A=1", "seed=1"]
+    assert compose_sweep(words).members == [["seed=1"]]
+
+
+FROM_THE_ENVIRONMENT = {
+    "fresh=false": False,
+    "dry_run=true": True,
+    "seed=3": 3,
+    "phase=2": 2,
+    "total_steps=1e6": 1_000_000,
+    "algo.batch_size=32": 32,
+    "algo.gamma=0.5": 0.5,
+    "stop.success=0.5": 0.5,
+    "env.tasks=[reach-v3]": ["reach-v3"],
+    "phases=[1e3,2e3]": [1000, 2000],
+    "variant.actor_layers=[32,32]": [32, 32],
+    "algo.ent_coef=0.3": 0.3,
+    "task=push-v3": "push-v3",
+    "output=2026_11_25": "2026_11_25",
+    "algo.overlap=false": False,
+    "fresh=7": "fresh has the wrong type",
+    "seed=x": "seed has the wrong type",
+    "phase=": "phase has the wrong type",
+    "total_steps=x": "total_steps has the wrong type: x is given; give a number",
+    "env.tasks=x": "env.tasks has the wrong type: x is given; give a list",
+    "algo=td3": "does not exist: the options are",
+}
+
+
+@pytest.mark.parametrize("word", FROM_THE_ENVIRONMENT)
+def test_a_value_of_the_environment_is_read_as_if_it_were_typed_or_refused(word, monkeypatch):
+    key, _, text = word.partition("=")
+    monkeypatch.setenv("MTRL_TEST", text)
+    expected = FROM_THE_ENVIRONMENT[word]
+    if isinstance(expected, str) and key not in ("task", "output"):
+        with pytest.raises(ConfigurationError, match=re.escape(expected)):
+            compose.compose([f"{key}=${{oc.env:MTRL_TEST}}"])
+        return
+    found = flatten(compose.compose([f"{key}=${{oc.env:MTRL_TEST}}"]).values)[key]
+    assert (found, type(found)) == (expected, type(expected))
+
+
+def test_composing_leaves_a_callers_hydra_as_it_was():
+    with hydra.initialize_config_dir(str(compose.CONF.absolute()), version_base="1.2"):
+        before, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+        compose.compose(["seed=2"])
+        assert (GlobalHydra.instance().hydra, VersionBase.instance().version_base) == (before, base)
 
 
 def test_options_of_our_own_sac_are_refused_together_with_all_that_mends_them():
