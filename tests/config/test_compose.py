@@ -297,7 +297,7 @@ REFUSED = {
     "transfer.train=[[a]]": "transfer.train[0] has the wrong type",
     "transfer.freeze_steps.actor=[1]": "give a number",
     "phases=[a]": "phases[0] has the wrong type",
-    "fresh=7": "fresh=7 has the wrong type: give true or false",
+    "fresh=7": "fresh has the wrong type: 7 is given; give true or false",
     "dry_run=1": "give true or false",
     "seed=${nothing}": "seed has no value: Interpolation key 'nothing' not found",
     "algo.cls=${nothing}": "algo.cls has no value",
