@@ -8,13 +8,12 @@ import sys
 
 import pytest
 import yaml
-from tiny_runs import REPOSITORY, TINY
+from tiny_runs import REPOSITORY, TINY, without
 
 from mtrl import __version__
 from mtrl.__main__ import main
 from mtrl.config.compose import groups
 from mtrl.config.help import offered
-from mtrl.config.values import last_of_each
 from mtrl.errors import REFUSED
 from mtrl.experiment import compose_run, run_directory
 
@@ -340,8 +339,8 @@ def test_a_sweep_runs_each_member_where_it_would_live_alone_and_a_failed_one_tak
     command, tmp_path
 ):
     """The directory of one member cannot be made, for a link that leads nowhere is in its place."""
-    words = [*TINY, "total_steps=60", "evaluation.every=1000", "evaluation.final_episodes=1"]
-    words = last_of_each(words)
+    words = ["total_steps=60", "evaluation.every=1000", "evaluation.final_episodes=1"]
+    words += without(TINY, words)
     blocked, other = (tmp_path / run_directory(compose_run([*words, f"seed={seed}"])) for seed in (1, 2))
     blocked.parent.mkdir(parents=True)
     blocked.symlink_to(tmp_path / "nowhere")

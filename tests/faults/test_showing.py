@@ -13,7 +13,7 @@ import pytest
 import tiny
 from forked_runs import assert_same, forked, run_files
 from tiny import TINY
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, without
 
 from mtrl import streams
 
@@ -108,7 +108,7 @@ def test_terminals_that_are_closed_at_random_moments(tmp_path):
     """The command itself on a terminal of its own, which is closed; with nohup the run goes on."""
     moments, words = (
         random.Random(16),
-        [*(w for w in TINY if w != "logging.progress=off"), "total_steps=1000"],
+        [*without(TINY, ["logging.progress=", "total_steps="]), "total_steps=1000"],
     )
     whole = run_files(tmp_path / "whole", *words, base=[])
     forked(tmp_path / "whole", *words, base=[], tiny=False)

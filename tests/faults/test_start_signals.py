@@ -13,8 +13,6 @@ from forked_runs import assert_same, forked, run_files
 from tiny import TINY
 from tiny_runs import REPOSITORY
 
-from mtrl.config.values import last_of_each
-
 AT_IMPORT = """
 import importlib.abc, os, sys
 
@@ -55,7 +53,7 @@ class Command:
         variables = {"PYTHONPATH": f"{folder}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
         variables |= {"NUMBA_CACHE_DIR": str(folder / "cache")}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.work, words = folder / "work", [sys.executable, "-m", "mtrl", *last_of_each(words)]
+        self.work, words = folder / "work", [sys.executable, "-m", "mtrl", *words]
         self.work.mkdir()
         options = {"cwd": self.work, "env": os.environ | variables, "start_new_session": True}
         self.process = subprocess.Popen(words, **options, **pipes)
