@@ -112,7 +112,7 @@ def test_terminals_that_are_closed_at_random_moments(tmp_path):
     )
     whole = run_files(tmp_path / "whole", *words, base=[])
     forked(tmp_path / "whole", *words, base=[], tiny=False)
-    for number in range(20):
+    for number in range(8):
         output, ignored = tmp_path / str(number), number % 4 == 3
         left = run_files(output, *words, base=[])
         codes = []
