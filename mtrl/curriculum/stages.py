@@ -9,7 +9,7 @@ from mtrl.errors import ConfigurationError
 from mtrl.tasks import DIFFICULTY, MT10, closest
 
 LARGEST = 1e300
-"""Bound of weights and difficulties, so that sums of them stay finite."""
+"""Bound of weights, so that sums of them stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,8 @@ def notices(cfg: Config) -> list[str]:
 def _by_difficulty(cfg: Config) -> list[str]:
     """Return the tasks of a run from the easiest to the hardest, equal ones in the order of the table."""
     own, tasks = cfg.curriculum.difficulty, cfg.env.tasks
-    for task, value in own.items():
+    for task in own:
         _require_task("curriculum.difficulty", task, tasks)
-        known = is_number(value) and -LARGEST < value < LARGEST
-        require(known, f"curriculum.difficulty.{task}={value} must be a number, 1 for the easiest")
     difficulty = DIFFICULTY | own
     for task in tasks:
         require(

@@ -246,17 +246,22 @@ REACH, PUSH = map(MT3.index, ("reach-v3", "push-v3"))
 @pytest.fixture
 def draws(monkeypatch):
     """Return a list that gets (transitions held, first number drawn, tasks drawn) of each batch."""
-    seen = []
-    draw = TaskReplayBuffer._draw
+    seen, drawn = [], []
+    sample, gather = TaskReplayBuffer.sample, TaskReplayBuffer._get_samples
 
-    def watched(self, batch_size):
-        rows, balanced = draw(self, batch_size)
+    def gathered(self, rows, env=None):
+        drawn.append(rows)
+        return gather(self, rows, env)
+
+    def watched(self, *arguments, **named):
+        batch = sample(self, *arguments, **named)
         # No run here overwrites a transition, so rows are numbers.
         assert self.total_added <= self.buffer_size
-        seen.append((self.total_added, rows.min(), set(self.tasks[rows].int().tolist())))
-        return rows, balanced
+        seen.append((self.total_added, drawn[-1].min(), set(batch.tasks.tolist())))
+        return batch
 
-    monkeypatch.setattr(TaskReplayBuffer, "_draw", watched)
+    monkeypatch.setattr(TaskReplayBuffer, "_get_samples", gathered)
+    monkeypatch.setattr(TaskReplayBuffer, "sample", watched)
     return seen
 
 
