@@ -104,6 +104,8 @@ class SAC(StableBaselinesSAC):
     def _setup_model(self) -> None:
         self._check_options()
         networks = self.policy_kwargs = {"n_tasks": self.n_tasks} | self.policy_kwargs
+        if self.temperature == "per_task":
+            networks["temperature"] = "per_task"
         if "optimizer_class" not in networks:
             given = networks.get("optimizer_kwargs") or {}
             networks["optimizer_kwargs"] = {"eps": self.adam_epsilon} | given
@@ -151,6 +153,9 @@ class SAC(StableBaselinesSAC):
             raise ValueError("a temperature per task is learned: leave ent_coef at auto")
         if self.compile == "cuda_graph" and self.device.type != "cuda":
             raise ValueError("compile=cuda_graph needs a CUDA device: use compile=off")
+        if not issubclass(self.policy_class, StackedSACPolicy):
+            policy = self.policy_class.__name__
+            raise ValueError(f"{policy} is no StackedSACPolicy: train or load it with stable_baselines3.SAC")
         if not issubclass(buffer, TaskReplayBuffer):
             raise ValueError(f"{buffer.__name__} knows no tasks: leave replay_buffer_class out")
 
@@ -178,7 +183,8 @@ class SAC(StableBaselinesSAC):
             self._working_env = WorkWhileStepping(env)
         per_rollout = self.train_freq.frequency * env.num_envs
         due = self.gradient_steps if self.gradient_steps >= 0 else per_rollout
-        if due and self.num_timesteps > max(self.learning_starts, 0):
+        # a model that was loaded without its transitions has nothing to learn from yet
+        if due and self.num_timesteps > max(self.learning_starts, 0) and self.replay_buffer.size():
             self._working_env.work = partial(self._make_updates, due, self.batch_size)
         return super().collect_rollouts(self._working_env, *args, **kwargs)
 
@@ -199,7 +205,7 @@ class SAC(StableBaselinesSAC):
 
     def _make_updates(self, gradient_steps: int, batch_size: int) -> None:
         started = time.perf_counter()
-        self.policy.set_training_mode(True)
+        self.policy.train()
         self._update_learning_rate(self.optimizers())
         if gradient_steps < 1:
             return
