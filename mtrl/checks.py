@@ -4,7 +4,6 @@ import inspect
 import os
 import tempfile
 from dataclasses import fields
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mtrl.config.types import OPTIONS, OWN_OPTIONS, Config, MultiheadConfig, SAC
 from mtrl.config.values import written
 from mtrl.curriculum.stages import stages_of
 from mtrl.errors import ConfigurationError
+from mtrl.packages import installed
 from mtrl.rundir.models import source_content
 from mtrl.tasks import ACTION_SIZE, HORIZON, OBSERVATION_SIZE, check_seed, check_tasks
 
@@ -177,7 +177,7 @@ def _check_records(cfg: Config) -> None:
     if mode == "off":
         return
     install = "install it with pip install 'mtrl-metaworld[track]'"
-    require(find_spec("wandb") is not None, f"logging.wandb={mode} needs wandb: {install}")
+    require(installed("wandb"), f"logging.wandb={mode} needs wandb: {install}")
     # Asking wandb itself would wait for a password in the middle of a job.
     files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
     known = mode != "online" or "WANDB_API_KEY" in os.environ or any(file.is_file() for file in files)

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,11 @@ from numpy.typing import NDArray
 from mtrl.env.camera import Camera, choose_graphics
 from mtrl.errors import REFUSED, ConfigurationError, EncoderError, RunEndedError
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
+from mtrl.packages import installed
 from mtrl.rundir.run import last_written
 from mtrl.streams import run_command
 from mtrl.tasks import GOALS
+from mtrl.text import printable
 
 if TYPE_CHECKING:
     from mtrl.evaluation.policy import Policy
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, name) < least:
             parser.error(f"--{name}: give at least {least}")
     try:
-        if missing := ", ".join(name for name, module in _PACKAGES.items() if find_spec(module) is None):
+        if missing := ", ".join(name for name, module in _PACKAGES.items() if not installed(module)):
             raise ConfigurationError(f"{missing} is missing: install it with pip install '{_EXTRA}'")
         choose_graphics()
         sources, problems = find_sources([options.run])
@@ -77,19 +78,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = max(sources, key=lambda path: last_written(Path(path)))
         if len(sources) > 1:
             held = f"{options.run} holds {len(sources)} runs"
-            print(f"mtrl: {held}: this is {source}, the one written last", file=sys.stderr)
+            print(f"mtrl: {printable(f'{held}: this is {source}, the one written last')}", file=sys.stderr)
         policy, said = read_source(source, options)
         for note in said:
-            print(f"mtrl: {note}", file=sys.stderr)
+            print(f"mtrl: {printable(note)}", file=sys.stderr)
         out = options.out or (Path(source) if Path(source).is_dir() else policy.model.parent) / "play.mp4"
-        if options.out is None and out.is_symlink():
-            raise ConfigurationError(f"{out} is a link: delete it, or choose a place with --out FILE")
+        # A link that the user names is meant; one in somebody's directory is not followed, nor a pipe waited for.
+        if not options.out and (out.is_symlink() or (out.exists() and not out.is_file())):
+            raise ConfigurationError(f"{out} is no plain file: choose another place with --out FILE")
         pictures = frames(policy, options.size, options.every, options.episodes, options.full)
         write_mp4(pictures, out, STEPS_PER_SECOND / options.every)
     except (RunEndedError, ValueError) as error:
-        print(f"mtrl: {error}", file=sys.stderr)
+        print(f"mtrl: {printable(error)}", file=sys.stderr)
         return REFUSED
-    print(out)
+    print(printable(out))
     return 0
 
 

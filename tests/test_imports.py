@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "mtrl"
 HEAVY = ("torch", "mujoco", "metaworld", "stable_baselines3", "numba", "torch._dynamo")
 
 LAYERS = (
-    ("mtrl", "mtrl.errors", "mtrl.text", "mtrl.streams"),
+    ("mtrl", "mtrl.errors", "mtrl.text", "mtrl.streams", "mtrl.packages"),
     ("mtrl.tasks",),
     ("mtrl.config.values", "mtrl.config.types"),
     ("mtrl.config", "mtrl.hardware", "mtrl.signals", "mtrl.statistics", "mtrl.rundir"),

@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from saved_runs import of_version, save_run, with_last
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, python
 
 from mtrl import play
 from mtrl.env import camera as graphics
@@ -34,36 +32,29 @@ def test_the_graphics_that_draw_are_chosen_and_a_choice_of_the_users_is_left_alo
     monkeypatch.setenv("MUJOCO_GL", given)
     monkeypatch.setattr(graphics, "_TRY", f"import os, sys; sys.exit(os.environ['MUJOCO_GL'] != '{draws}')")
     assert choose_graphics() == os.environ["MUJOCO_GL"] == draws
-
-
-@pytest.mark.parametrize("chosen", ["glfw", "osmesa", "banana"])
-def test_what_is_chosen_and_does_not_draw_is_one_sentence(chosen, tmp_path):
-    # No screen, no library of OSMesa, no such OpenGL.
-    variables = {key: value for key, value in os.environ.items() if "DISPLAY" not in key}
-    variables |= {"PYTHONPATH": str(REPOSITORY), "MUJOCO_GL": chosen}
-    if chosen == "osmesa":
-        tried = subprocess.run([sys.executable, "-c", graphics._TRY], env=variables, capture_output=True)
-        if tried.returncode == 0:
-            pytest.skip("OSMesa draws here")
-    words = [sys.executable, "-m", "mtrl.play", "run"]
-    result = subprocess.run(words, env=variables, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert f"MUJOCO_GL={chosen} cannot draw here: unset it" in line
-
-
-def test_where_nothing_draws_the_refusal_says_what_to_install(monkeypatch):
     monkeypatch.setattr(graphics, "_TRY", "raise SystemExit(1)")
     monkeypatch.setenv("MUJOCO_GL", "")
     with pytest.raises(NoGraphicsError, match=r"apt-get install libegl1.*libosmesa6"):
         choose_graphics()
 
 
+@pytest.mark.parametrize("chosen", ["glfw", "osmesa", "banana"])
+def test_what_is_chosen_and_does_not_draw_is_one_sentence(chosen, tmp_path):
+    # No screen, no library of OSMesa, no such OpenGL.
+    variables = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "MUJOCO_GL": chosen, "cwd": tmp_path}
+    if chosen == "osmesa" and not python("-c", graphics._TRY, **variables).returncode:
+        pytest.skip("OSMesa draws here")
+    result = python("-m", "mtrl.play", "run", **variables)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert f"MUJOCO_GL={chosen} cannot draw here: unset it" in line
+
+
 def test_a_missing_package_or_encoder_or_run_is_one_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setattr(graphics, "_TRY", "pass")
     assert main([str(tmp_path / "nowhere")]) == 2
-    monkeypatch.setattr(play, "find_spec", lambda name: None)
+    monkeypatch.setattr(play, "installed", lambda name: False)
     assert main([str(tmp_path / "nowhere")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -71,29 +62,19 @@ def test_a_missing_package_or_encoder_or_run_is_one_sentence(monkeypatch, tmp_pa
     assert "imageio, imageio-ffmpeg, pillow is missing" in lines[1]
 
 
-def test_no_encoder_is_one_sentence(monkeypatch, tmp_path):
+def test_of_encoder_and_place_the_one_that_does_not_work_is_named(monkeypatch, tmp_path):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
-
-    def none():
-        raise RuntimeError("No ffmpeg exe could be found.")
-
-    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
+    pictures = [np.zeros((64, 64, 3), np.uint8)] * 300
+    for encoder in ("/bin/false", "/bin/true", "/nonexist"):
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", encoder)
+        with pytest.raises(EncoderError, match=f"the video encoder {encoder} does not work"):
+            write_mp4(pictures, tmp_path / "a.mp4", 20)
+    # Its own error where it finds none.
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: exec("raise RuntimeError"))
     with pytest.raises(EncoderError, match="no video encoder"):
         write_mp4([], tmp_path / "a.mp4", 20)
-
-
-@pytest.mark.parametrize("encoder", ["/bin/false", "/bin/true", "/nonexist"])
-def test_a_broken_encoder_is_named_and_not_the_place(monkeypatch, tmp_path, encoder):
-    pytest.importorskip("imageio_ffmpeg")
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", encoder)
-    pictures = [np.zeros((64, 64, 3), np.uint8)] * 300
-    with pytest.raises(EncoderError, match=f"the video encoder {encoder} does not work"):
-        write_mp4(pictures, tmp_path / "a.mp4", 20)
     assert not (tmp_path / "a.mp4").exists()
-
-
-def test_a_place_that_cannot_be_written_is_named_and_not_the_encoder(tmp_path):
-    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.undo()
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "a.mp4", tmp_path):
         with pytest.raises(ConfigurationError, match=r"cannot be written \((File exists|Is a directory)"):
@@ -185,9 +166,7 @@ def drawn(saved, tmp_path_factory):
     """Return the video of a process of its own, for this one may have imported MuJoCo without graphics."""
     pytest.importorskip("imageio_ffmpeg")
     out = tmp_path_factory.mktemp("drawn") / "videos" / "play.mp4"
-    variables = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, "-c", DRAW, saved, out]
-    result = subprocess.run(words, env=variables, capture_output=True, text=True)
+    result = python("-c", DRAW, saved, out, cwd=REPOSITORY)
     if "NoGraphicsError" in result.stderr:
         pytest.skip(result.stderr.splitlines()[-1])
     assert result.returncode == 0, result.stderr

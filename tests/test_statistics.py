@@ -48,16 +48,12 @@ def test_aggregates_equal_the_published_examples_of_rliable():
     assert improvement == pytest.approx(published["improvement_x_over_y"], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", EXPECTED["aggregates"])
-def test_aggregates_and_their_intervals_agree_with_rliable(name):
-    expected = EXPECTED["aggregates"][name]
-    assert_aggregates(np.array(expected["scores"]), expected, 1e-5)
-
-
-@pytest.mark.parametrize("name", EXPECTED["pairs"])
-def test_probability_of_improvement_agrees_with_rliable(name):
-    expected = EXPECTED["pairs"][name]
-    assert_improvement(expected["ours"], expected["theirs"], expected, 1e-5)
+@pytest.mark.parametrize("expected", [*EXPECTED["aggregates"].values(), *EXPECTED["pairs"].values()])
+def test_aggregates_probabilities_of_improvement_and_their_intervals_agree_with_rliable(expected):
+    if "scores" in expected:
+        assert_aggregates(np.array(expected["scores"]), expected, 1e-5)
+    else:
+        assert_improvement(expected["ours"], expected["theirs"], expected, 1e-5)
 
 
 @pytest.mark.parametrize("name", ATARI["scores"])
@@ -84,38 +80,25 @@ def test_the_band_of_a_curve_is_the_interval_of_its_points():
     assert (low[1], high[1]) == pytest.approx((1 - expected[1], 1 - expected[0]), abs=TOLERANCE)
 
 
-@pytest.mark.parametrize(("successes", "episodes"), [(0, 50), (1, 10), (37, 50), (50, 50), (499, 500)])
-def test_wilson_interval_equals_scipys(successes, episodes):
-    expected = binomtest(successes, episodes).proportion_ci(0.95, method="wilson")
-    low, high = statistics.wilson_interval(successes, episodes)
-    assert (float(low), float(high)) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_wilson_interval_takes_arrays_and_refuses_what_is_no_count():
-    low, high = statistics.wilson_interval([0, 5, 10], [10, 10, 10])
-    assert low.shape == high.shape == (3,)
-    assert (low < [1e-9, 0.5, 1]).all()
-    assert (high > [0, 0.5, 1 - 1e-9]).all()
-    for successes, episodes, said in (
-        (0, 0, "at least one episode"),
-        (11, 10, "more successes than episodes"),
-    ):
+def test_wilson_interval_equals_scipys_takes_arrays_and_refuses_what_is_no_count():
+    counts = np.array([(0, 50), (1, 10), (37, 50), (50, 50), (499, 500)])
+    expected = [binomtest(*pair).proportion_ci(0.95, method="wilson") for pair in counts.tolist()]
+    assert pytest.approx(np.array(expected), abs=1e-12) == np.array(statistics.wilson_interval(*counts.T)).T
+    for pair, said in (((0, 0), "at least one episode"), ((11, 10), "more successes than episodes")):
         with pytest.raises(ValueError, match=said):
-            statistics.wilson_interval(successes, episodes)
+            statistics.wilson_interval(*pair)
 
 
-@pytest.mark.parametrize(
-    ("function", "scores", "said"),
-    [
-        (statistics.bootstrap_interval, [statistics.mean_score, [[0.1, 0.2]]], "two runs or more"),
-        (statistics.bootstrap_interval, [statistics.mean_score, [[0.1]], [[0.1], [0.2]]], "two runs or more"),
-        (statistics.bootstrap_band, [np.zeros((1, 2, 3))], "two runs or more"),
-        (statistics.probability_of_improvement, [np.zeros((2, 3)), np.zeros((2, 4))], "numbers of tasks"),
-    ],
-)
-def test_one_run_has_no_interval_and_other_tasks_are_no_comparison(function, scores, said):
-    with pytest.raises(ValueError, match=said):
-        function(*scores)
+def test_one_run_has_no_interval_and_other_tasks_are_no_comparison():
+    for function, *scores in (
+        (statistics.bootstrap_interval, statistics.mean_score, [[0.1, 0.2]]),
+        (statistics.bootstrap_interval, statistics.mean_score, [[0.1]], [[0.1], [0.2]]),
+        (statistics.bootstrap_band, np.zeros((1, 2, 3))),
+    ):
+        with pytest.raises(ValueError, match="two runs or more"):
+            function(*scores)
+    with pytest.raises(ValueError, match="numbers of tasks"):
+        statistics.probability_of_improvement(np.zeros((2, 3)), np.zeros((2, 4)))
 
 
 def test_equal_scores_give_equal_intervals_and_large_tables_are_resampled_in_pieces():

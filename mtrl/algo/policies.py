@@ -64,7 +64,9 @@ class StackedSACPolicy(_StackedPolicy, SACPolicy):
     def set_training_mode(self, mode: bool) -> None:
         """Let stable-baselines3's own SAC act, and not train what it cannot; mtrl's own sets the mode itself."""
         if mode and self.architecture.temperature == "per_task":
-            raise ValueError("only mtrl.algo.SAC learns a temperature per task: load this model with its load")
+            raise ValueError(
+                "only mtrl.algo.SAC learns a temperature per task: load this model with its load"
+            )
         super().set_training_mode(mode)
 
     def _build(self, lr_schedule: Schedule) -> None:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from statistics import mean
 from typing import Any
 
@@ -24,6 +23,7 @@ from mtrl.benchmark.pairing import Block, medians, ratio, take_turns
 from mtrl.env.make import make_vec_env
 from mtrl.env.metaworld import STATE, StockEnv, get_physics, goal_set, make_original, metaworld_task
 from mtrl.hardware import available_cores
+from mtrl.packages import installed
 from mtrl.tasks import HORIZON, MT3, MT10, MT25, MT50
 
 _SETS = {"mt3": MT3, "mt10": MT10, "mt25": MT25, "mt50": MT50}
@@ -78,7 +78,7 @@ def _measure(tasks: Sequence[str], copies: int, rounds: int, threads: int, subpr
         envs["subproc"] = SubprocVecEnv(makers, start_method="forkserver")
     sides = {"physics": _physics([tasks[task] for task in assignment], actions)}
     sides |= {name: _episodes(env, assignment, actions) for name, env in envs.items()}
-    if find_spec("envpool"):
+    if installed("envpool"):
         sides["native_cpu"] = _episodes(envs["native"], assignment, actions, time.process_time)
         sides["envpool_cpu"] = _envpool(tasks, copies, actions)
     try:

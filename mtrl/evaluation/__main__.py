@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from mtrl.errors import REFUSED
+from mtrl.errors import REFUSED, RunEndedError
 from mtrl.evaluation.protocol import evaluate
 from mtrl.evaluation.sources import add_source_options, find_sources, read_source
 from mtrl.hardware import available_cores
@@ -22,6 +22,7 @@ from mtrl.rundir.models import BEST
 from mtrl.statistics import wilson_interval
 from mtrl.streams import run_command
 from mtrl.tasks import GOALS, HORIZON
+from mtrl.text import printable
 
 if TYPE_CHECKING:
     from mtrl.evaluation.policy import Policy
@@ -63,11 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             policy, said = read_source(source, options)
             measured.append(_measure(source.rstrip("/"), policy, options.episodes))
             notes += said
-        except ValueError as error:
+        except (RunEndedError, ValueError) as error:
             problems.append(str(error))
     notes += _notes(measured)
     for sentence in (*problems, *notes):
-        print(f"mtrl: {sentence}", file=sys.stderr)
+        print(f"mtrl: {printable(sentence)}", file=sys.stderr)
     if options.json:
         print(json.dumps({"runs": measured, "problems": problems, "notes": notes}))
     elif options.csv:
@@ -76,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         writer.writeheader()
         for one in measured:
-            writer.writerows({"run": one["run"], "step": one["step"], **row} for row in one["tasks"])
+            known = {"run": printable(one["run"]), "step": one["step"]}
+            writer.writerows(known | row for row in one["tasks"])
     elif measured:
         _show(measured, notes)
     return REFUSED if problems else 0
@@ -120,7 +122,7 @@ def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
         shown = measured[start : start + _SIDE_BY_SIDE]
         table = Table("task")
         for one in shown:
-            table.add_column(one["run"], justify="right", overflow="fold")
+            table.add_column(printable(one["run"]), justify="right", overflow="fold")
             table.add_column("return", justify="right")
         by_run = [{row["task"]: row for row in one["tasks"]} for one in shown]
         for task in dict.fromkeys(task for rows in by_run for task in rows):
@@ -136,7 +138,7 @@ def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
         steps = "unknown" if one["step"] is None else f"{one['step']:,}"
         means = f"{one['success_rate']:.1%}", f"{one['mean_return']:,.0f}"
         cells = f"{worst['task']} {_success(worst)}", steps, worst["goals"], f"{one['seconds']:.1f} s"
-        ranking.add_row(one["run"], *means, *cells)
+        ranking.add_row(printable(one["run"]), *means, *cells)
     console.print(ranking)
     horizons = sorted({one["horizon"] for one in measured})
     number = measured[0]["tasks"][0]["episodes"]
@@ -153,7 +155,7 @@ def _show(measured: Sequence[Measured], notes: Sequence[str]) -> None:
             "goals; --checkpoint last plays the last model, which python -m mtrl.report shows"
         )
     for note in notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {printable(note)}")
 
 
 def _success(row: dict[str, Any]) -> str:

@@ -4,10 +4,12 @@ Of a run directory nothing is unpickled, and no class is taken from it but mtrl'
 stable-baselines3 without its run has only a pickled description, so it is read only if it is trusted.
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +24,11 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from mtrl import __version__
 from mtrl.algo.policies import build_policy
 from mtrl.checkpoint.model import UNREADABLE, read_normaliser, read_weights
-from mtrl.config.types import OPTIONS, load_class
+from mtrl.config.types import OPTIONS, load_class, require
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import Normaliser
 from mtrl.errors import ConfigurationError, DamagedError, LoadError, UnreadableRunError
+from mtrl.packages import installed
 from mtrl.rundir.models import BEST, LAST, find_model, saved_step
 from mtrl.rundir.run import Run
 from mtrl.tasks import HORIZON, OBSERVATION_SIZE, check_tasks
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 
 # Where the class that a run names may come from.
 _PACKAGES = ("mtrl", "stable_baselines3", "sb3_contrib")
-_LARGEST_WIDTH = 2**14
 
 
 @dataclass(eq=False, slots=True)
@@ -144,6 +146,10 @@ def load(
     if not all(torch.isfinite(values).all() for values in policy.network.state_dict().values()):
         raise LoadError(f"{files.model} holds weights that are NaN or infinite: name an earlier checkpoint")
     policy.network.set_training_mode(False)
+    try:
+        policy.act(np.zeros((1, *policy.network.observation_space.shape)))
+    except UNREADABLE as error:
+        raise LoadError(f"{files.model} and what lies beside it do not fit ({_first_line(error)})") from error
     # The step is only shown; the policy acts without it.
     with suppress(ConfigurationError):
         policy.step = saved_step(files)
@@ -167,12 +173,13 @@ def _of_run(run: Run, model: Path, device: str) -> Policy:
             f"{run.path} has horizon={horizon}, reward={reward}, which no run has: its config.yaml is damaged"
         )
     name = run.section("algo").get("cls")
-    if not isinstance(name, str) or not name.startswith(tuple(f"{package}." for package in _PACKAGES)):
+    if not re.fullmatch(rf"({'|'.join(_PACKAGES)})(\.\w+){{1,9}}", str(name)):
         raise LoadError(
             f"{run.path} names the algorithm {name}, and a class is only taken from {', '.join(_PACKAGES)}: "
             "load it in code of your own"
         )
     try:
+        require(name.startswith("mtrl.") or installed(name.partition(".")[0]), "it is not installed")
         algorithm = load_class(name)
     except ConfigurationError as error:
         raise LoadError(
@@ -188,7 +195,9 @@ def _of_run(run: Run, model: Path, device: str) -> Policy:
         old = {"layer_norm": False, "initialisation": "torch", "shared_layers": "all", "actor_heads": False}
         values = {field.name: (old | values).get(field.name) for field in fields(variant)}
         for key in ("actor_layers", "critic_layers"):
-            if not all(isinstance(width, int) and width <= _LARGEST_WIDTH for width in values[key]):
+            widths = [1, *values[key], 1]
+            # The file bounds what is built: a layer takes its numbers there, and more than 100 bytes for its names.
+            if sum(4 * a * b + 100 for a, b in pairwise(widths)) > model.stat().st_size:
                 raise ValueError(f"variant.{key} is {values[key]}")
         space = observation_space(len(run.tasks), variant.task_id)
         network = build_policy(algorithm, variant(**values), len(run.tasks), space, action_space()).to(device)
@@ -229,6 +238,12 @@ def _of_zip(model: Path, trust: bool, tasks: Sequence[str], seed: int | None, de
     box = network.observation_space
     if not isinstance(box, spaces.Box) or len(box.shape) != 1 or box.shape[0] < OBSERVATION_SIZE:
         raise LoadError(f"{model} observes {box}, which no Meta-World task gives: name another model")
+    if _normalised(data.get("_last_obs"), data.get("_last_original_obs")):
+        warnings.warn(
+            f"{model} has learned from observations that VecNormalize normalised, and the statistics are not in it: "
+            "what it does without them says nothing; to keep both together, train with env.normalize_observations=true",
+            stacklevel=3,
+        )
     policy = Policy(network, model, tuple(tasks), seed, goals="heldout" if seed is None else "train")
     if tasks:
         try:
@@ -241,6 +256,20 @@ def _of_zip(model: Path, trust: bool, tasks: Sequence[str], seed: int | None, de
                 "name all of them, in its order"
             )
     return policy
+
+
+def _normalised(last: Any, original: Any) -> bool:
+    """Return whether VecNormalize stood between environments and model, by the observations it saved last.
+
+    In Meta-World's own, the second frame repeats the first one of the step before, or of the same step after a reset.
+    """
+    known = all(isinstance(values, np.ndarray) and values.ndim == 2 for values in (last, original))
+    if not known or last.shape != original.shape or last.shape[1] < OBSERVATION_SIZE:
+        return False
+    repeated = [
+        np.isclose(last[:, 18:36], values[:, :18], atol=1e-6).all(axis=1) for values in (last, original)
+    ]
+    return not np.any(repeated, axis=0).all()
 
 
 def _first_line(error: BaseException) -> str:

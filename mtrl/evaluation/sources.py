@@ -1,6 +1,7 @@
 """Which policies a command takes: its options, and the runs that a directory stands for. Imports no torch."""
 
 import argparse
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,9 @@ def find_sources(words: Sequence[str]) -> tuple[list[str], list[str]]:
     sources, problems = [], []
     for word in words:
         path, runs, missing = Path(word), [word], []
-        if path.is_dir() and not any((path / name).exists() for name in (MODEL, "config.yaml", CHECKPOINTS)):
+        if os.path.isdir(path) and not any(
+            (path / name).exists() for name in (MODEL, "config.yaml", CHECKPOINTS)
+        ):
             runs, missing = find_runs([path])
         sources += map(str, runs)
         problems += missing

@@ -5,13 +5,14 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from mtrl.errors import REFUSED
+from mtrl.packages import installed
 from mtrl.rundir.run import find_runs, read_runs
 from mtrl.status import count
 from mtrl.streams import run_command
+from mtrl.text import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.reference and not options.directories and not find_runs(directories)[0]:
         _print_published()
         return 0
-    if missing := [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]:
+    if missing := [name for name in ("matplotlib", "jinja2") if not installed(name)]:
         return _refuse(f"{missing[0]} is missing: install it with pip install 'mtrl-metaworld[report]'")
     if not all(0 < threshold <= 1 for threshold in options.thresholds):
         return _refuse("a threshold is a success rate: give numbers above 0 and up to 1, such as 0.8")
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mtrl.report.study import build_study
 
     study, out = build_study(runs, problems, until), options.out or root / "report"
+    # A link that the user names is meant; one in somebody's directory is not followed.
+    out = out.resolve() if options.out and out.is_symlink() else out
     try:
         page = write_report(study, out, f"Report on {root.name}", options.thresholds, options.reference)
     except OSError as error:
@@ -65,13 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "no run has a complete evaluation yet: the report shows settings and speed alone", file=sys.stderr
         )
     for notice in (*study.notices, *(notice for part in study.comparisons for notice in part.notices)):
-        print(f"note: {notice}", file=sys.stderr)
-    print(page)
+        print(f"note: {printable(notice)}", file=sys.stderr)
+    print(printable(page))
     return 0
 
 
 def _refuse(*sentences: str) -> int:
-    print(*sentences, sep="\n", file=sys.stderr)
+    print(*map(printable, sentences), sep="\n", file=sys.stderr)
     return REFUSED
 
 

@@ -22,6 +22,7 @@ from mtrl.report.analysis import Band, Pair, Result
 from mtrl.report.study import Comparison, Group
 from mtrl.report.tables import Piece, Published
 from mtrl.status import count
+from mtrl.text import printable
 
 STYLE = Path(__file__).with_name("report.mplstyle")
 """What every figure of a report is drawn with."""
@@ -59,7 +60,6 @@ class Picture(Piece):
         super().__init__(f"{kind} figure", comparison, goals)
         self.legend: list[tuple[str, int | None]] = [(group.label, group.series) for group in groups]
         self._draw, self._width = draw, width
-        self.files = [f"figures/{self.name}.{suffix}" for suffix in ("png", "svg")]
         self.drawings: dict[str, Markup] = {}
         for index, (task, panel) in enumerate((panels or {}).items()):
             drawn = _inline(panel, _PANEL, f"{self.name}-{index}", f"success on {task} over steps")
@@ -68,8 +68,8 @@ class Picture(Piece):
         for css, size in {}.items() if panels else sizes.items():
             self.drawings[css] = _inline(draw, size, f"{self.name}-{size}", self.title)
 
-    def write(self, out: Path) -> None:
-        """Write the files, on white and with the legend above."""
+    def files(self) -> dict[str, bytes]:
+        """Return the figure on white and with the legend above, by the names of its files."""
         figure = self._draw(self._width)
         width, height = figure.get_size_inches() * 72
         for line, (label, series) in enumerate(reversed(self.legend)):
@@ -78,8 +78,11 @@ class Picture(Piece):
             figure.text(40 / width, y, label, va="center", fontsize=10.5)
         head = 8 + 16 * len(self.legend) if self.legend else 0
         whole = Bbox.from_extents(0, 0, width / 72, (height + head) / 72)
-        for file in self.files:
-            figure.savefig(out / file, bbox_inches=whole, dpi=144, metadata={"Date": None})
+        files = {f"figures/{self.name}.{form}": io.BytesIO() for form in ("png", "svg")}
+        for name, file in files.items():
+            form = name.rpartition(".")[2]
+            figure.savefig(file, format=form, bbox_inches=whole, dpi=144, metadata={"Date": None})
+        return {name: file.getvalue() for name, file in files.items()}
 
 
 def _inline(draw: _Draw, width: int, key: str, label: str) -> Markup:
@@ -98,7 +101,7 @@ def _inline(draw: _Draw, width: int, key: str, label: str) -> Markup:
     # Tags alone: what stands between them are people's words, such as gamma=0.985.
     text = re.sub(r"<[^>]*>", for_page, text).replace("'DejaVu Sans'", "var(--font)")
     most = width * (1.25 if width >= _WIDE else 1.6)
-    size = f'<svg class="chart" role="img" aria-label="{escape(label)}" style="max-width:{most:.0f}px"'
+    size = f'<svg class="chart" role="img" aria-label="{escape(printable(label))}" style="max-width:{most:.0f}px"'
     head, rest = text.removeprefix("<svg").split(">", 1)
     return Markup(size + re.sub(r' (?:width|height)="[\d.]+pt"', "", head) + ">" + rest)
 
@@ -160,13 +163,13 @@ def _draw_panels(bands: Mapping[str, Sequence[Band]], width: int) -> Figure:
         _draw_bands(axes, found, thin=False)
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         _percent_axis(axes.yaxis, axes.set_ylim, (0, 0.5, 1))
-        axes.set_title(task.removesuffix("-v3"), loc="left", fontsize=10.5, pad=7)
+        axes.set_title(printable(task.removesuffix("-v3")), loc="left", fontsize=10.5, pad=7)
     return figure
 
 
 def final(comparison: Comparison, goals: str, results: Sequence[Result]) -> Picture:
     """Return the final success of each task as bars with intervals."""
-    tasks = [task.removesuffix("-v3") for task in comparison.tasks]
+    tasks = [printable(task.removesuffix("-v3")) for task in comparison.tasks]
 
     def draw(width: int) -> Figure:
         bar = 11 if len(results) > 1 else 15

@@ -1,23 +1,31 @@
 """Write a study as files: the page, the Markdown, and tables and figures beside them."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from mtrl import __version__
+from mtrl.errors import DamagedError
 from mtrl.report import analysis, figures, tables
 from mtrl.report.figures import Picture
 from mtrl.report.study import Comparison, Study, plural
 from mtrl.report.tables import Table
+from mtrl.rundir.read import read_text
 from mtrl.status import count
+from mtrl.text import printable
 
 # The tables and figures that a report wrote: the next report in the same place removes them.
 _LIST = "files.txt"
-_LISTED = re.compile(r"(tables/[\w.-]+\.csv|figures/[\w.-]+\.(png|svg))")
+_LISTED = re.compile(r"(tables|figures)/[\w.-]+\.(csv|png|svg)")
 
 Part = Table | list[Picture]  # What stands in a chapter; several figures stand side by side.
 
@@ -41,23 +49,17 @@ def write_report(
     Files of an earlier report there are replaced. ``thresholds`` are the success rates whose steps are given.
 
     Raises:
-        OSError: If the directory cannot be written.
+        OSError: If the directory cannot be written, or a link stands where a folder of the report belongs.
     """
-    for folder in ("tables", "figures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     groups = study.groups()
     with matplotlib.rc_context(fname=figures.STYLE):
         chapters = [_comparison_chapter(c, thresholds, with_published) for c in study.comparisons]
         general = tables.group_tables(groups) + tables.run_tables(study)
         chapters.append(Chapter("runs", "Runs, speed and settings", general))
-        pieces = [piece for chapter in chapters for piece in chapter.pieces]
-        names = ["tables/curves.csv", *(name for piece in pieces for name in piece.files)]
-        _remove_earlier(out)
-        # Listed before they are written: the next report also removes what an interrupted one leaves.
-        (out / _LIST).write_text("\n".join(names) + "\n", encoding="utf-8")
-        for piece in pieces:
-            piece.write(out)
-    _write_curves(study, out / "tables" / "curves.csv")
+        files = {"tables/curves.csv": _curves(study)}
+        for chapter in chapters:
+            for piece in chapter.pieces:
+                files |= piece.files()
     finished = sum(run.state == "finished" for run in study.runs)
     runs = f"{plural(len(study.runs), 'run')} in {plural(len(groups), 'group')}, {finished} finished"
     values = {
@@ -67,11 +69,49 @@ def write_report(
         "chapters": chapters,
         "made": f"{datetime.now():%Y-%m-%d %H:%M} by mtrl {__version__}",
     }
-    for name in ("report.md", "index.html"):
-        loader = FileSystemLoader(Path(__file__).parent)
-        form = Environment(loader=loader, autoescape="html" in name, trim_blocks=True, lstrip_blocks=True)
-        (out / name).write_text(form.get_template(f"{name}.jinja").render(values), encoding="utf-8")
+    files = {_LIST: "".join(f"{name}\n" for name in files).encode(), **files}
+    form = {"loader": FileSystemLoader(Path(__file__).parent), "trim_blocks": True, "lstrip_blocks": True}
+    for name, finalize in (("report.md", _in_markdown), ("index.html", _in_html)):
+        templates = Environment(autoescape="html" in name, finalize=finalize, **form)
+        files[name] = templates.get_template(f"{name}.jinja").render(values).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _opened(out) as top, _opened("tables", top) as first, _opened("figures", top) as second:
+        folders = {"": top, "tables": first, "figures": second}
+        # Nothing that others have put beside the tables and figures of the earlier report is removed.
+        with suppress(DamagedError):
+            earlier = filter(_LISTED.fullmatch, read_text(out / _LIST).splitlines())
+            files = dict.fromkeys(earlier) | files
+        for path, content in files.items():
+            folder, _, name = path.rpartition("/")
+            # What has the name is removed and not written to: somebody may have put a link or a pipe there.
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folders[folder])
+            if content is not None:
+                with open(name, "xb", opener=partial(os.open, dir_fd=folders[folder])) as file:
+                    file.write(content)
     return out / "index.html"
+
+
+@contextmanager
+def _opened(folder: str | Path, within: int | None = None) -> Iterator[int]:
+    """Open a folder, made if there is none, and no link to one."""
+    with suppress(FileExistsError):
+        os.mkdir(folder, dir_fd=within)
+    descriptor = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _in_html(value: Any) -> Any:
+    return value if isinstance(value, Markup) else printable(value)
+
+
+def _in_markdown(value: Any) -> str:
+    """Return text without what would be markup, a link, a picture or another cell of a table there."""
+    text = re.sub(r"[\\`|]|!(?=\[)|\](?=[(:])", r"\\\g<0>", printable(value)).replace("<", "&lt;")
+    return " ".join(text.split())
 
 
 def _comparison_chapter(comparison: Comparison, thresholds: Sequence[float], with_published: bool) -> Chapter:
@@ -102,19 +142,8 @@ def _comparison_chapter(comparison: Comparison, thresholds: Sequence[float], wit
     return Chapter(comparison.slug, comparison.heading, parts, lead, comparison.notices)
 
 
-def _remove_earlier(out: Path) -> None:
-    """Remove the tables and figures of an earlier report, and nothing that others have put beside them."""
-    try:
-        listed = (out / _LIST).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, UnicodeDecodeError):
-        return
-    for name in listed:
-        if _LISTED.fullmatch(name):
-            (out / name).unlink(missing_ok=True)
-
-
-def _write_curves(study: Study, path: Path) -> None:
-    """Write every evaluation as a line of CSV."""
+def _curves(study: Study) -> bytes:
+    """Return every evaluation as a line of CSV."""
     header = "comparison group seed goals step task episodes success_rate mean_return mean_length"
     rows = (
         [comparison.slug, group.label, member.run.seed, goals, f"{step:.0f}", task]
@@ -126,4 +155,4 @@ def _write_curves(study: Study, path: Path) -> None:
         for i, step in enumerate(found.steps)
         for t, task in enumerate(comparison.tasks)
     )
-    tables.write_csv(path, [header.split(), *rows])
+    return tables.csv_text([header.split(), *rows])

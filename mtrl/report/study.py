@@ -15,6 +15,7 @@ from mtrl.config.values import flatten
 from mtrl.rundir.run import Curves, Run, curves_of, last_written
 from mtrl.status import count
 from mtrl.tasks import MT3, MT10, MT25, MT50
+from mtrl.text import printable
 
 GOALS = {"train": "training goals", "heldout": "held-out goals"}
 """The kinds of goals that a policy is evaluated on, as the logs and as people call them."""
@@ -172,7 +173,8 @@ def _heading(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Return the names, with a number behind those that occurred before."""
+    """Return the names as they are shown, with a number behind those that occurred before."""
+    names = list(map(printable, names))
     times = [names[: index + 1].count(name) for index, name in enumerate(names)]
     return [name if time == 1 else f"{name} ({time})" for name, time in zip(names, times, strict=True)]
 

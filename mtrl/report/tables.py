@@ -1,6 +1,7 @@
 """The tables of a report, what was published among them: what stands in which row, and how it becomes CSV."""
 
 import csv
+import io
 import json
 import math
 from collections import Counter
@@ -15,6 +16,7 @@ from mtrl.report import analysis, study
 from mtrl.report.analysis import Pair, Result
 from mtrl.report.study import FEW_SEEDS, GOALS, Comparison, Group, Study, plural, setting_text
 from mtrl.status import count, duration
+from mtrl.text import printable
 
 # Titles of tables and figures, and notes on how to read them.
 _WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
@@ -65,26 +67,28 @@ class Table(Piece):
     ) -> None:
         super().__init__(kind, comparison, goals)
         self.rows = [{column: _cell(value) for column, value in row.items()} for row in rows]
-        self.folded, self.files = folded, [f"tables/{self.name}.csv"]
+        self.folded = folded
 
     def numeric(self, column: str) -> bool:
         """Return whether a column holds numbers, which stand at its right."""
         return any(row[column].value is not None for row in self.rows)
 
-    def write(self, out: Path) -> None:
-        """Write the values behind the table as CSV."""
+    def files(self) -> dict[str, bytes]:
+        """Return the values behind the table as CSV, by the name of its file."""
         columns = []
         for column in self.rows[0]:
             cells = [_values(row[column]) for row in self.rows]
             for part in dict.fromkeys(part for cell in cells for part in cell) or [""]:
                 columns.append([f"{column} {part}".strip(), *(cell.get(part) for cell in cells)])
-        write_csv(out / self.files[0], zip(*columns, strict=True))
+        return {f"tables/{self.name}.csv": csv_text(zip(*columns, strict=True))}
 
 
-def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write lines of CSV, the header first."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def csv_text(rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return lines of CSV, the header first."""
+    text = io.StringIO(newline="")
+    clean = ([printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(clean)
+    return text.getvalue().encode()
 
 
 def _cell(value: Any) -> Cell:

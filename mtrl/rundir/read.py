@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from mtrl.errors import DamagedError
 
-_LARGEST, _LARGEST_JSON, _LARGEST_TABLE = 4 * 2**20, 64 * 2**20, 128 * 2**20
-"""Bytes beyond which a file is no configuration or plan (YAML is slow to read), no table of values, and no log."""
+_LARGEST_YAML, _LARGEST, _LARGEST_JSON, _LARGEST_TABLE = 2**18, 2**22, 2**26, 2**27
+"""Bytes beyond which a file is no configuration (YAML is slow to read), no text, no table of values, and no log."""
+_DEEPEST = 50
+"""Levels of tables in tables beyond which a file is none of ours: Python cannot show it."""
 # PyYAML lets the errors of int(), bool() and of regular expressions through.
 _UNREADABLE = (OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError, yaml.YAMLError)
 
@@ -25,7 +27,7 @@ _UNREADABLE = (OSError, ValueError, RecursionError, LookupError, AttributeError,
 class Table:
     """Columns of equal length, by name, and a sentence for whatever could not be read.
 
-    A column is an array of float64, in which an empty cell is NaN, or for text an array of str.
+    A column is an array of float64, in which an empty cell is NaN, or for text of str.
     """
 
     def __init__(self, columns: dict[str, NDArray], problems: list[str]) -> None:
@@ -73,7 +75,8 @@ def read_table(path: Path, text: Sequence[str] = (), columns: Sequence[str] | No
         what = several if len(damaged) > 1 else f"line {damaged[0]} is"
         problems.append(f"{path}: {what} damaged and ignored")
     values = dict(zip(wanted, zip(*rows, strict=True) if rows else [()] * len(wanted), strict=True))
-    arrays = {name: np.array(cells, str if name in text else float) for name, cells in values.items()}
+    # Not arrays of str, in which every cell takes as much memory as the longest.
+    arrays = {name: np.array(cells, object if name in text else float) for name, cells in values.items()}
     return Table(arrays, problems)
 
 
@@ -90,8 +93,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the configuration in a YAML file without aliases; raise DamagedError if there is none, or 4 MiB of it."""
-    return _read(path, lambda text: _table(yaml.load(text, Loader=_PlainLoader), "configuration"))
+    """Return the configuration in a YAML file without aliases; raise DamagedError if there is none, or 256 KiB."""
+    return _read(
+        path, lambda text: _table(yaml.load(text, Loader=_PlainLoader), "configuration"), _LARGEST_YAML
+    )
 
 
 def section(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -118,6 +123,12 @@ def _table(found: Any, what: str) -> dict[str, Any]:
     # A hexadecimal number may be read and yet be too long to show.
     if what == "configuration":
         str(found)
+    level: list[Any] = [found]
+    for _ in range(_DEEPEST):
+        tables = (list(value.values()) if isinstance(value, dict) else value for value in level)
+        level = [value for table in tables for value in table if isinstance(value, dict | list)]
+    if level:
+        raise RecursionError
     return found
 
 
@@ -127,7 +138,7 @@ def _read(path: Path, parse: Callable[[str], Any], largest: int = _LARGEST, erro
             raise ValueError("there is no such file")
         size = path.stat().st_size
         if not 0 < size <= largest:
-            raise ValueError(f"it is {size / 2**20:.0f} MiB long" if size else "it is empty")
+            raise ValueError(f"it is {size / 2**20:.1f} MiB long" if size else "it is empty")
         with path.open(encoding="utf-8", errors=errors, newline="") as file:
             return parse(file.read(largest))
     except _UNREADABLE as error:

@@ -215,8 +215,8 @@ def curves_of(run: Run, tasks: tuple[str, ...], until: float | None = None) -> d
         # An official evaluation beside a short one at the same step wins, whatever their order in the file.
         rows = rows.take(np.argsort(rows["episodes"], kind="stable"))
         steps, at = np.unique(rows["step"], return_inverse=True)
-        if len(tasks) * len(steps) > 1000 * len(rows):
-            # A table of hardly anything, which may be larger than the memory.
+        # Hardly any task has a value at any step: a table of them all would be far larger than the log.
+        if len(tasks) * len(steps) > 10 * len(rows) + 1000:
             continue
         columns = []
         for name in ("success_rate", "mean_return", "mean_length", "episodes"):
@@ -257,7 +257,10 @@ def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     for root in map(Path, roots):
         before = len(found) + len(problems)
         for directory, below, files in os.walk(root):
-            below[:] = [] if _is_run(files) else sorted(name for name in below if not name.startswith("."))
+            # Nobody keeps runs that deep, and os.walk fails at a thousand folders one in the other.
+            deep = directory.count(os.sep) > str(root).count(os.sep) + 50
+            skip = deep or _is_run(files)
+            below[:] = [] if skip else sorted(name for name in below if not name.startswith("."))
             if _is_run(files):
                 found.append(Path(directory))
             elif PLAN in files:
@@ -265,10 +268,10 @@ def find_runs(roots: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
                 found += planned
                 problems += absent
         if len(found) + len(problems) == before:
-            kind = "is a file" if root.exists() else "does not exist"
+            kind = "is a file" if os.path.exists(root) else "does not exist"
             missing = f"{kind}: give a run directory or one that holds runs"
             none = "holds no run: a run directory has a config.yaml and a status.json"
-            problems.append(f"{root} {none if root.is_dir() else missing}")
+            problems.append(f"{root} {none if os.path.isdir(root) else missing}")
     # Of two names of one directory, the first counts.
     return sorted({path.resolve(): path for path in reversed(found)}.values()), problems
 
@@ -287,9 +290,9 @@ def _planned(folder: Path) -> tuple[list[Path], list[str]]:
     runs, missing = [], []
     for path in (Path(line.strip()) for line in lines if line.strip()):
         # The plan's paths are relative to where the sweep was started, which is above the plan.
-        base = next((base for base in folder.resolve().parents if (base / path).is_dir()), Path.cwd())
+        base = next((base for base in folder.resolve().parents if os.path.isdir(base / path)), Path.cwd())
         path = path if base == Path.cwd() else base / path
-        if path.is_dir() and _is_run(os.listdir(path)):
+        if os.path.isdir(path) and _is_run(next(os.walk(path), ("", [], []))[2]):
             runs.append(path)
         else:
             missing.append(f"{path} is planned in {folder / PLAN} and did not start")

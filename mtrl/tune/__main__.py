@@ -7,9 +7,9 @@ only itself. Everything is kept under ``<output>/tune/<name>/``; the same comman
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from mtrl.errors import FAILED, REFUSED, ConfigurationError
+from mtrl.packages import installed
 from mtrl.streams import run_command
 
 USAGE = """\
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     try:
-        if find_spec("optuna") is None:
+        if not installed("optuna"):
             raise ConfigurationError("optuna is missing: install it with pip install 'mtrl-metaworld[tune]'")
         # Imported late, for they need optuna.
         from mtrl.tune.plan import describe, plan

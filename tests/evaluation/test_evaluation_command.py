@@ -5,14 +5,12 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 from saved_runs import TASKS, of_version, save_run, with_last
 from stable_baselines3 import SAC
-from tiny_runs import REPOSITORY
+from tiny_runs import REPOSITORY, python
 
 from mtrl.env.make import make_vec_env
 from mtrl.evaluation.__main__ import main
@@ -179,8 +177,7 @@ def test_the_official_evaluation_of_mt10_is_fifty_whole_episodes_of_each_task(tm
 
 @pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["run", "--episodes", "0"], 2)])
 def test_the_options_are_read_without_torch(words, code):
-    command = [sys.executable, "-X", "importtime", "-m", "mtrl.evaluation", *words]
-    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    result = python("-X", "importtime", "-m", "mtrl.evaluation", *words, cwd=REPOSITORY)
     assert result.returncode == code
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines() if "|" in line}
     assert not imported & {"torch", "mujoco", "stable_baselines3"}

@@ -9,6 +9,7 @@ import yaml
 from payloads import Payload, plant_in_data
 from saved_runs import TASKS, of_version, save_run, with_last
 from stable_baselines3 import SAC, TD3
+from stable_baselines3.common.vec_env import VecNormalize
 
 import mtrl
 from mtrl.config.types import load_class
@@ -147,6 +148,12 @@ def test_damaged_files_are_refused_in_one_sentence(copy):
     (best / "normaliser.npz").write_bytes(b"nothing")
     with pytest.raises(LoadError, match=r"normaliser\.npz cannot be read"):
         load(copy)
+    size = np.zeros(40)
+    statistics = {"norm_obs": True, "norm_reward": False, "clip_obs": 10.0, "epsilon": 1e-8, "return_mean": 0}
+    statistics |= {"return_var": 1.0, "return_count": 1.0, "observation_count": 1.0}
+    np.savez(best / "normaliser.npz", **statistics, observation_mean=size, observation_var=size)
+    with pytest.raises(LoadError, match="what lies beside it do not fit"):
+        load(copy)
     (best / "normaliser.npz").unlink()
     (copy / "config.yaml").write_text("env: [")
     with pytest.raises(LoadError, match=r"config\.yaml cannot be read"):
@@ -178,18 +185,31 @@ def test_a_trusted_zip_of_stable_baselines3_acts_as_it_does_there(tmp_path, algo
     assert (policy.predict(obs)[0] == model.predict(obs, deterministic=True)[0]).all()
     assert policy.tasks == ()
     assert load(tmp_path / "theirs.zip", trust=True, tasks=TASKS, seed=4).goals == "train"
-    for tasks, sentence in (
-        (["reach-v3"], "2 tasks and 1 are named"),
-        (["reach", "push-v3"], "not a Meta-World task"),
-    ):
+    wrong = {"2 tasks and 1 are named": ["reach-v3"], "not a Meta-World task": ["reach", "push-v3"]}
+    for sentence, tasks in wrong.items():
         with pytest.raises(LoadError, match=sentence):
             load(tmp_path / "theirs.zip", trust=True, tasks=tasks)
 
 
+@pytest.mark.parametrize("steps", [30, 40], ids=["within an episode", "after a reset"])
+def test_a_zip_that_was_trained_under_vecnormalize_is_said_to_lack_its_statistics(tmp_path, recwarn, steps):
+    said = []
+    for wrap in (lambda env: env, VecNormalize):
+        env = wrap(make_vec_env(TASKS, 1, seed=0, horizon=20, backend="native", threads=1))
+        model = SAC("MlpPolicy", env, policy_kwargs={"net_arch": [8]}, buffer_size=50, device="cpu")
+        model.learn(steps)
+        model.save(tmp_path / "theirs.zip")
+        env.close()
+        recwarn.clear()
+        load(tmp_path / "theirs.zip", trust=True)
+        said.append([str(warning.message) for warning in recwarn])
+    assert said[0] == []
+    assert "VecNormalize normalised, and the statistics are not in it" in said[1][0]
+
+
 def test_a_run_stands_for_its_best_model_or_its_last(copy):
     with_last(copy, 90)
-    assert [mtrl.load(copy, which).step for which in ("best", "last")] == [60, 90]
-    assert mtrl.load(copy).step == 60
+    assert [mtrl.load(copy, *which).step for which in ((), ("best",), ("last",))] == [60, 60, 90]
     with pytest.raises(LoadError, match="checkpoint=newest is not one of best, last"):
         mtrl.load(copy, "newest")
     (copy / "checkpoints" / "best").rename(copy / "checkpoints" / "step_30")

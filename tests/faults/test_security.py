@@ -2,6 +2,11 @@
 
 import contextlib
 import json
+import os
+import shutil
+import subprocess
+import time
+import tracemalloc
 import zipfile
 from functools import partial
 
@@ -10,8 +15,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import yaml
 from forked_runs import SECRET, forked, run_files
 from payloads import Payload, plant_in_data, rewrite_zip
+from saved_runs import save_run
 from tiny import TINY
 
 import mtrl
@@ -21,6 +28,7 @@ from mtrl.checkpoint.state import read_arrays
 from mtrl.errors import ConfigurationError, DamagedError, LoadError
 from mtrl.evaluation.__main__ import main as evaluation
 from mtrl.experiment import compose_run
+from mtrl.packages import installed
 from mtrl.play import main as play
 from mtrl.report.__main__ import main as report
 from mtrl.rundir.models import facts_of, sealed
@@ -77,6 +85,11 @@ def finished(tmp_path_factory):
     output = tmp_path_factory.mktemp("finished")
     forked(output, *MORE, "total_steps=120")
     return run_files(output, *MORE)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("saved"), "experiment=mt1", "env.normalize_observations=true")
 
 
 @pytest.fixture
@@ -196,6 +209,127 @@ def test_weights_are_no_larger_than_their_file(finished, tmp_path, inside):
         mtrl.load(run)
     with pytest.raises(ConfigurationError, match="compressed"):
         begin_transfer(run, tmp_path)
+
+
+def sparse(path, size=20 * 2**30):
+    """Give a file that many bytes, which take no room on the disk."""
+    with path.open("ab") as file:
+        file.truncate(size)
+
+
+def before_the_zip(path):
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    sparse(path)
+    with path.open("ab") as file:
+        file.write(content)
+
+
+def zeros(path):
+    path.unlink()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("policy.pth", "w") as file:
+        for _ in range(20):
+            file.write(bytes(2**24))
+
+
+def edited(key, value, path):
+    config = yaml.safe_load(path.read_text())
+    group, _, name = key.rpartition(".")
+    (config[group] if group else config)[name] = value
+    path.write_text(yaml.safe_dump(config))
+
+
+MODEL = "checkpoints/best/model.zip"
+LARGE = {
+    "zip of zeros": (MODEL, zeros, "compressed"),
+    "sparse before the zip": (MODEL, before_the_zip, "compressed or empty"),
+    "sparse zip": (MODEL, sparse, "cannot be read"),
+    "sparse normaliser": ("checkpoints/best/normaliser.npz", sparse, "normaliser.npz"),
+    "sparse score": ("checkpoints/best/score.json", sparse, None),
+    "sparse status": ("status.json", sparse, None),
+    "sparse log": ("evaluation.csv", sparse, None),
+    "sparse configuration": ("config.yaml", sparse, "config.yaml cannot be read .*20480.0 MiB"),
+    "tasks": (
+        "config.yaml",
+        partial(edited, "env.tasks", ["reach-v3"] * 100_000),
+        "config.yaml cannot be read",
+    ),
+    "fewer tasks": ("config.yaml", partial(edited, "env.tasks", ["reach-v3"] * 9_000), "stands twice"),
+    "layers": (
+        "config.yaml",
+        partial(edited, "variant.actor_layers", [2**14] * 40),
+        "does not hold its weights",
+    ),
+    "small layers": (
+        "config.yaml",
+        partial(edited, "variant.actor_layers", [1] * 20_000),
+        "does not hold its",
+    ),
+    "class": ("config.yaml", partial(edited, "algo.cls", "mtrl" + ".a" * 2000), "a class is only taken from"),
+    "dots": ("config.yaml", partial(edited, "algo.cls", "mtrl" + "." * 2000), "a class is only taken from"),
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_what_is_large_is_refused_before_it_is_read(saved, tmp_path, capsys, what):
+    run = shutil.copytree(saved, tmp_path / "run")
+    name, put, sentence = LARGE[what]
+    put(run / name)
+    tracemalloc.start()
+    began = time.process_time()
+    with contextlib.nullcontext() if sentence is None else pytest.raises(LoadError, match=sentence):
+        mtrl.load(run)
+    if not name.startswith("checkpoints"):
+        status.main([str(run)])
+        report([str(run), "--out", str(tmp_path / "report")])
+    taken, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Tracing makes all this several times slower than it is.
+    assert taken < 10
+    assert peak < 2**28
+
+
+def test_folders_in_folders_and_values_in_values_end_no_command(saved, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(saved, tmp_path / "runs" / "run")
+    for name in ("status.json", "environment.json"):
+        (run / name).write_text('{"starts": ' * 900 + "1" + "}" * 900)
+    monkeypatch.chdir(tmp_path / "runs")
+    for _ in range(1500):
+        os.mkdir("a")
+        os.chdir("a")
+    monkeypatch.chdir(tmp_path)
+    for command in (status.main, report):
+        assert command(["runs"]) == 0
+        assert "status.json cannot be read (it is nested too deeply)" in capsys.readouterr().err
+    subprocess.run(["rm", "-r", "runs"], check=True)
+
+
+def test_no_package_is_taken_from_the_working_directory(saved, tmp_path, monkeypatch):
+    run, marker = shutil.copytree(saved, tmp_path / "run"), tmp_path / "executed"
+    planted = f"open({str(marker)!r}, 'w')\nclass Evil: pass"
+    (tmp_path / "sb3_contrib").mkdir()
+    (tmp_path / "sb3_contrib" / "__init__.py").write_text(planted)
+    (tmp_path / "optional.py").write_text(planted)
+    (tmp_path / "folder").mkdir()
+    edited("algo.cls", "sb3_contrib.Evil", run / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    with pytest.raises(LoadError, match=r"sb3_contrib\.Evil, which is gone"):
+        mtrl.load(run)
+    assert not any(map(installed, ("sb3_contrib", "optional", "folder", "nothing")))
+    assert installed("numpy")
+    assert not marker.exists()
+
+
+def test_a_video_is_written_through_no_link_of_a_run(saved, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mtrl.play.choose_graphics", lambda: "egl")
+    run, precious = shutil.copytree(saved, tmp_path / "run"), tmp_path / "precious"
+    for make in (lambda path: path.symlink_to(precious), os.mkfifo):
+        make(run / "play.mp4")
+        assert play([str(run)]) == 2
+        assert "play.mp4 is no plain file" in capsys.readouterr().err
+        (run / "play.mp4").unlink()
+    assert not precious.exists()
 
 
 def test_variables_of_the_environment_are_written_nowhere(whole):

@@ -1,12 +1,14 @@
 import csv
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -158,14 +160,11 @@ def test_training_and_held_out_goals_are_never_mixed_and_intervals_are_over_seed
         assert shown == pytest.approx([pushes.mean(), low, high], abs=1e-5)
 
 
-def test_the_better_group_is_said_to_be_better(sweep):
+def test_the_better_group_is_said_to_be_better_and_time_to_a_threshold_is_that_of_the_logs(sweep):
     (row,) = table(sweep, "mt3-train-pairs")
     assert (row["group"], row["over"]) == ("multihead", "shared")
     assert float(row["probability of improvement"]) > 0.5
     assert float(row["mean lead while learning"]) > 0.02
-
-
-def test_time_to_a_threshold_is_that_of_the_logs(sweep):
     found = table(sweep, "mt3-train-thresholds")[0]
     expected = []
     for path in sweep.glob("multihead-*/*"):
@@ -199,7 +198,7 @@ def test_forgetting_is_the_fall_from_the_best_evaluations(tmp_path):
     assert analysis.forgetting(group, "train") == pytest.approx([0.7, 1.1 / 3 - 0.1], abs=1e-9)
 
 
-def test_runs_of_unequal_length_are_said_to_be_and_can_be_compared_at_one_step(tmp_path):
+def test_few_seeds_and_unequal_lengths_are_said_to_be_and_can_be_compared_at_one_step(tmp_path):
     write_run(tmp_path, seed=1)
     write_run(tmp_path, seed=2, step=80_000, state="failed")
     comparison = comparison_of(tmp_path)
@@ -209,31 +208,28 @@ def test_runs_of_unequal_length_are_said_to_be_and_can_be_compared_at_one_step(t
     first = Run(tmp_path / "plain-00000000" / "seed=1").evaluation
     last = first["success_rate"][first["step"] == 200_000]
     assert band.mean[-1] == pytest.approx(last.mean())
-    said = " ".join(comparison.notices)
+    for seed in (1, 2, 3):
+        write_run(tmp_path, "three", seed, overrides={"algo.gamma": 0.9})
+    said = " ".join(comparison_of(tmp_path).notices)
+    few = [notice for notice in comparison_of(tmp_path).notices if "seeds" in notice]
+    assert few == ["gamma=0.99 has only 2 seeds: fewer than 3 say little about the spread."]
     assert "1 failed" in said
     assert "between 80k and 200k steps" in said
     assert "compare at one budget" in said
     assert "compare at one budget" not in page_of(tmp_path, "--at-step", "8e4")
-    (row,) = table(tmp_path, "mt3-train-results")
-    assert (float(row["steps from"]), float(row["steps to"])) == (80_000, 80_000)
+    for row in table(tmp_path, "mt3-train-results"):
+        assert (float(row["steps from"]), float(row["steps to"])) == (80_000, 80_000)
 
 
-def test_an_official_evaluation_beside_a_short_one_at_the_same_step_wins(tmp_path):
+def test_an_official_evaluation_beside_a_short_one_wins_and_one_seed_has_no_interval_over_seeds(tmp_path):
     path = write_run(tmp_path, tasks=("reach-v3",))
     official = "200000,reach-v3,train,50,0.42,1,500\n"
     with open(path / "evaluation.csv", "a") as file:
         file.write(official + "200000,reach-v3,train,10,0.9,1,500\n")
     result = analysis.Result(comparison_of(tmp_path).groups[0], "train")
-    assert (result.mean, result.episodes) == (0.42, 50)
-
-
-def test_fewer_than_three_seeds_are_warned_of(tmp_path):
-    for name, seed in (("two", 1), ("two", 2), ("three", 1), ("three", 2), ("three", 3)):
-        write_run(tmp_path, name, seed, overrides={"algo.gamma": 0.9} if name == "three" else {})
-    said = comparison_of(tmp_path).notices
-    assert [notice for notice in said if "seeds" in notice] == [
-        "gamma=0.99 has only 2 seeds: fewer than 3 say little about the spread."
-    ]
+    assert (result.mean, result.episodes, result.interquartile_interval) == (0.42, 50, None)
+    text = (report(tmp_path) / "report.md").read_text()
+    assert "[" not in text.split("### Success")[0].split("episodes a task")[1]
 
 
 def test_the_interval_of_a_task_holds_its_mean_where_seeds_played_unlike_numbers_of_episodes(tmp_path):
@@ -246,13 +242,6 @@ def test_the_interval_of_a_task_holds_its_mean_where_seeds_played_unlike_numbers
     assert (result.high - result.low > 0.5).all()
 
 
-def test_one_seed_has_no_interval_over_seeds(tmp_path):
-    write_run(tmp_path)
-    assert analysis.Result(comparison_of(tmp_path).groups[0], "train").interquartile_interval is None
-    text = (report(tmp_path) / "report.md").read_text()
-    assert "[" not in text.split("### Success")[0].split("episodes a task")[1]
-
-
 def test_a_run_moved_aside_does_not_count_twice(tmp_path):
     old = write_run(tmp_path, skill=0.2)
     shutil.copytree(old, old.with_name("seed=1.before"))
@@ -263,7 +252,7 @@ def test_a_run_moved_aside_does_not_count_twice(tmp_path):
     assert "seed=1.before is left out" in comparison.notices[0]
 
 
-def test_runs_that_go_on_or_died_are_reported_with_what_they_have(tmp_path):
+def test_runs_that_go_on_or_died_are_reported_with_what_they_have(tmp_path, capsys):
     write_run(tmp_path, seed=1, state="running", step=60_000)
     write_run(tmp_path, seed=2, state="running", step=0)
     torn = write_run(tmp_path, seed=3, state="failed", step=90_000)
@@ -275,16 +264,13 @@ def test_runs_that_go_on_or_died_are_reported_with_what_they_have(tmp_path):
     assert "seed=2 has no complete evaluation yet: it is in no average." in page
     assert "evaluation.csv: the last line is torn and ignored." in page
     assert [row["state"] for row in table(tmp_path, "runs")] == ["running", "running", "failed"]
-
-
-def test_runs_without_any_evaluation_still_give_a_report(tmp_path, capsys):
-    write_run(tmp_path, step=0, state="running")
-    assert main([str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main([str(tmp_path / "plain-00000000" / "seed=2")]) == 0
     assert "no run has a complete evaluation yet" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_is_said_and_neither_stops_the_rest_nor_decides_where_it_goes(tmp_path, capsys):
-    write_run(tmp_path / "runs", "good")
+    write_run(tmp_path / "runs", "good", environment={"versions": {"mtrl-metaworld": "0.0.7"}})
     bad = write_run(tmp_path / "runs", "bad")
     (bad / "config.yaml").write_text("{")
     (tmp_path / "empty").mkdir()
@@ -293,13 +279,8 @@ def test_what_cannot_be_read_is_said_and_neither_stops_the_rest_nor_decides_wher
     assert f"{bad} is left out: its config.yaml cannot be read" in errors
     assert "empty holds no run" in errors
     assert "/nowhere does not exist" in errors
+    assert "1 of 1 runs were made by version 0.0.7 of this project" in errors
     assert len(table(tmp_path / "runs", "runs")) == 1
-
-
-def test_a_run_of_another_version_is_named(tmp_path):
-    write_run(tmp_path, seed=1)
-    write_run(tmp_path, seed=2, environment={"versions": {"mtrl-metaworld": "0.0.7"}})
-    assert "1 of 2 runs were made by version 0.0.7 of this project" in study_of(tmp_path).notices[0]
 
 
 @pytest.mark.parametrize(
@@ -364,19 +345,74 @@ def test_the_page_is_one_file_that_loads_and_runs_nothing(sweep):
         assert reference in ids
 
 
-def test_names_from_a_run_directory_cannot_inject_markup(tmp_path):
-    evil = '<script>alert("x")</script> $\\frac{1}{0}$ | `x`'
+EVIL = '\x1b]0;x\x07<script>alert("x")</script> $\\frac{1}{0}$ | `x`\n# ![p](http://x/p.png) [l](http://x)\u202e\u2028'
+"""What a terminal, a page or Markdown could take for more than text."""
+
+
+def test_names_from_a_run_directory_reach_terminal_and_pages_as_text_alone(tmp_path, capsys):
+    evil = {"variant.name": EVIL, "algo.cls": EVIL, "experiment": EVIL, EVIL: EVIL, "transfer.source": EVIL}
+    facts = {"versions": {"mtrl-metaworld": EVIL}, EVIL: EVIL}
+    tasks = ("reach-v3", EVIL.replace("\n", "").replace('"', ""))
     for seed in (1, 2):
-        write_run(tmp_path, "a", seed, overrides={"variant.name": evil}, host='"><img src=x onerror=y>')
-        write_run(tmp_path, "b", seed)
-    page = page_of(tmp_path)
-    assert "<script" not in page
-    assert "<img" not in page
-    assert "&lt;script&gt;" in page
-    text = (tmp_path / "report" / "report.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("| &lt;")]
-    assert lines
-    assert all("\\|" in line for line in lines)
+        folder = EVIL.replace("/", "")
+        write_run(
+            tmp_path, folder, seed, overrides=evil, host=EVIL, state=EVIL, environment=facts, tasks=tasks
+        )
+        write_run(tmp_path, "b", seed, tasks=tasks)
+    (tmp_path / "b" / "seed=2" / "evaluation.csv").write_text(EVIL)
+    folder = report(tmp_path, "--reference")
+    assert status_main([str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    pages = {name: (folder / name).read_text() for name in ("index.html", "report.md")}
+    drawn = [path.read_text() for path in folder.glob("*/*.[cs][sv][vg]")]
+    for text in (printed.out, printed.err, *pages.values(), *drawn):
+        assert not set(text) & set("\x1b\x07\x00\r\u202e\u2028")
+    for line in (printed.out + printed.err).splitlines():
+        assert not line.startswith("# ")
+    assert "&lt;script&gt;" in pages["index.html"]
+    assert not re.search("<(script|img|a [^>]*http)", pages["index.html"] + pages["report.md"])
+    # In Markdown, no row has more cells than its heading, and nothing is a link, a picture or code.
+    assert not re.search(r"(?<!\\)(\]\(http|!\[p|`)", pages["report.md"])
+    columns = 0
+    for line in pages["report.md"].splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert cells in (0, columns) or columns == 0
+        columns = cells
+    for path in folder.glob("figures/*.svg"):
+        ElementTree.parse(path)
+
+
+def test_a_report_follows_no_link_that_somebody_has_put_in_its_place(tmp_path, capsys):
+    run, precious = write_run(tmp_path), tmp_path / "precious"
+    (precious / "tables").mkdir(parents=True)
+    kept = [precious / "a.csv", precious / "tables" / "a.csv", precious / "curves.csv"]
+    for path in kept:
+        path.write_text("mine")
+    out = run / "report"
+    for link, target in (("report", precious), ("report/tables", precious), ("report/figures", precious)):
+        shutil.rmtree(out, ignore_errors=True)
+        (run / link).parent.mkdir(exist_ok=True)
+        (run / link).symlink_to(target)
+        (precious / "files.txt").write_text("tables/a.csv\n")
+        if link != "report":
+            (out / "files.txt").write_text("tables/a.csv\ntables/curves.csv\nfigures/curves.csv\n")
+        assert main([str(run)]) == 2
+        (sentence,) = capsys.readouterr().err.splitlines()[-1:]
+        assert "cannot be written (Not a directory)" in sentence
+        (run / link).unlink()
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    for name in ("index.html", "report.md", "files.txt", "tables/curves.csv"):
+        (out / name).unlink(missing_ok=True)
+        (out / name).symlink_to(kept[0])
+    (out / "figures").mkdir(exist_ok=True)
+    os.mkfifo(out / "figures" / "mt3-train-curves.png")
+    assert main([str(run)]) == 0
+    assert [path.read_text() for path in kept] == ["mine"] * 3
+    assert not any(path.is_symlink() or path.is_fifo() for path in out.rglob("*"))
+    # A link that the user names is meant.
+    (tmp_path / "meant").symlink_to(precious)
+    assert main([str(run), "--out", str(tmp_path / "meant")]) == 0
+    assert (precious / "index.html").is_file()
 
 
 def test_every_figure_is_there_as_png_and_svg_and_every_number_as_csv(sweep):
@@ -405,7 +441,11 @@ def test_equal_logs_give_equal_numbers_and_drawings(sweep, tmp_path):
                 assert path.read_bytes() == again.read_bytes(), path.name
 
 
-def test_published_results_stand_beside_ours_with_their_protocol(sweep):
+def test_published_results_stand_beside_the_last_models_with_their_protocol(sweep, capsys):
+    assert "last model" in (sweep / "report" / "report.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "plays the best one" in " ".join(capsys.readouterr().out.split())
     found = table(sweep, "mt3-reference")
     ours = [row for row in found if row["source"] == "measured here"]
     theirs = {row["method"]: row for row in found if row not in ours}
@@ -517,13 +557,6 @@ def test_steps_of_a_transfer_say_whether_they_count_those_of_its_source(tmp_path
     ]
     (theirs,) = [row for row in found if "transfer from pick-place" in row["method"]]
     assert (theirs["steps"], "count the source's 5M" in theirs["protocol"]) == ("6000000", True)
-
-
-def test_the_report_says_that_it_shows_the_last_model(sweep, capsys):
-    assert "last model" in (sweep / "report" / "report.md").read_text()
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "plays the best one" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

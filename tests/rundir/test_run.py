@@ -121,7 +121,7 @@ def test_impossible_success_rates_and_an_evaluation_without_its_columns_are_left
         (b"seed: !!bool banana\n", "banana"),
         (b"seed: !!timestamp banana\n", "cannot be read"),
         (b"a: " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
-        (b"#" * (5 * 2**20), "5 MiB long"),
+        (b"#" * (5 * 2**20), "5.0 MiB long"),
     ],
 )
 def test_an_unreadable_configuration_leaves_the_run_out_with_one_sentence(tmp_path, content, reason):
