@@ -1,15 +1,14 @@
 """Checks across the keys of a configuration, each with its fix. Torch is imported last, only for what needs it."""
 
-import inspect
 import os
 import tempfile
 from dataclasses import fields
-from itertools import pairwise
 from pathlib import Path
 
 from mtrl import hardware
+from mtrl.config.classes import describe, fits
 from mtrl.config.compose import defaults_of
-from mtrl.config.types import OPTIONS, OWN_OPTIONS, Config, MultiheadConfig, SACConfig, load_class, require
+from mtrl.config.types import OPTIONS, OWN_OPTIONS, Config, MultiheadConfig, SACConfig, require
 from mtrl.config.values import written
 from mtrl.curriculum.stages import stages_of
 from mtrl.errors import ConfigurationError
@@ -32,6 +31,8 @@ _SET_BY = {
     "compile": "hardware.compile",
 }
 """The typed keys behind an argument that has another name than its key in ``algo``."""
+GIVEN = ("seed", "device", "train_freq", "gradient_steps", "replay_buffer_class", "replay_buffer_kwargs")
+"""Arguments that every algorithm is given, besides those with the names of typed keys."""
 
 
 def check(cfg: Config, *, on_this_machine: bool = True) -> None:
@@ -186,17 +187,14 @@ def _check_records(cfg: Config) -> None:
 
 
 def check_algorithm(cfg: Config) -> None:
-    """Refuse, in one sentence, a class that is not its option's, or does not take what the configuration gives it.
-
-    Torch is imported only where the names alone do not suffice.
-    """
+    """Refuse, in one sentence, a class that is not its option's, or does not take what the configuration gives it."""
     algo, options, lost = (
         cfg.algo,
         OPTIONS["algo"],
         "would lose the last observation of an episode: leave it out",
     )
     chosen = next(option for option, kind in options.items() if kind is type(algo))
-    typed_keys = {field.name for field in fields(algo)} - {"cls", "kwargs"}
+    typed_keys = [field.name for field in fields(algo) if field.name not in ("cls", "kwargs")]
     for key in algo.kwargs:
         decided_by = f"algo.{key}" if key in typed_keys else _SET_BY.get(key)
         require(decided_by is None, f"algo.kwargs.{key} is decided by {decided_by}: set that instead")
@@ -207,46 +205,38 @@ def check_algorithm(cfg: Config) -> None:
             require(option == chosen, f"{other}: use algo={option}")
             if not algo.kwargs:
                 return
-    cls = load_class(algo.cls)
-    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-
-    from mtrl.algo.make import arguments_of
-    from mtrl.algo.policies import policy_for
-
-    problem = f"algo.cls={algo.cls} does not learn from a replay buffer"
-    fix = "name a subclass of stable-baselines3's OffPolicyAlgorithm"
-    require(issubclass(cls, OffPolicyAlgorithm), f"{problem}: {fix}")
+    bases, known = describe(algo.cls)
+    require(
+        "stable_baselines3.common.off_policy_algorithm.OffPolicyAlgorithm" in bases,
+        f"algo.cls={algo.cls} does not learn from a replay buffer: "
+        "name a subclass of stable-baselines3's OffPolicyAlgorithm",
+    )
     # The nearest family counts, for stable-baselines3's DDPG is a subclass of its TD3.
-    families = {load_class(kind.built_in[-1]): option for option, kind in options.items()}
-    option = next((families[base] for base in cls.__mro__ if base in families), chosen)
-    require(option == chosen, f"{other}: use algo={option}")
-    known = _arguments(cls)
-    lacking = ", ".join(name for name in arguments_of(cfg, cfg.n_envs, "cpu", "off") if name not in known)
-    problem = f"algo.cls={algo.cls} does not take {lacking}, which algo={chosen} gives it"
-    require(not lacking, f"{problem}: choose another algo, or a class that does")
-    for key in algo.kwargs:
+    families = {describe(kind.built_in[-1]).bases[0]: option for option, kind in options.items()}
+    found = [families[base] for base in bases if base in families]
+    require(found[:1] in ([], [chosen]), f"{other}: use algo={''.join(found[:1])}")
+    own = describe("mtrl.algo.SAC").bases[0] in bases
+    elsewhere = {"updates", "updates_per", "n_steps", *OWN_OPTIONS, *known}
+    lacking = "" if own else ", ".join(name for name in (*typed_keys, *GIVEN) if name not in elsewhere)
+    require(
+        not lacking,
+        f"algo.cls={algo.cls} does not take {lacking}, which algo={chosen} gives it: "
+        "choose another algo, or a class that does",
+    )
+    for key, value in algo.kwargs.items():
         takes = ", ".join(known)
         require(key in known, f"algo.kwargs.{key} is not an argument of {algo.cls}: it takes {takes}")
-    try:
-        policy, _ = policy_for(cls, cfg.variant, len(cfg.env.tasks))
-    except ValueError as error:
-        raise ConfigurationError(f"algo.cls={algo.cls}: {error}") from error
-    # A policy of our own, not the algorithm's, has stacked networks.
-    use_sde = isinstance(policy, type) and algo.kwargs.get("use_sde")
-    fix = "leave it out, or use algo.cls=stable_baselines3.SAC with variant=shared variant.layer_norm=false"
-    refusal = f"algo.kwargs.use_sde={use_sde} is not for the networks of {algo.cls} here: {fix}"
-    require(not use_sde, refusal)
-
-
-def _arguments(cls: type) -> list[str]:
-    """Return the names of the constructor's arguments; its bases' too where it passes ``**kwargs`` on."""
-    names: set[str] = set()
-    for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
-        parameters = inspect.signature(base.__init__).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return sorted(name for name in names if name != "self" and not name.startswith("_"))
+        require(fits(value, known[key]), f"algo.kwargs.{key}={value} must be of the type {known[key]}")
+    needed, name = cfg.variant.own_networks, algo.cls.rpartition(".")[2]
+    if needed is not None and not found:
+        fix = f"use SAC, TD3 or DDPG, or {needed[1]}"
+        raise ConfigurationError(f"algo.cls={algo.cls}: {name} has no {needed[0]}: {fix}")
+    # Networks of our own, not the algorithm's.
+    require(
+        not ((own or needed) and algo.kwargs.get("use_sde")),
+        f"algo.kwargs.use_sde={algo.kwargs.get('use_sde')} is not for the networks of {algo.cls} here: leave it "
+        "out, or use algo.cls=stable_baselines3.SAC with variant=shared variant.layer_norm=false",
+    )
 
 
 def replay_bytes(cfg: Config) -> int:
@@ -269,20 +259,14 @@ def _check_machine(cfg: Config) -> None:
     if cfg.hardware.compile == "cuda_graph" and device == "auto":
         none = "hardware.compile=cuda_graph needs a CUDA GPU and torch sees none: use hardware.compile=auto"
         require(hardware.cuda_available("cuda"), none)
-    needed = replay_bytes(cfg)
-    free, where = hardware.replay_memory(device, needed)
+    needed, networks = replay_bytes(cfg), hardware.network_bytes(cfg)
+    free, where = hardware.replay_memory(device, needed + networks)
     sizes = f"{needed / 2**30:.1f} GiB for its replay buffer, and {free / 2**30:.1f} GiB are free{where}"
     fix = f"use at most algo.buffer_size={int(buffer * free / needed * 0.8)}"
     require(needed <= free, f"algo.buffer_size={buffer} needs {sizes}: {fix}")
-    # Weights, their targets and gradients, and Adam's two moments, in float32.
-    heads = len(cfg.env.tasks) if isinstance(cfg.variant, MultiheadConfig) else 1
-    inputs, layers = (
-        OBSERVATION_SIZE + ACTION_SIZE,
-        (cfg.variant.actor_layers, *2 * [cfg.variant.critic_layers]),
-    )
-    networks = sum(a * b for widths in layers for a, b in pairwise([inputs, *widths])) * heads * 5 * 4
-    sizes = f"need up to {networks / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free{where}"
+    sizes = f"need up to {networks / 2**30:.1f} GiB with batches of {cfg.algo.batch_size}"
     require(
         networks <= free,
-        f"variant.actor_layers and variant.critic_layers {sizes}: use narrower or fewer layers",
+        f"variant.actor_layers and variant.critic_layers {sizes}, and {free / 2**30:.1f} GiB are free{where}: "
+        "use narrower or fewer layers",
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mtrl.config.types import Config, HardwareConfig
+from mtrl.config.types import Config, HardwareConfig, MultiheadConfig, VariantConfig
 from mtrl.errors import ConfigurationError
 from mtrl.tasks import ACTION_SIZE, NATIVE, OBSERVATION_SIZE
 
@@ -79,6 +79,25 @@ def compilation(asked: str, device: str, *, compiles: bool = True) -> str:
     # On a processor compilation brings nothing, on a GPU launching the kernels one by one is all the time.
     automatic = "cuda_graph" if compiles and device.startswith("cuda") else "off"
     return automatic if asked == "auto" else asked
+
+
+def weights(variant: VariantConfig, n_tasks: int) -> tuple[int, int]:
+    """Return the least weights that an actor of ``variant`` has, and one of its critics with all heads."""
+    split = n_tasks if isinstance(variant, MultiheadConfig) else 1
+    shared = getattr(variant, "shared_layers", "all")
+    actor, critic = (
+        [inputs * outputs for inputs, outputs in itertools.pairwise([OBSERVATION_SIZE, *layers, last])]
+        for layers, last in ((variant.actor_layers, ACTION_SIZE), (variant.critic_layers, 1))
+    )
+    alike = len(critic) - 1 if shared == "all" else int(shared)
+    return sum(actor), sum(critic[:alike]) + split * sum(critic[alike:])
+
+
+def network_bytes(cfg: Config) -> int:
+    """Return the bytes of actor and critics with targets, gradients, Adam's two moments and a batch, in float32."""
+    actor, critic = weights(cfg.variant, len(cfg.env.tasks))
+    units = sum(cfg.variant.actor_layers) + 2 * sum(cfg.variant.critic_layers)
+    return 4 * (4 * actor + 2 * 5 * critic + 2 * cfg.algo.batch_size * units)
 
 
 def available_cores() -> int:

@@ -28,9 +28,7 @@ class Architecture:
     shared_layers: int | None = None  # hidden layers that the critic's heads share, None for all
     actor_heads: bool = False  # a linear actor head per task; as critic_heads
     initialisation: str = "torch"  # how the first weights are drawn, see initialise
-    temperature: str = (
-        "shared"  # per_task: stable-baselines3's own SAC acts with the policy but cannot train it
-    )
+    temperature: str = "shared"  # per_task is what only mtrl.algo.SAC learns
 
 
 class Grouping(NamedTuple):

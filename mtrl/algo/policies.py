@@ -89,20 +89,15 @@ def policy_for(
     """
     heads = isinstance(variant, MultiheadConfig)
     actor_layers, critic_layers = list(variant.actor_layers), list(variant.critic_layers)
-    if heads:
-        needed, fix = "variant=multihead", "variant=shared"
-    elif variant.layer_norm:
-        needed, fix = "LayerNorm in the critic", "variant.layer_norm=false"
-    elif variant.initialisation != "torch":
-        needed, fix = f"initialisation={variant.initialisation}", "leave variant.initialisation out"
-    elif not issubclass(algorithm.policy_aliases.get("MlpPolicy", object), _StackedPolicy):
+    needed = variant.own_networks
+    if needed is None and not issubclass(algorithm.policy_aliases.get("MlpPolicy", object), _StackedPolicy):
         return "MlpPolicy", {"net_arch": {"pi": actor_layers, "qf": critic_layers}}
     if issubclass(algorithm, stable_baselines3.SAC):
         policy = StackedSACPolicy
     elif issubclass(algorithm, stable_baselines3.TD3):
         policy = StackedTD3Policy
     else:
-        raise ValueError(f"{algorithm.__name__} has no {needed}: use SAC, TD3 or DDPG, or {fix}")
+        raise ValueError(f"{algorithm.__name__} has no {needed[0]}: use SAC, TD3 or DDPG, or {needed[1]}")
     arguments: dict[str, Any] = {"actor_layers": actor_layers, "critic_layers": critic_layers}
     arguments |= {"layer_norm": variant.layer_norm, "n_tasks": n_tasks}
     if variant.initialisation != "torch":
@@ -114,7 +109,11 @@ def policy_for(
 
 
 def build_policy(
-    algorithm: type[BaseAlgorithm], variant: VariantConfig, n_tasks: int, *spaces: spaces.Box
+    algorithm: type[BaseAlgorithm],
+    variant: VariantConfig,
+    n_tasks: int,
+    *spaces: spaces.Box,
+    use_sde: bool = False,
 ) -> BasePolicy:
     """Return the policy that ``algorithm`` would make for ``variant`` and the spaces of observations and actions."""
     policy, arguments = policy_for(algorithm, variant, n_tasks)
@@ -122,4 +121,6 @@ def build_policy(
         policy = algorithm.policy_aliases[policy]
     if issubclass(algorithm, stable_baselines3.DDPG):
         arguments["n_critics"] = 1
+    if use_sde:
+        arguments["use_sde"] = True
     return policy(*spaces, lambda _: 1.0, **arguments)

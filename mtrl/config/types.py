@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
+from itertools import pairwise
 from math import inf, isfinite, nan
 from types import NoneType, UnionType
 from typing import Any, ClassVar, get_args, get_origin
 
 from mtrl.config.values import read
 from mtrl.errors import ConfigurationError
-from mtrl.tasks import HORIZON
+from mtrl.tasks import HORIZON, OBSERVATION_SIZE
 
 Count = int | float
 Check = Callable[[str, Any], Any]
@@ -120,16 +121,33 @@ def auto_or_number(key: str, value: str | float, *, temperature: bool = False) -
     return number
 
 
+def layers(key: str, widths: list[int]) -> list[int]:
+    """Return the widths of hidden layers that a network of some sense has."""
+    known = 0 < len(widths) <= 64 and min(widths) > 0 and max(widths) <= 2**16
+    shown = widths if len(widths) <= 64 else f"[{len(widths)} layers]"
+    memory = 4 * sum(inputs * outputs for inputs, outputs in pairwise([OBSERVATION_SIZE, *widths])) / 2**30
+    bounds = f"a list of one or more widths above 0, of at most 64 of at most {2**16}"
+    require(known, f"{key}={shown} must be {bounds}; these weights alone would take {memory:,.1f} GiB")
+    return widths
+
+
 def load_class(path: str) -> type:
     """Return the class at a dotted path; ConfigurationError if there is none."""
     module, _, name = path.rpartition(".")
-    fix = "name a class such as stable_baselines3.SAC"
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module of anybody's may raise anything
-        raise ConfigurationError(f"algo.cls={path} does not exist ({error}): {fix}") from error
-    require(isinstance(found, type), f"algo.cls={path} is not a class: {fix}")
+        raise no_such_class(path, error) from error
+    require(
+        isinstance(found, type), f"algo.cls={path} is not a class: name one such as stable_baselines3.SAC"
+    )
     return found
+
+
+def no_such_class(path: str, error: Exception) -> ConfigurationError:
+    """Return the error that says why there is no class at a dotted path."""
+    fix = "name a class such as stable_baselines3.SAC"
+    return ConfigurationError(f"algo.cls={path} does not exist ({error}): {fix}")
 
 
 TEMPERATURE = partial(auto_or_number, temperature=True)
@@ -143,10 +161,8 @@ EPISODES = expect(
     "measures nothing: an evaluation needs at least 1 episode, at most a million",
 )
 FRACTION = expect(lambda value: 0 <= value <= 1, "must lie between 0 and 1")
-LAYERS = expect(
-    lambda widths: 0 < len(widths) <= 64 and min(widths) > 0 and max(widths) <= 2**16,
-    f"must be a list of one or more widths above 0, of at most 64 of at most {2**16}",
-)
+RATE = expect(lambda value: 0 < value <= 10, "must be a finite number greater than 0 and at most 10")
+SCALE = finite(1e-6, 1e6)
 NOT_NEGATIVE = expect(
     lambda value: 0 <= value <= LARGEST, "must not be negative and must be finite, at most 1e9"
 )
@@ -220,7 +236,7 @@ class AlgoConfig(Group):
 
     cls: str = key("Dotted path of the algorithm's class, of stable-baselines3's interface.")
     kwargs: dict[str, Any] = key("Further arguments of a foreign class, checked against its constructor.")
-    learning_rate: float = key("Of Adam, for all networks.", POSITIVE)
+    learning_rate: float = key("Of Adam, for all networks.", RATE)
     buffer_size: Count = key("Transitions in the replay buffer, over all environments.", whole())
     learning_starts: Count = key("Environment steps of random actions before the first update.", whole(0))
     batch_size: int = key("Transitions of an update.", whole())
@@ -259,12 +275,12 @@ class SACConfig(AlgoConfig):
         one_of("none", "per_task", "return"),
         own=True,
     )
-    reward_scale: float = key("Factor on every reward of a batch, on top of that.", POSITIVE, own=True)
+    reward_scale: float = key("Factor on every reward of a batch, on top of that.", SCALE, own=True)
     max_reward_ratio: float = key(
-        "Largest factor of per_task over that of the largest mean reward.", finite(1), own=True
+        "Largest factor of per_task over that of the largest mean reward.", finite(1, 1e6), own=True
     )
     reward_scales_every: int = key("Updates between two looks at the rewards for scaling.", whole(), own=True)
-    adam_epsilon: float = key("What Adam adds to its denominators.", POSITIVE, own=True)
+    adam_epsilon: float = key("What Adam adds to its denominators.", RATE, own=True)
     decay_factor: float = key(
         "Factor on the learning rate after decay_steps; 1 keeps it as it is.",
         expect(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1"),
@@ -449,7 +465,7 @@ class TransferConfig(Group):
         "Tasks that the source lacks begin like the most related of its tasks, their mean, or fresh.",
         one_of("related", "mean", "fresh"),
     )
-    learning_rate_multiplier: float = key("Factor on algo.learning_rate.", POSITIVE)
+    learning_rate_multiplier: float = key("Factor on algo.learning_rate.", SCALE)
     freeze_steps: dict[str, float] = key("Environment steps for which each stays as it came.", each(whole(0)))
     baseline: bool = key("Train the same run from scratch, too, and compare the two.", learned=False)
 
@@ -466,9 +482,17 @@ class VariantConfig(Group):
     task_id: ClassVar[bool] = True
     """Whether the observation carries the task's one-hot."""
 
+    @property
+    def own_networks(self) -> tuple[str, str] | None:
+        """What needs mtrl's networks, and how to do without it; None where stable-baselines3's suffice."""
+        if self.layer_norm:
+            return "LayerNorm in the critic", "variant.layer_norm=false"
+        what = f"initialisation={self.initialisation}"
+        return None if self.initialisation == "torch" else (what, "leave variant.initialisation out")
+
     name: str = key("plain (no task id), shared (one-hot task id), multihead (that and a critic per task).")
-    actor_layers: list[int] = key("Widths of the actor's hidden layers.", LAYERS)
-    critic_layers: list[int] = key("Widths of the hidden layers of each critic.", LAYERS)
+    actor_layers: list[int] = key("Widths of the actor's hidden layers.", layers)
+    critic_layers: list[int] = key("Widths of the hidden layers of each critic.", layers)
     layer_norm: bool = key("LayerNorm after each hidden layer of the critics.")
     initialisation: str = key(
         "First weights: torch (as stable-baselines3) or metaworld_algorithms (He-uniform, outputs near 0).",
@@ -487,6 +511,7 @@ class PlainConfig(VariantConfig):
 class MultiheadConfig(VariantConfig):
     """A critic, and optionally an actor, per task."""
 
+    own_networks = property(lambda self: ("variant=multihead", "variant=shared"))
     shared_layers: int | str = key(
         "Hidden layers that all critics share: 0 is separate critics, all a head each."
     )

@@ -28,6 +28,7 @@ from mtrl.config.types import OPTIONS, load_class, require
 from mtrl.env.metaworld import action_space, observation_space
 from mtrl.env.normalize import Normaliser
 from mtrl.errors import ConfigurationError, DamagedError, LoadError, UnreadableRunError
+from mtrl.hardware import weights as least_weights
 from mtrl.packages import installed
 from mtrl.rundir.models import BEST, LAST, find_model, saved_step
 from mtrl.rundir.run import Run
@@ -199,15 +200,23 @@ def _of_run(run: Run, model: Path, device: str) -> Policy:
             # The file bounds what is built: a layer takes its numbers there, and more than 100 bytes for its names.
             if sum(4 * a * b + 100 for a, b in pairwise(widths)) > model.stat().st_size:
                 raise ValueError(f"variant.{key} is {values[key]}")
-        space = observation_space(len(run.tasks), variant.task_id)
-        network = build_policy(algorithm, variant(**values), len(run.tasks), space, action_space()).to(device)
+        described, kwargs = variant(**values), run.section("algo").get("kwargs") or {}
         weights = read_weights(model, device)[0]["policy"]
+        # Before anything is allocated: a configuration may claim any size, the file bounds it.
+        claimed, held = sum(least_weights(described, len(run.tasks))), sum(map(torch.numel, weights.values()))
+        if claimed > held:
+            raise ValueError(f"its configuration has {claimed:,} weights and the file {held:,}")
+        spaces_ = observation_space(len(run.tasks), variant.task_id), action_space()
+        options = {"use_sde": kwargs.get("use_sde") is True}
+        network = build_policy(algorithm, described, len(run.tasks), *spaces_, **options).to(device)
         # Critics are of no use here; a policy without an actor of its own is taken as a whole.
         actor = {key.removeprefix("actor."): weights[key] for key in weights if key.startswith("actor.")}
         if hasattr(network, "actor"):
             network.actor.load_state_dict(actor)
         else:
             network.load_state_dict(weights)
+        if options["use_sde"]:
+            network.reset_noise()
     except UNREADABLE as error:
         raise LoadError(
             f"{run.path} was trained by mtrl {run.version or 'of unknown version'} and {model.name} does not "
@@ -238,7 +247,8 @@ def _of_zip(model: Path, trust: bool, tasks: Sequence[str], seed: int | None, de
     box = network.observation_space
     if not isinstance(box, spaces.Box) or len(box.shape) != 1 or box.shape[0] < OBSERVATION_SIZE:
         raise LoadError(f"{model} observes {box}, which no Meta-World task gives: name another model")
-    if _normalised(data.get("_last_obs"), data.get("_last_original_obs")):
+    beside = any(model.parent.glob("*vecnormalize*.pkl"))
+    if beside or _normalised(data.get("_last_obs"), data.get("_last_original_obs")):
         warnings.warn(
             f"{model} has learned from observations that VecNormalize normalised, and the statistics are not in it: "
             "what it does without them says nothing; to keep both together, train with env.normalize_observations=true",

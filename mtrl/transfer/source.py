@@ -1,5 +1,6 @@
 """What a transfer starts from: read without unpickling anything, and refused if it is damaged."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from mtrl.rundir.models import NORMALISER, ModelFiles, content, find_model, step
 from mtrl.rundir.run import Run
 from mtrl.tasks import OBSERVATION_SIZE, check_tasks
 from mtrl.transfer.mapping import State, parts_of, read_network
+
+logger = logging.getLogger(__name__)
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's moments, as it names them."""
@@ -80,6 +83,12 @@ def read_source(cfg: Config) -> Source:
         wanted.source_tasks in ([], list(tasks)),
         f"transfer.source_tasks={wanted.source_tasks} contradicts the source, whose run was trained on "
         f"{list(tasks)}: leave it out",
+    )
+    if files.run is None and any(files.model.parent.glob("*vecnormalize*.pkl")):
+        logger.warning("%s saw observations that VecNormalize changed, and its statistics are not read", key)
+    require(
+        "actor.log_std" not in policy,
+        f"{key} explored by state (use_sde), and no policy here has such an actor: name a model trained without it",
     )
     one_hot = read_network(policy, "actor").inputs - OBSERVATION_SIZE
     require(

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -18,6 +19,9 @@ from mtrl.algo.optimizer import FusedAdam
 from mtrl.algo.policies import StackedSACPolicy, StackedTD3Policy, build_policy, policy_for
 from mtrl.algo.replay import TaskReplayBuffer
 from mtrl.config.types import OPTIONS
+from mtrl.env.metaworld import action_space
+from mtrl.hardware import weights
+from mtrl.tasks import OBSERVATION_SIZE
 
 TASKS, OBS = 4, 6
 SPACE = spaces.Box(-np.inf, np.inf, (OBS + TASKS,), np.float32)
@@ -174,6 +178,17 @@ def test_every_variant_learns_and_is_the_same_after_save_and_load(algorithm, nam
     shapes = {key: value.shape for key, value in model.policy.state_dict().items()}
     assert {key: value.shape for key, value in alone.items()} == shapes
     assert_continues_alike(model, tmp_path)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_weights_of_a_variant_are_known_before_they_are_allocated(name):
+    asked = replace(VARIANTS[name], actor_layers=[300, 300], critic_layers=[300, 200])
+    space = spaces.Box(-1, 1, (OBSERVATION_SIZE + TASKS * asked.task_id,), np.float32)
+    built = build_policy(algo.SAC, asked, TASKS, space, action_space())
+    counted = (built.actor, 1), (built.critic, 2)
+    for least, (network, n) in zip(weights(asked, TASKS), counted, strict=True):
+        held = sum(parameter.numel() for parameter in network.parameters()) / n
+        assert 0.9 * held < least <= held
 
 
 def test_ddpg_keeps_a_single_critic():

@@ -299,6 +299,28 @@ def test_overlapped_run_cut_in_two_equals_one_in_one_piece():
     assert_equal(weights(whole), weights(halves.learn(100, reset_num_timesteps=False)))
 
 
+@pytest.mark.parametrize("options", [{"overlap": True}, {"temperature": "per_task"}, EVERYTHING])
+def test_loaded_model_learns_on_without_its_transitions(options, tmp_path):
+    model = sac(n_tasks=3, learning_starts=12, **options).learn(60)
+    model.save(tmp_path / "model.zip")
+    loaded = SAC.load(tmp_path / "model.zip", device="cpu")
+    loaded.set_env(envs(3))
+    loaded.learn(60, reset_num_timesteps=False)
+    assert loaded._n_updates > model._n_updates
+    stock = stable_baselines3.SAC.load(tmp_path / "model.zip", env=envs(3))
+    obs = stock.env.reset()
+    assert np.array_equal(*(each.predict(obs, deterministic=True)[0] for each in (model, stock)))
+    if "temperature" in options:
+        with pytest.raises(ValueError, match=r"only mtrl\.algo\.SAC learns a temperature per task"):
+            stock.learn(60, reset_num_timesteps=False)
+
+
+def test_zip_of_stable_baselines3_is_refused_in_words(tmp_path):
+    stable_baselines3.SAC("MlpPolicy", envs(), buffer_size=9, device="cpu").save(tmp_path / "model.zip")
+    with pytest.raises(ValueError, match=r"SACPolicy is no StackedSACPolicy: .* with stable_baselines3\.SAC"):
+        SAC.load(tmp_path / "model.zip", env=envs())
+
+
 def test_without_overlap_learn_updates_after_every_rollout():
     model = sac(gradient_steps=-1).learn(100)
     assert model._n_updates == 100 - 40
