@@ -185,7 +185,7 @@ def test_damaged_compiled_code_is_made_anew(own_cache, sample, capsys, what, dam
     assert capsys.readouterr().err == ""
 
 
-def full(file, place):
+def full(*arguments):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
