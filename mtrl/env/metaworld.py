@@ -80,7 +80,8 @@ def _class_of(task: str) -> type[SawyerXYZEnv]:
     return type(original.__name__, (_CopiesItsModel, original), {"__module__": original.__module__})
 
 
-@cache
+# A model is 20 MB: enough are kept for MT10, while MT50 rather reads its files again for its next environments.
+@lru_cache(maxsize=16)
 def _read(path: str) -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_path(path)
 

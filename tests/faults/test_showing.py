@@ -13,7 +13,7 @@ import pytest
 import tiny
 from forked_runs import assert_same, forked, run_files
 from tiny import TINY
-from tiny_runs import REPOSITORY, without
+from tiny_runs import REPOSITORY
 
 from mtrl import streams
 
