@@ -307,7 +307,7 @@ REFUSED = {
     f"algo.gamma={'9' * 400}": "must lie between 0 and 1",
     "env.tasks=" + "[" * 400 + "]" * 400: "recursion",
     f"output={'x' * 300}": "cannot be written (File name too long)",
-    f"transfer.source={'x' * 300}": "cannot be read (File name too long)",
+    f"transfer.source={'x' * 300}": "does not exist",
     # Larger than anything can be meant.
     "evaluation.episodes=99999999999999999999": "at most a million",
     "total_steps=99999999999999999999": "at most 1000000000000000",

@@ -41,8 +41,8 @@ if "mtrl" in sys.orig_argv:
 """
 NATIVE = [*(words for words in TINY if not words.startswith("hardware.backend")), "hardware.backend=native"]
 TERM, INT, USR2 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR2
-SOON = 5
-"""Seconds within which a signal is obeyed."""
+SOON = 15
+"""Seconds within which a signal is obeyed; a busy machine takes six to end two workers."""
 
 
 class Command:
